@@ -1,0 +1,121 @@
+"""What run.json says: the job as one worker's agent and ranks need it. Reads, never decides."""
+
+import json
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+FILE = "run.json"
+VERSION = 1
+
+
+class RunError(ValueError):
+    """run.json cannot be used; the message says which key and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rank:
+    """One training process of the job, wherever it runs."""
+
+    slot: int
+    rank: int
+    host: str
+    address: str
+    gpu: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    r: int = 32
+    alpha: float = 64
+    dropout: float = 0.0
+    target: str | list[str] = "all-linear"
+    modules_to_save: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Train:
+    """How to train. `global_batch` is samples per optimizer step; `batch_size` samples in memory at
+    once, which never changes what is learnt; `save_steps` 0 keeps only the last checkpoint."""
+
+    format: str | dict[str, str] = "auto"
+    epochs: int = 1
+    global_batch: int = 32
+    batch_size: int = 1
+    max_length: int = 512
+    learning_rate: float = 2e-4
+    schedule: str = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    lora: Lora = field(default_factory=Lora)
+    seed: int = 42
+    wire: str = "fp32"
+    save_steps: int = 200
+    save_total_limit: int = 3
+    sample_prompts: list[str] = field(default_factory=list)
+    sample_tokens: int = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    job: str
+    host: str
+    generation: int
+    engine: str
+    world: tuple[Rank, ...]
+    main_port: int
+    start_timeout_s: float = 120.0
+    cpu_cores: int | None = None
+    nice: int = 0
+    env: dict[str, str] = field(default_factory=dict)
+    model: str
+    dataset: str
+    train: Train
+
+    @property
+    def main_address(self) -> str:
+        return next(rank.address for rank in self.world if rank.rank == 0)
+
+    @property
+    def own_ranks(self) -> tuple[Rank, ...]:
+        """The ranks that this host's agent starts."""
+        return tuple(rank for rank in self.world if rank.host == self.host)
+
+    def rank_of_slot(self, slot: int) -> Rank:
+        return next(rank for rank in self.world if rank.slot == slot)
+
+
+def parse_run(data: Any) -> Run:
+    """Reads the content of run.json. Keys it does not know are left alone (a newer coordinator may
+    write them); a missing or misshapen one is a RunError that names it."""
+    if not isinstance(data, dict):
+        raise RunError(f"run.json holds {type(data).__name__}, not an object")
+    if data.get("v") != VERSION:
+        raise RunError(f"run.json has version {data.get('v')!r}; this payload reads {VERSION}")
+    try:
+        train = _known(Train, data["train"])
+        train["lora"] = Lora(**_known(Lora, train.get("lora", {})))
+        known = _known(Run, data)
+        known["world"] = tuple(Rank(**_known(Rank, rank)) for rank in data["world"])
+        known["train"] = Train(**train)
+        run = Run(**known)
+    except KeyError as error:
+        raise RunError(f"run.json lacks {error}") from None
+    except TypeError as error:
+        raise RunError(f"run.json does not have the expected shape: {error}") from None
+    if not run.own_ranks:
+        raise RunError(f"run.json gives host {run.host!r} no rank")
+    if sorted(rank.rank for rank in run.world) != list(range(len(run.world))):
+        raise RunError("run.json does not number its ranks 0, 1, 2, ...")
+    return run
+
+
+def read_run(run_dir: Path) -> Run:
+    return parse_run(json.loads((run_dir / FILE).read_bytes()))
+
+
+def _known(kind: type, data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise TypeError(f"{kind.__name__.lower()} is {type(data).__name__}, not an object")
+    return {f.name: data[f.name] for f in fields(kind) if f.name in data}

@@ -1,0 +1,1 @@
+"""LoRA fine-tuning across the Linux machines you own, over plain SSH."""
