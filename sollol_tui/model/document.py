@@ -1,0 +1,153 @@
+"""YAML that people write, with the place of every key, checked against a dataclass.
+
+Refuses what YAML can do and these files never need: aliases, tags, several documents, depth, size.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from io import StringIO
+from typing import Any, Final, TypeVar, get_args, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
+
+from sollol_tui.model.errors import InputError, Problem
+
+MAX_BYTES: Final = 1_000_000
+MAX_DEPTH: Final = 20
+Path = tuple[str | int, ...]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """`data` is plain dicts, lists and scalars; `places` maps the path of each key or item to its
+    line and column, counted from 1."""
+
+    file: str
+    data: Any
+    places: Mapping[Path, tuple[int, int]]
+
+    def problem(self, path: Path, message: str) -> Problem:
+        """A problem at `path`, or at the nearest place above it that the file has."""
+        while path and path not in self.places:
+            path = path[:-1]
+        line, column = self.places.get(path, (1, 1))
+        return Problem(file=self.file, line=line, column=column, message=message)
+
+
+def read_document(raw: bytes, file: str) -> Document:
+    """Reads one YAML document. Raises InputError with line and column."""
+    if len(raw) > MAX_BYTES:
+        raise InputError.single(file, f"is {len(raw):,} bytes; at most {MAX_BYTES:,} are read")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        problem = Problem(file=file, line=line, column=1, message="is not UTF-8 text")
+        raise InputError([problem]) from None
+    try:
+        _refuse_unsafe(text, file)
+        loaded = YAML(typ="rt", pure=True).load(StringIO(text))
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        reason = " ".join((error.problem or "not valid YAML").split())
+        problem = Problem(file=file, line=line, column=column, message=reason)
+        raise InputError([problem]) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError([Problem(file=file, line=1, column=1, message=reason)]) from None
+    places: dict[Path, tuple[int, int]] = {}
+    return Document(file=file, data=_plain(loaded, (), places), places=places)
+
+
+def _refuse_unsafe(text: str, file: str) -> None:
+    depth = 0
+    for event in YAML(typ="rt", pure=True).parse(StringIO(text)):
+        mark = event.start_mark
+        place = {"file": file, "line": mark.line + 1, "column": mark.column + 1}
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
+            raise InputError([Problem(**place, message="anchors and aliases are not used here")])
+        if isinstance(event, NodeEvent) and str(getattr(event, "tag", None) or "").startswith(
+            ("!", "tag:")
+        ):
+            raise InputError([Problem(**place, message="tags are not used here")])
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise InputError([Problem(**place, message=f"nested deeper than {MAX_DEPTH}")])
+        elif isinstance(event, CollectionEndEvent):
+            depth -= 1
+
+
+def _plain(node: Any, path: Path, places: dict[Path, tuple[int, int]]) -> Any:
+    if isinstance(node, CommentedMap):
+        plain: dict[Any, Any] = {}
+        for key, value in node.items():
+            name = key if isinstance(key, str) else str(key)
+            line, column = node.lc.key(key)
+            places[(*path, name)] = (line + 1, column + 1)
+            plain[name] = _plain(value, (*path, name), places)
+        return plain
+    if isinstance(node, CommentedSeq):
+        for index in range(len(node)):
+            line, column = node.lc.item(index)
+            places[(*path, index)] = (line + 1, column + 1)
+        return [_plain(value, (*path, index), places) for index, value in enumerate(node)]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def check(document: Document, kind: type[T], data: Any, path: Path = ()) -> T:
+    """`data`, found at `path` of the document, as a `kind`. Raises InputError with every problem,
+    unknown keys with the nearest known one."""
+    try:
+        return TypeAdapter(kind).validate_python(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=True)
+        raise InputError([_problem(document, kind, detail, path) for detail in details]) from None
+
+
+def _problem(document: Document, kind: type, detail: ErrorDetails, path: Path) -> Problem:
+    location = tuple(detail["loc"])
+    place = (*path, *location)
+    key = str(location[-1]) if location else ""
+    match detail["type"]:
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            message = unknown_key(key, _keys_at(kind, location[:-1]))
+        case "missing" | "missing_keyword_only_argument" | "missing_argument":
+            message = f"lacks the key '{key}'"
+        case "value_error":
+            message = f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
+        case _:
+            reason = detail["msg"][0].lower() + detail["msg"][1:]
+            shown = repr(detail["input"])
+            message = f"{key}: {reason}, not {shown if len(shown) < 60 else shown[:57] + '...'}"
+    return document.problem(place, message)
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if near:
+        return f"unknown key '{key}' - did you mean '{near[0]}'?"
+    return f"unknown key '{key}' - known here: {', '.join(known)}"
+
+
+def _keys_at(kind: Any, location: Path) -> list[str]:
+    """The keys that the dataclass at `location` inside `kind` takes."""
+    for step in location:
+        candidates = [kind, *get_args(kind)]
+        inner = next((c for c in candidates if is_dataclass(c) and isinstance(c, type)), None)
+        if inner is not None and step in {f.name for f in fields(inner)}:
+            kind = get_type_hints(inner)[str(step)]
+    candidates = [kind, *get_args(kind)]
+    inner = next((c for c in candidates if is_dataclass(c) and isinstance(c, type)), None)
+    return [f.name for f in fields(inner)] if inner is not None else []

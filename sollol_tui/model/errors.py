@@ -1,0 +1,110 @@
+"""The one tree of errors. Each says what went wrong and where in its message, and what to do next.
+
+SollolError
+├── InputError            an inventory, job file, option or dataset cannot be used (file:line:col)
+├── NotFoundError         no such job, host or file
+├── StateError            the state folder or its database cannot be used
+├── HostError             one host; carries its name
+│   ├── UnreachableError      name, route, refused, timeout, connection lost
+│   ├── HostKeyError          unknown or changed
+│   ├── AuthenticationError
+│   ├── CommandError          a command there failed or said nonsense
+│   ├── TransferError
+│   └── UnsuitableError       cannot train: no Python, no space, no such GPU
+├── NoWorkersError        too few hosts are suitable now; carries the reason of each
+└── JobError              the job is not in a state for that, or failed
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+class SollolError(Exception):
+    """`message` says what and why, `remedy` what to do next; both are one sentence for a person."""
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong in a file. Lines and columns count from 1; 0 means the file as a whole."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{place}  {self.message}"
+
+
+class InputError(SollolError):
+    """All problems of one input at once, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems, key=lambda p: (p.line, p.column)))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+    @classmethod
+    def single(cls, file: str, message: str) -> "InputError":
+        return cls([Problem(file=file, message=message)])
+
+
+class NotFoundError(SollolError):
+    pass
+
+
+class StateError(SollolError):
+    pass
+
+
+class HostError(SollolError):
+    def __init__(self, host: str, message: str, *, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.host = host
+
+    def __str__(self) -> str:
+        return f"{self.host}: {super().__str__()}"
+
+
+class UnreachableError(HostError):
+    pass
+
+
+class HostKeyError(HostError):
+    pass
+
+
+class AuthenticationError(HostError):
+    pass
+
+
+class CommandError(HostError):
+    pass
+
+
+class TransferError(HostError):
+    pass
+
+
+class UnsuitableError(HostError):
+    pass
+
+
+class NoWorkersError(SollolError):
+    """`reasons` maps each host that cannot take part to why."""
+
+    def __init__(self, message: str, reasons: Mapping[str, str], *, remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.reasons = dict(reasons)
+
+
+class JobError(SollolError):
+    pass

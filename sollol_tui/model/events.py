@@ -1,0 +1,81 @@
+"""Reads the JSON lines of workers. Tolerant: a newer or broken worker never raises."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+VERSION: Final = 1
+MAX_LINE_BYTES: Final = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing a worker said. `at` is the worker's own clock: shown, never compared between hosts.
+    `slot` is None for the agent; `data` is what the kind adds (docs/architecture.md)."""
+
+    kind: str
+    at: float
+    slot: int | None
+    attempt: int
+    generation: int
+    seq: int
+    data: dict[str, Any]
+
+    def number(self, key: str) -> float | None:
+        """A finite number of the event's data, or None."""
+        value = self.data.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return float(value) if abs(value) < 1e300 else None
+
+    def count(self, key: str) -> int | None:
+        """A whole number >= 0 of the event's data, or None."""
+        value = self.data.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+            return None
+        return value
+
+    def text(self, key: str) -> str:
+        value = self.data.get(key)
+        return value if isinstance(value, str) else ""
+
+
+_COMMON: Final = ("v", "t", "kind", "job", "host", "slot", "attempt", "generation", "seq")
+
+
+def decode(line: bytes) -> Event | None:
+    """The event of one line, or None when it is not one: too long, not JSON, not an object, another
+    version, or without the fields that every event has."""
+    if len(line) > MAX_LINE_BYTES:
+        return None
+    try:
+        raw = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(raw, dict) or raw.get("v") != VERSION:
+        return None
+    kind, at, slot = raw.get("kind"), raw.get("t"), raw.get("slot")
+    whole = [raw.get(key) for key in ("attempt", "generation", "seq")]
+    if not isinstance(kind, str) or not kind or len(kind) > 40 or not _is_number(at):
+        return None
+    if not all(_is_whole(value) for value in whole) or not (slot is None or _is_whole(slot)):
+        return None
+    data = {key: value for key, value in raw.items() if key not in _COMMON}
+    attempt, generation, seq = (int(value or 0) for value in whole)
+    return Event(
+        kind=kind,
+        at=float(at or 0),
+        slot=slot,
+        attempt=attempt,
+        generation=generation,
+        seq=seq,
+        data=data,
+    )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15

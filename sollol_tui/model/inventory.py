@@ -1,0 +1,95 @@
+"""The machines that the user owns, as inventory.yaml describes them (see inventory_file)."""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from sollol_tui.model.errors import NotFoundError
+from sollol_tui.model.names import COORDINATOR
+
+
+class ConnectionKind(StrEnum):
+    SSH = "ssh"
+    LOCAL = "local"
+
+
+class TorchBackend(StrEnum):
+    """Which build of torch a worker gets; auto chooses by what the host has."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    NONE = "none"  # leave it to the index and find_links
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What jobs may use of a host; None is no limit."""
+
+    gpu_ids: tuple[int, ...] | None = None
+    cpu_cores: int | None = None
+    ram_gb: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One machine. What is None comes from ~/.ssh/config, where `name` is an alias like any."""
+
+    name: str
+    connection: ConnectionKind = ConnectionKind.SSH
+    address: str | None = None
+    port: int | None = None
+    user: str | None = None
+    identity_file: str | None = None
+    proxy_jump: str | None = None
+    internal_ip: str | None = None
+    tags: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    nice: int = 0
+    env: dict[str, str] = field(default_factory=dict)
+    workdir: str = "~/.sollol"
+    connect_timeout_s: float = 10.0
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """`ports` is the first and the last port that jobs may listen on."""
+
+    cidr: str | None = None
+    ports: tuple[int, int] = (29500, 29549)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packages:
+    """Where workers get packages from; None is uv's own default."""
+
+    index_url: str | None = None
+    find_links: str | None = None
+    python_mirror: str | None = None
+    torch_backend: TorchBackend = TorchBackend.AUTO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """`file` is where it was read, shown in messages."""
+
+    file: str
+    hosts: tuple[Host, ...]
+    groups: tuple[str, ...] = ()
+    network: Network = field(default_factory=Network)
+    packages: Packages = field(default_factory=Packages)
+
+    def host(self, name: str) -> Host:
+        """The host of that name. Raises NotFoundError with the names there are."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        names = ", ".join(host.name for host in self.hosts)
+        raise NotFoundError(f"no host '{name}' in {self.file}", remedy=f"it has: {names}")
+
+    def with_coordinator(self) -> "Inventory":
+        """This inventory and the coordinator itself, which joins a job only when it is named."""
+        if any(host.name == COORDINATOR for host in self.hosts):
+            return self
+        coordinator = Host(name=COORDINATOR, connection=ConnectionKind.LOCAL)
+        return replace(self, hosts=(*self.hosts, coordinator))

@@ -1,0 +1,314 @@
+"""inventory.yaml: reads its text into an Inventory, or into every problem with its place."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Le
+from pydantic import BeforeValidator
+
+from sollol_tui.model.document import Document, check, read_document, unknown_key
+from sollol_tui.model.errors import InputError, NotFoundError, Problem
+from sollol_tui.model.inventory import (
+    ConnectionKind,
+    Host,
+    Inventory,
+    Limits,
+    Network,
+    Packages,
+    TorchBackend,
+)
+from sollol_tui.model.names import COORDINATOR, check_name
+from sollol_tui.model.patterns import select
+from sollol_tui.model.units import parse_duration_s
+
+_RANGE = re.compile(r"(.*)\[(\d+):(\d+)\](.*)")
+_ALIASES = {
+    "hostname": "address",
+    "ansible_host": "address",
+    "ansible_port": "port",
+    "ansible_user": "user",
+    "ansible_ssh_private_key_file": "identity_file",
+}
+_SECRETS = re.compile(
+    r"passw|secret|passphrase|(^|_)token$|api_key|(^|_)become_pass", re.IGNORECASE
+)
+_SAFE_WORD = re.compile(r"[A-Za-z0-9_.:%@\[\]/,-]+")
+
+
+def _ports(value: Any) -> tuple[int, int]:
+    match = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", str(value))
+    if match is None:
+        raise ValueError("write a range of ports like 29500-29549")
+    first, last = int(match[1]), int(match[2])
+    if not 1024 <= first <= last <= 65535:
+        raise ValueError("ports go from 1024 to 65535, the smaller first")
+    return first, last
+
+
+def _address(value: Any) -> Any:
+    if isinstance(value, str) and (value.startswith("-") or not _SAFE_WORD.fullmatch(value)):
+        raise ValueError(f"{value[:60]!r} is not a host name, user or address")
+    return value
+
+
+def _env(value: Any) -> Any:
+    if isinstance(value, dict):
+        for key in value:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
+                raise ValueError(f"{str(key)[:60]!r} is not the name of an environment variable")
+            if _SECRETS.search(str(key)) or str(key) == "HF_TOKEN":
+                raise ValueError(
+                    f"{key} is a secret and does not belong in this file; "
+                    "export it where sollol runs"
+                )
+        return {str(key): _env_text(item) for key, item in value.items()}
+    return value
+
+
+def _env_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if not isinstance(value, str | int | float) or "\0" in str(value):
+        raise ValueError(f"{value!r} is not text")
+    return str(value)
+
+
+def _workdir(value: Any) -> Any:
+    if isinstance(value, str) and (
+        not value.startswith(("/", "~/")) or re.search(r"[\0\n]", value)
+    ):
+        raise ValueError("write an absolute path, or one that starts with ~/")
+    return value
+
+
+Word = Annotated[str, BeforeValidator(_address)]
+Duration = Annotated[float, BeforeValidator(parse_duration_s), Ge(0.1), Le(3600)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limits:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    gpu_ids: tuple[Annotated[int, Ge(0), Le(64)], ...] | None = None
+    cpu_cores: Annotated[int, Ge(1)] | None = None
+    ram_gb: Annotated[float, Ge(0.1)] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """What defaults, a group and a host may all say."""
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    connection: Literal["ssh", "local"] | None = None
+    address: Word | None = None
+    port: Annotated[int, Ge(1), Le(65535)] | None = None
+    user: Word | None = None
+    identity_file: str | None = None
+    proxy_jump: Word | None = None
+    internal_ip: Word | None = None
+    tags: tuple[Word, ...] | None = None
+    limits: _Limits | None = None
+    nice: Annotated[int, Ge(-20), Le(19)] | None = None
+    env: Annotated[dict[str, str], BeforeValidator(_env)] | None = None
+    workdir: Annotated[str, BeforeValidator(_workdir)] | None = None
+    connect_timeout: Duration | None = None
+    enabled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Network:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    cidr: str | None = None
+    ports: Annotated[tuple[int, int], BeforeValidator(_ports)] = (29500, 29549)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Packages:
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+    index_url: str | None = None
+    find_links: str | None = None
+    python_mirror: str | None = None
+    torch_backend: TorchBackend = TorchBackend.AUTO
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Walks the document and gathers problems, so that the user sees all of them at once."""
+
+    document: Document
+    problems: list[Problem] = field(default_factory=list)
+
+    def take(self, kind: type, data: Any, path: tuple[str | int, ...]) -> Any:
+        """`data` as a `kind`, or None after its problems were noted."""
+        try:
+            return check(self.document, kind, data, path)
+        except InputError as error:
+            self.problems += error.problems
+            return None
+
+    def note(self, path: tuple[str | int, ...], message: str) -> None:
+        self.problems.append(self.document.problem(path, message))
+
+    def settings(self, data: Any, path: tuple[str | int, ...]) -> _Settings:
+        if data is None:
+            return _Settings()
+        if isinstance(data, dict):
+            for key in data:
+                if _SECRETS.search(key):
+                    self.note(
+                        (*path, key),
+                        f"'{key}': secrets do not belong in this file; use keys or ssh-agent",
+                    )
+            data = {
+                _ALIASES.get(key, key): value
+                for key, value in data.items()
+                if not _SECRETS.search(key)
+            }
+        return self.take(_Settings, data, path) or _Settings()
+
+
+_TOP = ["version", "defaults", "hosts", "groups", "network", "packages"]
+
+
+def parse_inventory(raw: bytes, file: str) -> Inventory:
+    """Reads the bytes of an inventory file. Raises InputError with every problem in it."""
+    document = read_document(raw, file)
+    reader = _Reader(document)
+    data = document.data
+    if not isinstance(data, dict):
+        raise InputError(
+            [document.problem((), "holds no mapping; the shortest inventory is 'hosts: [HOST]'")]
+        )
+    for key in data:
+        if key not in _TOP:
+            reader.note((key,), unknown_key(key, _TOP))
+    if data.get("version", 1) != 1:
+        reader.note(
+            ("version",), f"version {data['version']!r} is not known; this sollol reads version 1"
+        )
+    defaults = reader.settings(data.get("defaults"), ("defaults",))
+    own = dict(_host_entries(reader, data.get("hosts")))
+    groups = _group_entries(reader, data.get("groups"))
+    hosts = _resolve(reader, file, own, groups, defaults)
+    network = reader.take(_Network, data.get("network") or {}, ("network",)) or _Network()
+    packages = reader.take(_Packages, data.get("packages") or {}, ("packages",)) or _Packages()
+    if reader.problems:
+        raise InputError(reader.problems)
+    return Inventory(
+        file=file,
+        hosts=hosts,
+        groups=tuple(groups),
+        network=Network(cidr=network.cidr, ports=network.ports),
+        packages=Packages(**{f.name: getattr(packages, f.name) for f in fields(packages)}),
+    )
+
+
+def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, _Settings]]:
+    seen: set[str] = set()
+    if isinstance(data, list):
+        entries: list[tuple[Any, Any, tuple[str | int, ...]]] = [
+            (name, None, ("hosts", index)) for index, name in enumerate(data)
+        ]
+    elif isinstance(data, dict):
+        entries = [(name, value, ("hosts", name)) for name, value in data.items()]
+    else:
+        reader.note(("hosts",), "lacks hosts; the shortest inventory is 'hosts: [HOST]'")
+        return
+    if not entries:
+        reader.note(("hosts",), "names no host")
+    for pattern, value, path in entries:
+        settings = reader.settings(value, path)
+        for name in _expand(str(pattern)):
+            try:
+                check_name(name)
+            except ValueError as error:
+                reader.note(path, str(error))
+                continue
+            if name in seen:
+                reader.note(path, f"host '{name}' is there twice")
+            elif name in ("all", COORDINATOR) and settings.connection != "local":
+                reader.note(path, f"'{name}' is a reserved name; choose another")
+            else:
+                seen.add(name)
+                yield name, settings
+
+
+def _expand(pattern: str) -> list[str]:
+    """The names of `pi[01:03]`; leading zeros are kept."""
+    match = _RANGE.fullmatch(pattern)
+    if match is None:
+        return [pattern]
+    before, first, last, after = match.groups()
+    if not 0 <= int(last) - int(first) < 1000:
+        return [pattern]
+    return [
+        name
+        for number in range(int(first), int(last) + 1)
+        for name in _expand(f"{before}{number:0{len(first)}d}{after}")
+    ]
+
+
+def _group_entries(reader: _Reader, data: Any) -> dict[str, tuple[str, _Settings]]:
+    groups: dict[str, tuple[str, _Settings]] = {}
+    if data is not None and not isinstance(data, dict):
+        reader.note(("groups",), "groups: write NAME: {match: PATTERN}")
+        return groups
+    for name, value in (data or {}).items():
+        path = ("groups", name)
+        if not isinstance(value, dict) or not isinstance(value.get("match"), str | list):
+            reader.note(path, f"group '{name}' needs match: a pattern or a list of hosts")
+            continue
+        match = value["match"]
+        rest = {key: item for key, item in value.items() if key != "match"}
+        pattern = ",".join(map(str, match)) if isinstance(match, list) else match
+        groups[name] = (pattern, reader.settings(rest, path))
+    return groups
+
+
+def _resolve(
+    reader: _Reader,
+    file: str,
+    own: dict[str, _Settings],
+    groups: dict[str, tuple[str, _Settings]],
+    defaults: _Settings,
+) -> tuple[Host, ...]:
+    """Lays defaults under groups under each host's own settings."""
+    bare = Inventory(
+        file=file, hosts=tuple(Host(name=name, tags=s.tags or ()) for name, s in own.items())
+    )
+    members: dict[str, set[str]] = {}
+    for group, (pattern, _) in groups.items():
+        try:
+            members[group] = {host.name for host in select(bare, pattern).hosts}
+        except NotFoundError as error:
+            reader.note(("groups", group), str(error))
+    hosts = []
+    for name, settings in own.items():
+        mine = tuple(group for group, names in members.items() if name in names)
+        layers = [defaults, *(groups[group][1] for group in mine), settings]
+        hosts.append(_host(name, mine, layers))
+    return tuple(hosts)
+
+
+def _host(name: str, groups: tuple[str, ...], layers: list[_Settings]) -> Host:
+    values: dict[str, Any] = {}
+    env: dict[str, str] = {}
+    limits: dict[str, Any] = {}
+    for layer in layers:
+        for f in fields(layer):
+            if (value := getattr(layer, f.name)) is not None:
+                values[f.name] = value
+        env |= layer.env or {}
+        if layer.limits is not None:
+            limits |= {
+                f.name: value
+                for f in fields(layer.limits)
+                if (value := getattr(layer.limits, f.name)) is not None
+            }
+    timeout = values.pop("connect_timeout", None)
+    values |= {"env": env, "limits": Limits(**limits), "groups": groups}
+    if "connection" in values:
+        values["connection"] = ConnectionKind(values["connection"])
+    host = Host(name=name, **values)
+    return host if timeout is None else replace(host, connect_timeout_s=timeout)

@@ -1,0 +1,16 @@
+"""Which names hosts, jobs and groups may have: they become folder names, arguments and columns."""
+
+import re
+from typing import Final
+
+NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
+COORDINATOR: Final = "coordinator"  # the host that always exists and joins only when asked
+
+
+def check_name(value: str) -> str:
+    if NAME.fullmatch(value) is None:
+        raise ValueError(
+            f"{value[:80]!r} is not a name: letters, digits, '.', '_' and '-', 63 at most, "
+            "not starting with '.' or '-'"
+        )
+    return value

@@ -1,0 +1,58 @@
+"""Worker patterns: `3`, `all`, `hydra,attic`, a group, `tag:cuda`, `!desktop`."""
+
+from dataclasses import dataclass
+
+from sollol_tui.model.errors import NotFoundError
+from sollol_tui.model.inventory import ConnectionKind, Host, Inventory
+from sollol_tui.model.names import COORDINATOR
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The hosts that a pattern admits, in the inventory's order. When it was a number, exactly that
+    many workers are taken of them."""
+
+    hosts: tuple[Host, ...]
+    at_most: int | None = None
+
+    @property
+    def at_least(self) -> int:
+        return self.at_most or 1
+
+
+def select(inventory: Inventory, pattern: str) -> Selection:
+    """Resolves a pattern. Disabled hosts take part only when named, and so do the coordinator and
+    other local hosts, unless the inventory holds nothing else. Raises NotFoundError for a part that
+    fits no host."""
+    enabled = [host for host in inventory.hosts if host.enabled and host.name != COORDINATOR]
+    remote = [host for host in enabled if host.connection is not ConnectionKind.LOCAL]
+    usable = remote or enabled
+    pattern = pattern.strip()
+    if pattern.isdigit() and int(pattern) > 0:
+        return Selection(hosts=tuple(usable), at_most=int(pattern))
+    parts = [part.strip() for part in pattern.split(",") if part.strip()]
+    wanted: set[str] = set()
+    if parts and all(part.startswith("!") for part in parts):
+        wanted = {host.name for host in usable}
+    for part in parts:
+        names = _names(inventory, usable, part.removeprefix("!"))
+        wanted = wanted - names if part.startswith("!") else wanted | names
+    everyone = inventory.with_coordinator().hosts
+    return Selection(hosts=tuple(host for host in everyone if host.name in wanted))
+
+
+def _names(inventory: Inventory, usable: list[Host], part: str) -> set[str]:
+    if part == "all":
+        return {host.name for host in usable}
+    if part.startswith("tag:"):
+        names = {host.name for host in usable if part[4:] in host.tags}
+    elif part in inventory.groups:
+        names = {host.name for host in usable if part in host.groups}
+    else:
+        names = {host.name for host in inventory.with_coordinator().hosts if host.name == part}
+    if not names:
+        known = ", ".join([*(host.name for host in inventory.hosts), *inventory.groups, "all"])
+        raise NotFoundError(
+            f"no host or group fits '{part}' in {inventory.file}", remedy=f"it has: {known}"
+        )
+    return names

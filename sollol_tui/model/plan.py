@@ -1,0 +1,79 @@
+"""The plan: which hosts take part, with which ranks. Decided before anything starts."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFacts:
+    """What checking the dataset found. `mean_chars` is per row."""
+
+    path: str
+    format: str
+    rows: int
+    sha256: str
+    size_bytes: int
+    mean_chars: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedRank:
+    slot: int
+    gpu: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedWorker:
+    """A host of the job. `address` is where the other workers reach it; `share` of 1."""
+
+    host: str
+    address: str
+    accelerator: str
+    ranks: tuple[PlannedRank, ...]
+    share: float
+    cpu_cores: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`left_out` maps hosts that could have taken part to the reason why they do not; `notices` are
+    automatic choices with their reasons."""
+
+    workers: tuple[PlannedWorker, ...]
+    engine: str
+    global_batch: int
+    max_steps: int
+    rows: int
+    dataset: DatasetFacts
+    ports: tuple[int, int]
+    left_out: dict[str, str]
+    notices: tuple[str, ...] = ()
+
+    @property
+    def world_size(self) -> int:
+        return sum(len(worker.ranks) for worker in self.workers)
+
+    def worker(self, host: str) -> PlannedWorker:
+        return next(worker for worker in self.workers if worker.host == host)
+
+    def lines(self, model: str, lora_r: int, epochs: int) -> list[str]:
+        """The plan as a person reads it. What was not measured carries `~` and its source."""
+        data = self.dataset
+        workers = "  ".join(
+            f"{worker.host} ~{worker.share:.0%} ({_ranks(worker)})" for worker in self.workers
+        )
+        steps = f"{self.max_steps:,} steps of {self.global_batch} samples"
+        lines = [
+            f"{model} + LoRA r={lora_r} on {data.path}: {data.rows:,} rows ({data.format}), "
+            f"~{data.mean_chars / 3.6:.0f} tokens each (~3.6 bytes per token)",
+            f"{workers}   world size {self.world_size}, {self.engine} engine",
+            f"{epochs} epoch{'s' if epochs != 1 else ''}, {steps}",
+        ]
+        lines += [f"without {host}: {reason}" for host, reason in self.left_out.items()]
+        return [*lines, *self.notices]
+
+
+def _ranks(worker: PlannedWorker) -> str:
+    gpus = [rank.gpu for rank in worker.ranks if rank.gpu is not None]
+    if gpus:
+        return f"{len(gpus)} GPU{'s' if len(gpus) != 1 else ''}"
+    return "CPU" if worker.cpu_cores is None else f"CPU, {worker.cpu_cores} cores"

@@ -1,0 +1,128 @@
+"""What screens, `sollol status` and the Python client see: a frozen picture of the cluster."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from sollol_tui.model.states import JobState
+
+
+class HostState(StrEnum):
+    UP = "up"
+    DOWN = "down"
+    REFUSED = "refused"  # it answers, but its host key or our key is not accepted
+    DISABLED = "disabled"
+    UNKNOWN = "unknown"  # nobody has asked it yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuReading:
+    index: int
+    name: str
+    util_percent: float | None = None
+    vram_used_bytes: int | None = None
+    vram_total_bytes: int | None = None
+    temp_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostView:
+    """One row of the hosts table. `at` is when the figures were read, on the coordinator's clock;
+    `since` when it got its state. Answers `view["name"]` like a dict."""
+
+    name: str
+    state: HostState
+    reason: str = ""
+    since: float | None = None
+    at: float | None = None
+    gpus: tuple[GpuReading, ...] = ()
+    cpu_percent: float | None = None
+    cpu_cores: int | None = None
+    ram_used_bytes: int | None = None
+    ram_total_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    job: str | None = None
+    share: float | None = None
+    local: bool = False
+
+    def __getitem__(self, key: str) -> Any:
+        return _item(self, key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWorkerView:
+    """One worker of a job. `unseen_since` is set while the coordinator cannot see it."""
+
+    host: str
+    state: str
+    reason: str = ""
+    slots: tuple[int, ...] = ()
+    share: float | None = None
+    unseen_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """One row of the jobs table and the head of a job's page. Times are seconds since the epoch on
+    the coordinator's clock. Answers `view["id"]` like a dict."""
+
+    id: str
+    name: str
+    state: JobState
+    reason: str = ""
+    step: int = 0
+    max_steps: int = 0
+    samples_done: int = 0
+    samples_total: int = 0
+    loss: float | None = None
+    first_loss: float | None = None
+    samples_per_s: float | None = None
+    eta_s: float | None = None
+    world_size: int | None = None
+    workers: tuple[JobWorkerView, ...] = ()
+    model: str = ""
+    dataset: str = ""
+    output_dir: str = ""
+    traceback: str = ""
+    created_at: float = 0.0
+    started_at: float | None = None
+    ended_at: float | None = None
+    updated_at: float | None = None
+    stage: str = ""
+
+    @property
+    def progress(self) -> float:
+        """0 to 1."""
+        return min(1.0, self.samples_done / self.samples_total) if self.samples_total else 0.0
+
+    def __getitem__(self, key: str) -> Any:
+        return _item(self, key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinatorView:
+    cpu_percent: float
+    ram_percent: float
+    takes_part: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Hosts in the inventory's order, jobs newest first."""
+
+    at: float
+    inventory: str
+    coordinator: CoordinatorView
+    hosts: tuple[HostView, ...]
+    jobs: tuple[JobView, ...]
+
+    def as_data(self) -> dict[str, Any]:
+        """The object behind `sollol status --json`."""
+        return {"schema": "sollol.status/1", **asdict(self)}
+
+
+def _item(view: Any, key: str) -> Any:
+    try:
+        return getattr(view, key)
+    except AttributeError:
+        raise KeyError(key) from None
