@@ -112,26 +112,46 @@ def check(document: Document, kind: type[T], data: Any, path: Path = ()) -> T:
     try:
         return TypeAdapter(kind).validate_python(data)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=True)
-        raise InputError([_problem(document, kind, detail, path) for detail in details]) from None
+        reasons: dict[Path, list[str]] = {}
+        for detail in error.errors(include_url=False, include_context=True):
+            location = _inside(data, tuple(detail["loc"]))
+            reasons.setdefault(location, []).append(_reason(kind, detail, location))
+        problems = [
+            document.problem((*path, *location), " or ".join(dict.fromkeys(messages)))
+            for location, messages in reasons.items()
+        ]
+        raise InputError(problems) from None
 
 
-def _problem(document: Document, kind: type, detail: ErrorDetails, path: Path) -> Problem:
-    location = tuple(detail["loc"])
-    place = (*path, *location)
+def _inside(data: Any, location: Path) -> Path:
+    """The part of a pydantic location that the data has: without the names of union members, but
+    with a last key that is missing."""
+    kept: list[str | int] = []
+    for number, step in enumerate(location):
+        last = number == len(location) - 1
+        if isinstance(data, Mapping) and (step in data or last):
+            data = data.get(step)
+        elif isinstance(data, list | tuple) and isinstance(step, int) and step < len(data):
+            data = data[step]
+        else:
+            continue
+        kept.append(step)
+    return tuple(kept)
+
+
+def _reason(kind: type, detail: ErrorDetails, location: Path) -> str:
     key = str(location[-1]) if location else ""
     match detail["type"]:
         case "unexpected_keyword_argument" | "extra_forbidden":
-            message = unknown_key(key, _keys_at(kind, location[:-1]))
+            return unknown_key(key, _keys_at(kind, location[:-1]))
         case "missing" | "missing_keyword_only_argument" | "missing_argument":
-            message = f"lacks the key '{key}'"
+            return f"lacks the key '{key}'"
         case "value_error":
-            message = f"{key}: {detail['ctx']['error']}" if key else str(detail["ctx"]["error"])
+            return f"{key}: {detail['ctx']['error']}"
         case _:
             reason = detail["msg"][0].lower() + detail["msg"][1:]
             shown = repr(detail["input"])
-            message = f"{key}: {reason}, not {shown if len(shown) < 60 else shown[:57] + '...'}"
-    return document.problem(place, message)
+            return f"{key}: {reason}, not {shown if len(shown) < 60 else shown[:57] + '...'}"
 
 
 def unknown_key(key: str, known: list[str]) -> str:

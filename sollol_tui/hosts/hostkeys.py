@@ -1,0 +1,111 @@
+"""Which host keys a host may show: the known_hosts files, looked up by the host's name alone.
+
+Never accepts a key that is not in a file. An address that another name once had vouches for nobody.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+
+from sollol_tui.model.errors import HostKeyError
+
+DEFAULT_PORT = 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownKeys:
+    """What the files say about one name, as asyncssh takes it."""
+
+    name: str
+    trusted: tuple[asyncssh.SSHKey, ...]
+    authorities: tuple[asyncssh.SSHKey, ...]
+    revoked: tuple[asyncssh.SSHKey, ...]
+
+    def as_argument(
+        self,
+    ) -> tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]:
+        return list(self.trusted), list(self.authorities), list(self.revoked)
+
+
+def known_name(address: str, port: int) -> str:
+    """How known_hosts files write a host: bare at port 22, else `[address]:port`."""
+    return address if port == DEFAULT_PORT else f"[{address}]:{port}"
+
+
+def read_known_keys(files: Sequence[Path], name: str) -> KnownKeys:
+    """The keys of `name` in all of the files that exist. A line that nobody can read is passed over,
+    as ssh does."""
+    known = asyncssh.SSHKnownHosts()
+    for file in files:
+        try:
+            text = file.read_text("utf-8", "replace")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for line in text.splitlines():
+            try:
+                known.load(line)
+            except ValueError:
+                continue
+    trusted, authorities, revoked, *_ = known.match(name, "", None)
+    return KnownKeys(
+        name=name,
+        trusted=tuple(trusted),
+        authorities=tuple(authorities),
+        revoked=tuple(revoked),
+    )
+
+
+class KeyWitness(asyncssh.SSHClient):
+    """Keeps the key that asyncssh found in no file, and refuses it."""
+
+    def __init__(self) -> None:
+        self.refused: asyncssh.SSHKey | None = None
+
+    def validate_host_public_key(
+        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+    ) -> bool:
+        self.refused = key
+        return False
+
+
+def host_key_error(
+    host: str, known: KnownKeys, shown: asyncssh.SSHKey | None, reason: str
+) -> HostKeyError:
+    """Why the host's key was refused, with every fingerprint that a person needs to decide."""
+    if "revoked" in reason:
+        return HostKeyError(
+            host,
+            f"the host key of {known.name} is marked as revoked",
+            remedy="do not use this host until its owner has given it a new key",
+        )
+    fingerprint = _describe(shown) if shown is not None else "of another kind than before"
+    if known.trusted:
+        before = ", ".join(sorted(_describe(key) for key in known.trusted))
+        return HostKeyError(
+            host,
+            f"the host key of {known.name} has CHANGED: it was {before} and is now {fingerprint}",
+            remedy="somebody may be in between; only when you know why it changed: "
+            f"sollol hosts trust {host} --replace",
+        )
+    return HostKeyError(
+        host,
+        f"the host key of {known.name} is unknown: it shows {fingerprint}",
+        remedy=f"compare it with the machine's own, then: sollol hosts trust {host}",
+    )
+
+
+def _describe(key: asyncssh.SSHKey) -> str:
+    return f"{key.get_algorithm()} {key.get_fingerprint()}"
+
+
+def user_files(configured: object) -> list[Path]:
+    """The known_hosts files of ssh itself; `configured` is UserKnownHostsFile. `none` means no file
+    of the user's, never no check."""
+    if isinstance(configured, list | tuple) and configured:
+        return [Path(os.path.expanduser(str(name))) for name in configured]  # noqa: PTH111
+    if isinstance(configured, list):
+        return []
+    return [Path.home() / ".ssh" / "known_hosts", Path("/etc/ssh/ssh_known_hosts")]

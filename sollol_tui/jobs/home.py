@@ -1,0 +1,85 @@
+"""The state folder of the coordinator: where it lies, what is in it, and that it is private."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sollol_tui.model.errors import StateError
+
+VARIABLE: Final = "SOLLOL_HOME"
+_NETWORK: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "state.db"
+
+    @property
+    def known_hosts(self) -> Path:
+        """Host keys that `sollol hosts trust` accepted."""
+        return self.root / "known_hosts"
+
+    def job(self, job: str) -> Path:
+        return self.root / "jobs" / job
+
+    def copies(self, job: str, host: str) -> Path:
+        """Byte-for-byte copies of a worker's events and logs."""
+        return self.job(job) / host
+
+
+def open_home(root: Path | None = None) -> Home:
+    """The state folder: `root`, else $SOLLOL_HOME, else the platform's. Makes it, mode 0700. Raises
+    StateError when it is somebody else's or on a network filesystem, where SQLite's locks fail."""
+    if root is None:
+        chosen = os.environ.get(VARIABLE)
+        if chosen:
+            root = Path(chosen).expanduser()
+        else:
+            from platformdirs import user_state_path
+
+            root = user_state_path("sollol", appauthor=False)
+    root = root.absolute()
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = root.stat()
+        if status.st_uid != os.geteuid():
+            raise StateError(
+                f"the state folder {root} belongs to another user",
+                remedy=f"set {VARIABLE} to a folder of your own",
+            )
+        if status.st_mode & 0o077:
+            root.chmod(0o700)
+    except OSError as error:
+        raise StateError(
+            f"the state folder {root} cannot be used: {error.strerror}",
+            remedy=f"set {VARIABLE} to a folder that you can write",
+        ) from None
+    kind = _filesystem(root)
+    if kind in _NETWORK:
+        raise StateError(
+            f"the state folder {root} lies on a network filesystem ({kind})",
+            remedy=f"set {VARIABLE} to a folder on a local disk",
+        )
+    return Home(root)
+
+
+def _filesystem(path: Path) -> str:
+    """The type of the filesystem that holds `path`, or "" where the system does not tell."""
+    try:
+        mounts = Path("/proc/self/mounts").read_text()
+    except OSError:
+        return ""
+    best, kind = -1, ""
+    for line in mounts.splitlines():
+        _, point, found, *_ = line.split(" ")
+        point = point.encode().decode("unicode_escape")
+        if path.is_relative_to(point) and len(point) >= best:
+            best, kind = len(point), found
+    return kind

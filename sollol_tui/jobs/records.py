@@ -1,0 +1,61 @@
+"""Rows of the state as values, and the JSON of the things that are stored whole."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from sollol_tui.model.states import JobState, WorkerState
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job as its supervisor needs it; `spec`, `plan` and `inventory` are JSON (`load`)."""
+
+    id: str
+    name: str
+    state: JobState
+    spec: str
+    plan: str
+    inventory: str
+    model: str
+    dataset: str
+    output_dir: str
+    generation: int
+    main_port: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRecord:
+    host: str
+    state: WorkerState
+    slots: tuple[int, ...]
+    share: float
+    environment: dict[str, Any] | None
+    run_dir: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord:
+    """One stored event and who said it."""
+
+    host: str
+    slot: int | None
+    at: float
+    seen_at: float
+    attempt: int
+    generation: int
+    kind: str
+    data: dict[str, Any]
+
+
+def dump(value: Any) -> str:
+    return json.dumps(asdict(value), separators=(",", ":"))
+
+
+def load(kind: type[T], text: str) -> T:
+    """The dataclass that `dump` wrote."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind).validate_json(text)

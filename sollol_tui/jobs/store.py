@@ -1,0 +1,393 @@
+"""The coordinator's state in SQLite. The only module that writes it; the one function that changes a
+job's state is `Store.move_job`. Safe for many processes: WAL, short transactions, a busy timeout."""
+
+import json
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any, Final
+
+from sollol_tui.jobs.home import Home
+from sollol_tui.jobs.records import JobRecord, WorkerRecord, dump
+from sollol_tui.model.errors import JobError, NotFoundError, StateError
+from sollol_tui.model.events import Event
+from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.plan import Plan
+from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.states import (
+    TERMINAL,
+    JobState,
+    WorkerState,
+    job_may_become,
+    worker_may_become,
+)
+
+VERSION: Final = 1
+BUSY_TIMEOUT_S: Final = 10.0
+_MIGRATIONS: Final = ("schema.sql",)  # file N brings version N to N + 1
+_LIVE: Final = ", ".join(f"'{state}'" for state in JobState if state not in TERMINAL)
+
+
+class Store:
+    """One connection to the state. Not for use from several threads at once."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        home.database.touch(mode=0o600, exist_ok=True)
+        try:
+            self.connection = sqlite3.connect(
+                home.database, timeout=BUSY_TIMEOUT_S, isolation_level=None
+            )
+            self.connection.row_factory = sqlite3.Row
+            self.connection.execute("PRAGMA journal_mode = WAL")
+            self.connection.execute("PRAGMA synchronous = FULL")
+            self.connection.execute("PRAGMA foreign_keys = ON")
+            self._migrate()
+        except sqlite3.DatabaseError as error:
+            raise StateError(
+                f"the state in {home.database} cannot be read: {error}",
+                remedy="move that file away to start afresh; workers keep their runs",
+            ) from None
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def _migrate(self) -> None:
+        found = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+        if found > VERSION:
+            raise StateError(
+                f"the state in {self.home.database} was written by a newer sollol",
+                remedy="upgrade this one",
+            )
+        if found == VERSION:
+            return
+        with self.transaction():
+            found = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
+            for name in _MIGRATIONS[found:]:
+                text = resources.files("sollol_tui.jobs").joinpath(name).read_text()
+                for statement in _statements(text):
+                    self.connection.execute(statement)
+            self.connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        self.connection.execute("COMMIT")
+
+    def version(self) -> int:
+        """A number that changes when another connection has written."""
+        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+
+    # jobs
+
+    def add_job(
+        self,
+        *,
+        spec: JobSpec,
+        plan: Plan,
+        inventory: Inventory,
+        model: str,
+        dataset: str,
+        name: str,
+        output_dir: str,
+        resources: Sequence[str],
+    ) -> str:
+        """Adds a job in `queued` and leases its resources, all or nothing. `{id}` in `output_dir` is
+        filled in. Raises JobError when another job holds one of the resources."""
+        now = time.time()
+        with self.transaction():
+            job = self._free_id()
+            self.connection.execute(
+                "INSERT INTO jobs (id, name, state, spec, plan, inventory, model, dataset, output_dir,"
+                " created_at, updated_at, max_steps, samples_total)"
+                " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(job, name, dump(spec), dump(plan), dump(inventory), model, dataset),
+                    *(output_dir.replace("{id}", job), now, now),
+                    *(plan.max_steps, plan.rows * spec.epochs),
+                ),
+            )
+            self._lease(job, resources)
+            self._add_workers(job, plan)
+            self._log_transition(job, None, JobState.QUEUED, "submitted")
+        return job
+
+    def _free_id(self) -> str:
+        while True:
+            job = f"j-{secrets.token_hex(2)}"
+            if not self.connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job,)).fetchone():
+                return job
+
+    def _lease(self, job: str, resources: Sequence[str]) -> None:
+        for resource in resources:
+            row = self.connection.execute(
+                "SELECT job FROM leases WHERE resource = ?", (resource,)
+            ).fetchone()
+            if row is not None and row["job"] != job:
+                raise JobError(
+                    f"{resource} is in use by {row['job']}",
+                    remedy=f"wait for it (sollol logs -f {row['job']}) or choose other workers",
+                )
+            self.connection.execute(
+                "INSERT OR IGNORE INTO leases (resource, job) VALUES (?, ?)", (resource, job)
+            )
+
+    def leased(self) -> dict[str, str]:
+        """Which job holds each leased resource."""
+        rows = self.connection.execute("SELECT resource, job FROM leases")
+        return {row["resource"]: row["job"] for row in rows}
+
+    def replan(self, job: str, plan: Plan) -> None:
+        """Stores a plan with other workers, before the first launch."""
+        with self.transaction():
+            self.connection.execute("UPDATE jobs SET plan = ? WHERE id = ?", (dump(plan), job))
+            kept = {worker.host for worker in plan.workers}
+            for worker in self.workers(job):
+                if worker.host in kept:
+                    planned = plan.worker(worker.host)
+                    self.connection.execute(
+                        "UPDATE workers SET slots = ?, share = ? WHERE job = ? AND host = ?",
+                        (_slots(planned), planned.share, job, worker.host),
+                    )
+
+    def _add_workers(self, job: str, plan: Plan) -> None:
+        self.connection.executemany(
+            "INSERT INTO workers (job, host, position, state, slots, share)"
+            " VALUES (?, ?, ?, 'planned', ?, ?)",
+            [
+                (job, worker.host, number, _slots(worker), worker.share)
+                for number, worker in enumerate(plan.workers)
+            ],
+        )
+
+    def find_job(self, wanted: str) -> str:
+        """The id of the job with that id, a unique beginning of one, or the newest of that name."""
+        rows = self.connection.execute(
+            "SELECT id, name FROM jobs ORDER BY created_at DESC"
+        ).fetchall()
+        ids = [row["id"] for row in rows]
+        if wanted in ids:
+            return wanted
+        begins = [
+            job
+            for job in ids
+            if wanted and job.removeprefix("j-").startswith(wanted.removeprefix("j-"))
+        ]
+        named = [row["id"] for row in rows if row["name"] == wanted]
+        if len(begins) == 1:
+            return str(begins[0])
+        if named:
+            return str(named[0])
+        some = f"; the newest are {', '.join(ids[:5])}" if ids else ""
+        raise NotFoundError(f"no job '{wanted}'{some}", remedy="see: sollol jobs")
+
+    def job(self, job: str) -> JobRecord:
+        row = self.connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"no job '{job}'", remedy="see: sollol jobs")
+        return JobRecord(
+            id=row["id"],
+            name=row["name"],
+            state=JobState(row["state"]),
+            spec=row["spec"],
+            plan=row["plan"],
+            inventory=row["inventory"],
+            model=row["model"],
+            dataset=row["dataset"],
+            output_dir=row["output_dir"],
+            generation=row["generation"],
+            main_port=row["main_port"],
+        )
+
+    def live_jobs(self) -> list[str]:
+        rows = self.connection.execute(f"SELECT id FROM jobs WHERE state IN ({_LIVE})")
+        return [row["id"] for row in rows]
+
+    def move_job(self, job: str, new: JobState, reason: str = "") -> bool:
+        """Changes a job's state; nothing else does. False when it is in that state already. Raises
+        JobError for a step that the table does not allow. A terminal state frees its leases."""
+        with self.transaction():
+            old = self.job(job).state
+            if old is new:
+                return False
+            if not job_may_become(old, new):
+                raise JobError(f"{job} is {old} and cannot become {new}")
+            now = time.time()
+            self.connection.execute(
+                "UPDATE jobs SET state = ?, reason = ?, stage = '', updated_at = ? WHERE id = ?",
+                (new, reason, now, job),
+            )
+            if new is JobState.RUNNING:
+                self.connection.execute(
+                    "UPDATE jobs SET started_at = COALESCE(started_at, ?) WHERE id = ?", (now, job)
+                )
+            if new in TERMINAL:
+                self.connection.execute("UPDATE jobs SET ended_at = ? WHERE id = ?", (now, job))
+                self.connection.execute("DELETE FROM leases WHERE job = ?", (job,))
+                self.connection.execute(
+                    "UPDATE requests SET handled_at = ? WHERE job = ? AND handled_at IS NULL",
+                    (now, job),
+                )
+            self._log_transition(job, old, new, reason)
+        return True
+
+    def _log_transition(self, job: str, old: JobState | None, new: JobState, reason: str) -> None:
+        self.connection.execute(
+            "INSERT INTO transitions (job, at, old, new, reason) VALUES (?, ?, ?, ?, ?)",
+            (job, time.time(), old, new, reason),
+        )
+
+    def note_stage(self, job: str, stage: str) -> None:
+        """What the job's state is busy with, in words."""
+        self._set_job(job, stage=stage)
+
+    def note_traceback(self, job: str, text: str) -> None:
+        self._set_job(job, traceback=text)
+
+    def note_launch(self, job: str, *, generation: int, main_port: int) -> None:
+        """The intent to launch, stored before it is acted on, so that a repeat is the same launch."""
+        self._set_job(job, generation=generation, main_port=main_port)
+
+    def note_progress(self, job: str, values: Mapping[str, Any]) -> None:
+        self._set_job(job, **values)
+
+    def _set_job(self, job: str, **values: Any) -> None:
+        names = ", ".join(f"{name} = ?" for name in values)
+        self.connection.execute(
+            f"UPDATE jobs SET {names}, updated_at = ? WHERE id = ?",
+            (*values.values(), time.time(), job),
+        )
+
+    # workers
+
+    def workers(self, job: str) -> list[WorkerRecord]:
+        rows = self.connection.execute(
+            "SELECT * FROM workers WHERE job = ? ORDER BY position", (job,)
+        )
+        return [
+            WorkerRecord(
+                host=row["host"],
+                state=WorkerState(row["state"]),
+                slots=tuple(json.loads(row["slots"])),
+                share=row["share"] or 0.0,
+                environment=json.loads(row["environment"]) if row["environment"] else None,
+                run_dir=row["run_dir"],
+            )
+            for row in rows
+        ]
+
+    def move_worker(self, job: str, host: str, new: WorkerState, reason: str = "") -> None:
+        """Changes a worker's state; a step that its table does not allow is left out."""
+        with self.transaction():
+            row = self.connection.execute(
+                "SELECT state FROM workers WHERE job = ? AND host = ?", (job, host)
+            ).fetchone()
+            if row is None or not worker_may_become(WorkerState(row["state"]), new):
+                return
+            self.connection.execute(
+                "UPDATE workers SET state = ?, reason = ? WHERE job = ? AND host = ?",
+                (new, reason, job, host),
+            )
+
+    def note_worker(self, job: str, host: str, **values: Any) -> None:
+        """Sets `environment` (a dict), `run_dir`, `unseen_since` or `reason` of a worker."""
+        if isinstance(values.get("environment"), dict):
+            values["environment"] = json.dumps(values["environment"])
+        names = ", ".join(f"{name} = ?" for name in values)
+        self.connection.execute(
+            f"UPDATE workers SET {names} WHERE job = ? AND host = ?", (*values.values(), job, host)
+        )
+
+    # events
+
+    def position(self, job: str, host: str, file: str) -> int:
+        row = self.connection.execute(
+            "SELECT position FROM positions WHERE job = ? AND host = ? AND file = ?",
+            (job, host, file),
+        ).fetchone()
+        return int(row["position"]) if row else 0
+
+    def add_events(
+        self, job: str, host: str, file: str, events: Iterable[tuple[int, Event]], position: int
+    ) -> None:
+        """Adds events, each with the offset of its line, and how far the file was read: together."""
+        now = time.time()
+        with self.transaction():
+            self.connection.executemany(
+                "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (
+                        *(job, host, file, offset, event.at, now, event.slot),
+                        *(event.attempt, event.generation, event.kind, json.dumps(event.data)),
+                    )
+                    for offset, event in events
+                ],
+            )
+            self.connection.execute(
+                "INSERT INTO positions VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET position = excluded.position",
+                (job, host, file, position),
+            )
+
+    # requests
+
+    def add_request(self, job: str, kind: str) -> None:
+        """Asks something of a job. The same request twice is one."""
+        with self.transaction():
+            state = self.job(job).state
+            if state.is_terminal:
+                raise JobError(f"{job} is {state} already")
+            self.connection.execute(
+                "INSERT INTO requests (job, kind, created_at) SELECT ?, ?, ? WHERE NOT EXISTS"
+                " (SELECT 1 FROM requests WHERE job = ? AND kind = ? AND handled_at IS NULL)",
+                (job, kind, time.time(), job, kind),
+            )
+
+    def open_requests(self, job: str) -> list[str]:
+        rows = self.connection.execute(
+            "SELECT kind FROM requests WHERE job = ? AND handled_at IS NULL ORDER BY id", (job,)
+        )
+        return [row["kind"] for row in rows]
+
+    # readings of hosts
+
+    def note_reading(
+        self, inventory: str, host: str, *, state: str, reason: str, data: Mapping[str, Any]
+    ) -> None:
+        """The last that was heard of a host. `since` moves only when its state changes; figures of a
+        host that is not up are kept as they were."""
+        now = time.time()
+        self.connection.execute(
+            "INSERT INTO readings VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " since = CASE WHEN state = excluded.state THEN since ELSE excluded.since END,"
+            " state = excluded.state, reason = excluded.reason, at = excluded.at,"
+            " data = CASE WHEN excluded.data = '{}' THEN data ELSE excluded.data END",
+            (inventory, host, state, reason, now, now, json.dumps(dict(data))),
+        )
+
+
+def _slots(worker: Any) -> str:
+    return json.dumps([rank.slot for rank in worker.ranks])
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
