@@ -1,4 +1,4 @@
-"""The `connection: local` transport: an SSH server for this very process, on its end of a socket pair.
+"""The `connection: local` transport: an SSH server for this very process, on a socket pair.
 
 Nothing listens, keys live in memory, and commands, files and streams take the path of every other
 host. Refuses any peer but its own socket.
@@ -46,22 +46,22 @@ async def connect_local(timeout_s: float) -> AsyncIterator[asyncssh.SSHClientCon
         finally:
             commands.discard(task)
 
-    async with asyncio.TaskGroup() as group:
-        serving = group.create_task(
-            asyncssh.run_server(
-                far,
-                server_factory=lambda: _OneUser(user_key),
-                server_host_keys=[host_key],
-                process_factory=run,
-                sftp_factory=asyncssh.SFTPServer,
-                encryption_algs=CIPHERS,
-                compression_algs=None,
-                agent_forwarding=False,
-                encoding=None,
-                login_timeout=timeout_s,
-            )
+    async def serve() -> asyncssh.SSHServerConnection:
+        return await asyncssh.run_server(
+            far,
+            server_factory=lambda: _OneUser(user_key),
+            server_host_keys=[host_key],
+            process_factory=run,
+            sftp_factory=asyncssh.SFTPServer,
+            encryption_algs=CIPHERS,
+            compression_algs=None,
+            agent_forwarding=False,
+            encoding=None,
+            login_timeout=timeout_s,
         )
-        client = await asyncssh.run_client(
+
+    async def log_in() -> asyncssh.SSHClientConnection:
+        return await asyncssh.run_client(
             near,
             config=None,
             username=_USER,
@@ -74,7 +74,8 @@ async def connect_local(timeout_s: float) -> AsyncIterator[asyncssh.SSHClientCon
             compression_algs=None,
             login_timeout=timeout_s,
         )
-        server = await serving
+
+    server, client = await asyncio.gather(serve(), log_in())
     try:
         yield client
     finally:

@@ -36,8 +36,8 @@ def known_name(address: str, port: int) -> str:
 
 
 def read_known_keys(files: Sequence[Path], name: str) -> KnownKeys:
-    """The keys of `name` in all of the files that exist. A line that nobody can read is passed over,
-    as ssh does."""
+    """The keys of `name` in all of the files that exist. A line that cannot be read is passed
+    over, as ssh does."""
     known = asyncssh.SSHKnownHosts()
     for file in files:
         try:

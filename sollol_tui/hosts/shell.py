@@ -49,6 +49,6 @@ def script(text: str, **variables: str) -> bytes:
 
 def marked(command: str, mark: str) -> str:
     """`command` run by /bin/sh whatever the login shell is, its output and its errors each preceded
-    by a line that holds only `mark`: what stands before it came from the login shell's start-up files."""
+    by a line that holds only `mark`: what stands before came from the shell's start-up files."""
     head = f"printf '%s\\n' {mark}; printf '%s\\n' {mark} >&2; "
     return "exec /bin/sh -c " + quote(head + command)

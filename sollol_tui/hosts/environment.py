@@ -1,0 +1,26 @@
+"""Where a host keeps what it trains with: its Python, our payload, and how to call it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sollol_tui.hosts.shell import env_prefix, quote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What provisioning leaves behind; paths are absolute on the host. `fingerprint` is what the
+    payload's self-check says: python, torch, accelerator. `changed` is False when all was there."""
+
+    python: str
+    payload: str
+    env_id: str
+    payload_hash: str
+    changed: bool = False
+    fingerprint: Mapping[str, Any] = field(default_factory=dict)
+
+    def command(self, module: str, *arguments: str) -> str:
+        """The command line of one of the payload's programs; nothing of the current folder or of
+        the user's own Python settings is imported."""
+        variables = {"PYTHONPATH": self.payload, "PYTHONDONTWRITEBYTECODE": "1"}
+        return f"{env_prefix(variables)} {quote(self.python, '-P', '-m', module, *arguments)}"
