@@ -1,0 +1,107 @@
+# The demo and the development of sollol.
+#
+# A fresh machine needs make, Python 3.11-3.13 with venv, and a package registry. Everything that is
+# made here lies in this folder: .venv (coordinator), .venv-worker (a worker), .cache, dist.
+
+.PHONY: help demo test check lint soak bench lock wheel wheel-demo clean
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+SETTINGS := pyproject.toml remote/worker.in remote/worker.lock
+
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
+	$(shell $(name) -c '$(FITS)' 2>/dev/null && echo $(name))))
+
+export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
+
+# uv does not look into the folder of wheels that pip was told of. Where it holds a CPU build of
+# torch, that build is taken, and nothing of several gigabytes is downloaded.
+ifdef PIP_FIND_LINKS
+comma := ,
+empty :=
+export UV_FIND_LINKS ?= $(subst $(empty) $(empty),$(comma),$(strip $(PIP_FIND_LINKS)))
+endif
+
+# Tests train on CPUs: the CUDA build, the default on Linux, must never come.
+LOCAL_TORCH := $(foreach folder,$(subst $(comma), ,$(UV_FIND_LINKS)),$(wildcard $(folder)/torch-*cpu*.whl))
+TORCH_SOURCE := $(if $(LOCAL_TORCH),,--torch-backend=cpu)
+ifeq ($(shell uname -sm),Linux x86_64)
+TORCH := $(shell sed -n 's/^torch==.*/&+cpu/p' remote/worker.lock)
+endif
+
+help:
+	@echo "make demo     train an adapter on two workers on this machine"
+	@echo "make test     all tests; those that need root and OpenSSH are skipped without them"
+	@echo "make check    what CI runs: ruff, mypy, import-linter, tests"
+	@echo "make soak     the long, counted tests        make bench       benchmarks"
+	@echo "make wheel    dist/*.whl                     make wheel-demo  the demo from that wheel"
+	@echo "make lock     pin the workers' packages anew make clean       remove what make made"
+
+demo: .venv/installed
+	@$(BIN)/sollol demo
+
+test: .venv/developer .venv-worker/installed
+	@echo "tests of the coordinator and the cluster"
+	@$(BIN)/python -m pytest --ignore=tests/remote/torch --ignore=tests/bench --ignore=tests/soak
+	@echo "tests of training, in a worker's environment"
+	@.venv-worker/bin/python -m pytest tests/remote/torch
+
+check: lint test
+
+lint: .venv/developer
+	@echo "ruff, mypy, import-linter"
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports
+
+soak: .venv/developer .venv-worker/installed
+	@$(BIN)/python -m pytest tests/soak
+
+bench: .venv/developer .venv-worker/installed
+	@$(BIN)/python -m pytest -s tests/bench
+
+lock: .venv/installed
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py
+
+wheel: .venv/installed
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --wheel --out-dir dist
+	@ls dist/*.whl
+
+wheel-demo: wheel
+	@tests/wheel_demo.sh dist/*.whl
+
+# Kept: ./work with what was trained, and the state folder with its jobs.
+clean:
+	rm -rf .venv .venv-worker .cache dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache *.egg-info
+	find remote sollol_tui tests tools -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/bin/uv:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 found: install one, or name it: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: apt install python3-venv"; exit 1; }
+	@echo "making .venv with $(PYTHON)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet uv
+
+.venv/installed: pyproject.toml | .venv/bin/uv
+	@echo "installing sollol into .venv"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable .
+	@touch $@
+
+.venv/developer: pyproject.toml | .venv/installed
+	@echo "installing the tools of development into .venv"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev
+	@touch $@
+
+.venv-worker/installed: $(SETTINGS) | .venv/installed
+	@echo "installing a worker's packages into .venv-worker"
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-worker
+	@$(BIN)/uv pip install --quiet --python .venv-worker/bin/python $(TORCH_SOURCE) $(TORCH) \
+		--requirement remote/worker.in --constraint remote/worker.lock \
+		"pytest>=8.4,<9" pytest-asyncio pytest-timeout hypothesis
+	@touch $@
