@@ -1,0 +1,256 @@
+"""The agent of one run on one host: starts its ranks, says what happens to them, obeys the control
+file, and leaves nothing behind. Holds the run's lock for life; never talks to the network."""
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from remote import processes, remains
+from remote.control import Action, read_control
+from remote.ending import describe_exit, last_event, last_traceback, rank_code, tail
+from remote.events import EventWriter
+from remote.launch import TEMPORARY, Launch, prepare_launch
+from remote.monitor import INTERVAL_S, Monitor
+from remote.run import Rank, Run, RunError
+
+CONTROL_INTERVAL_S = 0.25
+STOP_TIMEOUT_S = 120.0  # a step, a checkpoint and a slow disk fit in
+CRASH_GRACE_S = 5.0  # the others may still be writing why they fail too
+_WAKING = {signal.SIGCHLD, signal.SIGTERM}
+
+
+class Daemon:
+    """Looks after one run from start to `agent_finished`, on the main thread of its process."""
+
+    def __init__(
+        self, run_dir: Path, run: Run, *, attempt: int, secrets: Mapping[str, str]
+    ) -> None:
+        self._run_dir = run_dir
+        self._run = run
+        self._attempt = attempt
+        self._secrets = secrets
+        self._events = EventWriter(
+            events_file(run_dir, "agent", attempt),
+            job=run.job,
+            host=run.host,
+            slot=None,
+            attempt=attempt,
+            generation=run.generation,
+        )
+        self._monitor = Monitor()
+        self._running: dict[int, Launch] = {}  # by the pid of the rank's launcher
+        self._endings: list[str] = []  # "finished" or "stopped", as each rank itself said
+        self._failure: str | None = None
+        self._action = Action.RUN
+        self._give_up_at: float | None = None
+        self._removing = False
+        self._seen: set[processes.Identity] = set()
+
+    def work(self) -> None:
+        """The whole life of the agent. Whatever goes wrong in it, no process is left."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _WAKING)
+        processes.become_subreaper()
+        self._events.emit("agent_started", pid=os.getpid(), boot_id=processes.boot_id())
+        try:
+            for rank in self._run.own_ranks:
+                self._start(rank)
+            self._supervise()
+        except RunError as error:
+            self._failure = str(error)
+        except Exception as error:
+            traceback.print_exc()
+            self._failure = f"the agent failed: {type(error).__name__}: {error}"
+        self._finish()
+
+    def _start(self, rank: Rank) -> None:
+        attempt = next_attempt(self._run_dir, str(rank.slot))
+        launch = prepare_launch(self._run_dir, self._run, rank, attempt, self._secrets, os.getpid())
+        log = log_file(self._run_dir, str(rank.slot), attempt)
+        # The kernel closes everything else: Python's own descriptors are close-on-exec. Started
+        # from this thread, because the rank dies with the thread that started it.
+        pid = os.posix_spawn(
+            launch.argv[0],
+            launch.argv,
+            launch.env,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+                (os.POSIX_SPAWN_DUP2, 1, 2),
+            ],
+            setsigmask=[],
+            setsigdef=[signal.SIGHUP, signal.SIGPIPE],
+        )
+        self._running[pid] = launch
+        if identity := processes.identify(pid):
+            self._seen.add(identity)
+            remains.record(self._run_dir, identity, f"rank.{rank.slot}", attempt=attempt)
+        self._events.emit("rank_started", of_slot=rank.slot, of_attempt=attempt, pid=pid)
+
+    def _supervise(self) -> None:
+        """Returns when no rank runs any more, or when those that do have to be killed."""
+        metrics_at = time.monotonic()
+        while self._running:
+            woken = signal.sigtimedwait(_WAKING, CONTROL_INTERVAL_S)
+            if woken and woken.si_signo == signal.SIGTERM:
+                self._action = Action.KILL
+            self._reap()
+            if self._action is not Action.KILL:
+                self._obey(read_control(self._run_dir))
+            now = time.monotonic()
+            if self._action is Action.KILL or (self._give_up_at and now >= self._give_up_at):
+                return
+            if now >= metrics_at:
+                metrics_at = now + INTERVAL_S
+                self._report_metrics()
+
+    def _obey(self, action: Action) -> None:
+        if action is Action.STOP and self._action is Action.RUN:
+            # The ranks read the same file between steps and leave by themselves.
+            self._give_up_at = time.monotonic() + STOP_TIMEOUT_S
+        self._action = action
+
+    def _report_metrics(self) -> None:
+        table = processes.process_table()
+        own = processes.descendants([os.getpid()], table)
+        self._events.emit("host_metrics", **self._monitor.sample(own))
+        # Recorded so that `clean` finds them should this agent be killed: a child that left its
+        # session and cleared its environment can be told from a stranger's by nothing else.
+        for identity in {table[pid].identity for pid in own} - self._seen:
+            self._seen.add(identity)
+            remains.record(self._run_dir, identity, "descendant")
+
+    def _reap(self) -> None:
+        """Collects every dead child: ranks, and orphans that became ours."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if launch := self._running.pop(pid, None):
+                self._rank_exited(launch, os.waitstatus_to_exitcode(status))
+
+    def _rank_exited(self, launch: Launch, code: int) -> None:
+        slot = launch.rank.slot
+        log = tail(log_file(self._run_dir, str(slot), launch.attempt))
+        said = last_event(
+            events_file(self._run_dir, str(slot), launch.attempt), "finished", "stopped", "failed"
+        )
+        code = rank_code(code, log)
+        if said and said["kind"] == "failed":
+            reason, cause = str(said.get("error")), said.get("traceback") or last_traceback(log)
+        else:
+            cause = last_traceback(log) if code != 0 else None
+            reason = describe_exit(code, cause)
+        self._events.emit(
+            "rank_exited",
+            of_slot=slot,
+            of_attempt=launch.attempt,
+            code=code,
+            reason=reason,
+            traceback=cause,
+        )
+        if self._removing or self._action is Action.KILL:
+            return  # it ends because we ended it
+        if code == 0 and said and said["kind"] != "failed":
+            self._endings.append(said["kind"])
+        elif code == 0 and self._action is Action.STOP:
+            self._endings.append("stopped")  # it was asked to before it had begun
+        else:
+            self._rank_crashed(slot, reason)
+
+    def _rank_crashed(self, slot: int, reason: str) -> None:
+        """What a crash means. A static world cannot go on without a rank, so the run ends here; an
+        engine whose world may change starts the rank again instead, from this place."""
+        if self._failure is None:
+            self._failure = f"the rank of slot {slot} on {self._run.host} {reason}"
+            self._give_up_at = time.monotonic() + CRASH_GRACE_S
+
+    def _finish(self) -> None:
+        """Ends what is left of the run, makes sure, and says how it ended: its last event."""
+        overdue = bool(self._running)
+        self._removing = True
+        leftovers = remains.remove(
+            self._everything,
+            term_grace_s=remains.TERM_GRACE_S if overdue else 0.0,
+            reap=self._reap,
+        )
+        self._reap()
+        shutil.rmtree(self._run_dir / TEMPORARY, ignore_errors=True)
+        outcome, reason = self._outcome(overdue)
+        self._events.emit(
+            "agent_finished",
+            outcome=outcome,
+            leftover_processes=len(leftovers),
+            reason=reason,
+        )
+        self._events.close()
+
+    def _outcome(self, overdue: bool) -> tuple[str, str | None]:
+        if self._action is Action.KILL:
+            return "killed", "asked to leave at once"
+        if self._failure:
+            return "failed", self._failure
+        if overdue:
+            return "killed", f"ranks still ran {STOP_TIMEOUT_S:.0f} s after `stop`"
+        return ("stopped", "asked to stop") if "stopped" in self._endings else ("done", None)
+
+    def _everything(self) -> list[remains.Remnant]:
+        """The run's living processes: what was recorded and what became ours as orphans."""
+        found = {remnant.identity: remnant for remnant in remains.living(self._run_dir)}
+        table = processes.process_table()
+        for pid in processes.descendants([os.getpid()], table):
+            identity = table[pid].identity
+            found.setdefault(identity, remains.Remnant(identity=identity, role="descendant"))
+        return list(found.values())
+
+
+def events_file(run_dir: Path, writer: str, attempt: int) -> Path:
+    return run_dir / f"events.{writer}.{attempt}.jsonl"
+
+
+def log_file(run_dir: Path, writer: str, attempt: int) -> Path:
+    return run_dir / f"log.{writer}.{attempt}"
+
+
+def highest_attempt(run_dir: Path, writer: str) -> int:
+    """The newest attempt of "agent" or of a slot that left a file; 0 before the first."""
+    numbers = [
+        int(parts[2])
+        for path in run_dir.iterdir()
+        if len(parts := path.name.split(".")) >= 3
+        and parts[0] in ("events", "log")
+        and parts[1] == writer
+        and parts[2].isdecimal()
+    ]
+    return max(numbers, default=0)
+
+
+def next_attempt(run_dir: Path, writer: str) -> int:
+    return highest_attempt(run_dir, writer) + 1
+
+
+def detach(log: Path, *, keep: set[int]) -> None:
+    """Leaves the session and the streams of whoever called: from here on only files are left, and
+    the descriptors in `keep`. Ignores SIGHUP, which a closing login sends."""
+    os.setsid()
+    if os.fork():
+        os._exit(0)  # a session leader could be given a terminal; its child never
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.chdir("/")  # keeps no file system busy
+    null = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    # An SSH channel stays open as long as anyone holds an end of it.
+    for descriptor in [int(link.name) for link in Path("/proc/self/fd").iterdir()]:
+        if descriptor > 2 and descriptor not in keep:
+            with contextlib.suppress(OSError):  # the listing's own descriptor is closed already
+                os.close(descriptor)

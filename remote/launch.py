@@ -1,0 +1,175 @@
+"""How one rank is started: `accelerate launch`, its configuration file, arguments and environment.
+Decides nothing about when, and leaves what is needed to repeat it by hand in the run directory.
+
+Run as a program it is the last step before accelerate: `python -m remote.launch PARENT NICE
+COMMAND...` ties the process to its agent, lowers its priority and becomes the command.
+"""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from remote.files import write_atomic
+from remote.processes import die_with_parent
+from remote.remains import COOKIE
+from remote.run import Rank, Run, RunError
+
+PAYLOAD = Path(__file__).resolve().parent.parent
+TEMPORARY = "tmp"
+# What a login shell or an outer launcher may have set and a rank of ours must not inherit.
+_FOREIGN = (
+    "RANK",
+    "LOCAL_RANK",
+    "GROUP_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "CUDA_VISIBLE_DEVICES",
+)
+_FOREIGN_PREFIXES = ("PYTHON", "ACCELERATE_", "TORCHELASTIC_", "MASTER_", "GLOO_", "NCCL_SOCKET_")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Everything needed to start one attempt of one rank."""
+
+    rank: Rank
+    attempt: int
+    argv: list[str]
+    env: dict[str, str]
+
+
+def prepare_launch(
+    run_dir: Path, run: Run, rank: Rank, attempt: int, secrets: Mapping[str, str], agent_pid: int
+) -> Launch:
+    """Writes accelerate.<slot>.yaml and says what to execute. Secrets stand in `env` only."""
+    config = run_dir / f"accelerate.{rank.slot}.yaml"
+    command = [
+        *(sys.executable, "-P", "-m", "accelerate.commands.launch"),
+        *("--config_file", str(config), "--module"),
+        *("remote.train", str(run_dir), str(rank.slot), str(attempt)),
+    ]
+    env = rank_environment(run_dir, run, rank, os.environ, secrets)
+    repeat = shlex.join(["env", *_assignments_by_hand(env, secrets), *command])
+    write_atomic(config, _configuration(run, rank, repeat).encode())
+    (run_dir / TEMPORARY).mkdir(exist_ok=True)
+    trampoline = [sys.executable, "-P", "-m", "remote.launch", str(agent_pid), str(run.nice)]
+    return Launch(rank=rank, attempt=attempt, argv=[*trampoline, *command], env=env)
+
+
+def _assignments_by_hand(env: Mapping[str, str], secrets: Mapping[str, str]) -> list[str]:
+    """What a user's shell lacks; without the cookie, or `clean` would take their try for ours."""
+    ours = {
+        name: value
+        for name, value in env.items()
+        if (os.environ.get(name) != value or name.startswith("PYTHON"))
+        and name not in (COOKIE, "TMPDIR")
+        and name not in secrets
+    }
+    return [f"{name}={value}" for name, value in sorted(ours.items())]
+
+
+def rank_environment(
+    run_dir: Path,
+    run: Run,
+    rank: Rank,
+    inherited: Mapping[str, str],
+    secrets: Mapping[str, str],
+) -> dict[str, str]:
+    """The environment of a rank. What run.json's `env` says wins over our defaults, but not over
+    what keeps the world together or the run findable."""
+    threads = str(_threads(run))
+    interface = interface_of(rank.address)
+    env = {
+        name: value
+        for name, value in inherited.items()
+        if name not in _FOREIGN and not name.startswith(_FOREIGN_PREFIXES)
+    }
+    env |= {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HOME": str(run_dir.parents[2] / "huggingface"),
+        "TMPDIR": str(run_dir / TEMPORARY),
+    }
+    if Path(run.model).is_dir():
+        env["HF_HUB_OFFLINE"] = (
+            "1"  # everything is there; a hub that cannot be reached costs minutes
+        )
+    env |= run.env
+    env |= secrets
+    env |= {
+        "PYTHONPATH": str(PAYLOAD),
+        "PYTHONSAFEPATH": "1",
+        "PYTHONNOUSERSITE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "CUDA_VISIBLE_DEVICES": "" if rank.gpu is None else str(rank.gpu),
+        "GLOO_SOCKET_IFNAME": interface,
+        "NCCL_SOCKET_IFNAME": interface,
+        COOKIE: str(run_dir),
+    }
+    if rank.gpu is None:
+        env["ACCELERATE_USE_CPU"] = "true"
+    return env
+
+
+def interface_of(address: str) -> str:
+    """The network interface that owns `address`, any 127.x.y.z belonging to the loopback one."""
+    import psutil  # only the agent needs it, and only here
+
+    owned = "127.0.0.1" if address.startswith("127.") else address
+    interfaces = psutil.net_if_addrs()
+    for name, addresses in interfaces.items():
+        # IPv6 link-local addresses carry their interface: fe80::1%eth0.
+        if any(owned == a.address.partition("%")[0] for a in addresses):
+            return name
+    raise RunError(
+        f"no network interface of this host has the address {address}, which run.json gives it; "
+        f"set `address:` of the host to one of its own ({', '.join(sorted(interfaces))} are there)"
+    )
+
+
+def _threads(run: Run) -> int:
+    cores = run.cpu_cores or len(os.sched_getaffinity(0))
+    return max(1, cores // len(run.own_ranks))
+
+
+def _configuration(run: Run, rank: Rank, repeat: str) -> str:
+    """accelerate's own format. One launch per rank, so machines = ranks: accelerate starts
+    num_processes // num_machines processes and silently fewer where that leaves a rest."""
+    values: dict[str, str | int | bool] = {
+        "compute_environment": "LOCAL_MACHINE",
+        "debug": False,
+        # For CPU ranks as well: what accelerate calls CPU starts separate worlds of one. The
+        # environment (ACCELERATE_USE_CPU) says that they compute on the CPU.
+        "distributed_type": "MULTI_GPU",
+        "enable_cpu_affinity": False,
+        "gpu_ids": "all",
+        "machine_rank": rank.rank,
+        "main_process_ip": run.main_address,
+        "main_process_port": run.main_port,
+        "main_training_function": "main",
+        "mixed_precision": "no",
+        "num_machines": len(run.world),
+        "num_processes": len(run.world),
+        "rdzv_backend": "static",
+        "same_network": True,
+        "use_cpu": False,
+    }
+    # A JSON scalar is a YAML scalar, and quoted text stays text ("no" would be false).
+    lines = [f"{key}: {json.dumps(value)}" for key, value in values.items()]
+    return "\n".join([f"# By hand: {repeat}", *lines, ""])
+
+
+def _become(arguments: list[str]) -> None:
+    parent, nice, *command = arguments
+    die_with_parent(int(parent))
+    os.nice(int(nice))
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    _become(sys.argv[1:])

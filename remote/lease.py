@@ -1,0 +1,41 @@
+"""Who looks after a run: the flock on agent.lock, which the kernel drops when the agent dies. Never
+trusts what a lock file says, only whether it is locked."""
+
+import fcntl
+import os
+from pathlib import Path
+
+FILE = "agent.lock"
+
+
+def take_lock(run_dir: Path) -> int | None:
+    """Takes the run for this process and its forks: an open descriptor to keep for life, or None
+    when another agent holds it."""
+    descriptor = os.open(
+        run_dir / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def is_locked(run_dir: Path) -> bool:
+    """Whether an agent lives. Asks by a shared lock held for an instant, so `take_lock` may fail
+    once because somebody asked: whoever wants the lock tries again."""
+    try:
+        descriptor = os.open(run_dir / FILE, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

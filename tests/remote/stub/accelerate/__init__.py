@@ -1,0 +1,1 @@
+"""A stand-in for accelerate that starts a rank the same way, without torch."""

@@ -1,0 +1,204 @@
+"""A rank that learns nothing, in the standard library: one world over plain TCP, the contract's
+events, control between steps, a small result. `python -m remote.train RUN_DIR SLOT ATTEMPT`."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from remote.control import Action, read_control
+from remote.events import EventWriter
+from remote.files import write_atomic
+from remote.processes import die_with_parent
+from remote.run import Run, read_run
+
+FAIL = os.environ.get("SOLLOL_STUB_FAIL", "")
+STEPS = int(os.environ.get("SOLLOL_STUB_STEPS", "20"))
+STEP_S = float(os.environ.get("SOLLOL_STUB_STEP_S", "0.05"))
+DEAF = os.environ.get("SOLLOL_STUB_DEAF") == "1"
+
+if FAIL == "import":
+    raise ImportError("libstub.so.1: cannot open shared object file")
+
+
+class World:
+    """All ranks of the job, each connected to rank 0, which decides for all of them."""
+
+    def __init__(self, run: Run) -> None:
+        self.rank = int(os.environ["RANK"])
+        self.size = int(os.environ["WORLD_SIZE"])
+        where = (run.main_address, run.main_port)
+        deadline = time.monotonic() + run.start_timeout_s
+        self._peers: list[Any] = []
+        if self.rank == 0:
+            with socket.create_server(where) as listener:
+                listener.settimeout(run.start_timeout_s)
+                self._peers = [self._file(listener.accept()[0]) for _ in range(self.size - 1)]
+        else:
+            self._peers = [self._file(self._connect(where, deadline))]
+
+    @staticmethod
+    def _connect(where: tuple[str, int], deadline: float) -> socket.socket:
+        while True:
+            try:
+                return socket.create_connection(where, timeout=5)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    @staticmethod
+    def _file(peer: socket.socket) -> Any:
+        peer.settimeout(None)
+        return peer.makefile("rw", buffering=1)
+
+    def agree(self, wish: str) -> str:
+        """Every rank says what it wants and hears what all do: the gravest wish of any."""
+        order = ["run", "stop", "kill"]
+        if self.rank == 0:
+            decision = max([wish, *(self._hear(peer) for peer in self._peers)], key=order.index)
+            for peer in self._peers:
+                peer.write(decision + "\n")
+            return decision
+        self._peers[0].write(wish + "\n")
+        return self._hear(self._peers[0])
+
+    @staticmethod
+    def _hear(peer: Any) -> str:
+        if not (line := peer.readline()):
+            raise ConnectionError("a rank of the world has gone")
+        return line.strip()
+
+
+def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
+    if os.environ.get("SOLLOL_STUB_STRAYS") == "1":
+        leave_strays(run_dir / "strays")
+    if DEAF:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    events.emit("loading", what="world")
+    world = World(run)
+    batch, total = run.train.global_batch, STEPS * run.train.global_batch
+    events.emit(
+        "ready",
+        rank=world.rank,
+        world_size=world.size,
+        device="cpu",
+        torch="stub",
+        digest="0" * 16,
+        rows=total,
+        rows_skipped=0,
+        rows_truncated=0,
+        template="none",
+        trainable_params=1,
+    )
+    started = time.monotonic()
+    for step in range(1, STEPS + 1):
+        if f"step:{step}" == FAIL:
+            raise RuntimeError(f"told to fail in step {step}")
+        time.sleep(STEP_S)
+        wish = world.agree(Action.RUN if DEAF else read_control(run_dir))
+        if wish == Action.KILL:
+            return
+        passed = time.monotonic() - started
+        if slot == 0:
+            events.emit(
+                "step",
+                step=step,
+                max_steps=STEPS,
+                samples_done=step * batch,
+                samples_total=total,
+                tokens=step * batch * 8,
+                loss=4.0 / (1 + 0.1 * step),
+                lr=run.train.learning_rate,
+                grad_norm=1.0,
+                samples_per_s=step * batch / passed,
+                eta_s=(STEPS - step) * passed / step,
+                world_size=world.size,
+                sync_s=0.0,
+            )
+        if slot == 0 and (wish == Action.STOP or (step % run.train.save_steps == 0)):
+            path = save(run_dir / "checkpoints" / f"checkpoint-{step}", step)
+            events.emit("checkpoint", step=step, samples_done=step * batch, path=str(path))
+        if wish == Action.STOP:
+            events.emit("stopped", step=step, samples_done=step * batch)
+            return
+    result = str(save(run_dir / "result", STEPS)) if slot == 0 else None
+    events.emit(
+        "finished",
+        step=STEPS,
+        samples_done=total,
+        digest="0" * 16,
+        result=result,
+        train_s=time.monotonic() - started,
+    )
+
+
+def save(folder: Path, step: int) -> Path:
+    """A folder of the shape that a checkpoint and a result have, whole or not there."""
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    files = {"adapter_config.json": b"{}\n", "adapter_model.safetensors": b"stub %d\n" % step}
+    for name, data in files.items():
+        write_atomic(temporary / name, data)
+    sums = {
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        for name, data in files.items()
+    }
+    write_atomic(temporary / "manifest.json", json.dumps({"v": 1, "files": sums}).encode())
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+    return folder
+
+
+def leave_strays(listing: Path) -> None:
+    """Six ways in which a child gets away from whoever kills its parent."""
+    for kind in ("child", "grandchild", "group", "session", "daemon", "nameless daemon"):
+        if os.fork() == 0:
+            if kind == "group":
+                os.setpgid(0, 0)
+            if kind in ("session", "daemon", "nameless daemon"):
+                os.setsid()
+            if kind in ("grandchild", "daemon", "nameless daemon") and os.fork():
+                if kind == "grandchild":
+                    signal.pause()
+                os._exit(0)
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            with listing.open("a") as file:
+                file.write(f"{os.getpid()}\n")
+            environment = {} if kind == "nameless daemon" else dict(os.environ)
+            os.execve(shutil.which("sleep") or "/bin/sleep", ["sleep", "600"], environment)
+
+
+def main(arguments: list[str]) -> int:
+    die_with_parent(os.getppid())
+    run_dir, slot, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    run = read_run(run_dir)
+    events = EventWriter(
+        run_dir / f"events.{slot}.{attempt}.jsonl",
+        job=run.job,
+        host=run.host,
+        slot=slot,
+        attempt=attempt,
+        generation=run.generation,
+    )
+    try:
+        train(run_dir, run, events, slot)
+    except Exception as error:
+        traceback.print_exc()
+        text = traceback.format_exc()
+        events.emit("failed", error=f"{type(error).__name__}: {error}", traceback=text)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

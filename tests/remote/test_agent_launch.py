@@ -1,0 +1,93 @@
+"""What a rank is started with."""
+
+import os
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+
+from remote.launch import interface_of, prepare_launch, rank_environment
+from remote.run import Run, RunError, parse_run
+
+RUN = {
+    "v": 1,
+    "job": "j",
+    "host": "w1",
+    "generation": 1,
+    "engine": "static",
+    "world": [
+        {"slot": 4, "rank": 0, "host": "w1", "address": "127.0.0.2", "gpu": None},
+        {"slot": 7, "rank": 1, "host": "w1", "address": "127.0.0.2", "gpu": 3},
+        {"slot": 9, "rank": 2, "host": "w2", "address": "192.0.2.9", "gpu": None},
+    ],
+    "main_port": 29500,
+    "cpu_cores": 4,
+    "env": {"HF_HOME": "/data/hf", "RANK": "9"},
+    "model": "m",
+    "dataset": "d",
+    "train": {},
+}
+
+
+@pytest.fixture
+def run() -> Run:
+    return parse_run(deepcopy(RUN))
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "j" / "w1"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def environment(run_dir: Path, run: Run, slot: int, **inherited: str) -> dict[str, str]:
+    return rank_environment(run_dir, run, run.rank_of_slot(slot), inherited, {"HF_TOKEN": "t"})
+
+
+def test_a_cpu_rank_sees_no_gpu_and_a_gpu_rank_only_its_own(run_dir: Path, run: Run) -> None:
+    cpu, gpu = environment(run_dir, run, 4), environment(run_dir, run, 7)
+    assert (cpu["CUDA_VISIBLE_DEVICES"], cpu["ACCELERATE_USE_CPU"]) == ("", "true")
+    assert gpu["CUDA_VISIBLE_DEVICES"] == "3"
+    assert "ACCELERATE_USE_CPU" not in gpu
+
+
+def test_ranks_of_a_host_share_its_cores(run_dir: Path, run: Run) -> None:
+    env = environment(run_dir, run, 4)
+    assert (env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"]) == ("2", "2")
+
+
+def test_a_login_shell_cannot_bend_the_world(run_dir: Path, run: Run) -> None:
+    strange = {"WORLD_SIZE": "9", "MASTER_ADDR": "x", "PYTHONPATH": "/evil", "PYTHONSTARTUP": "/e"}
+    env = environment(run_dir, run, 4, LANG="C.UTF-8", **strange)
+    assert env["LANG"] == "C.UTF-8"
+    assert not {"WORLD_SIZE", "MASTER_ADDR", "PYTHONSTARTUP"} & set(env)
+    assert "/evil" not in env["PYTHONPATH"]
+
+
+def test_caches_stay_in_the_workdir_unless_the_user_says_where(run_dir: Path, run: Run) -> None:
+    assert environment(run_dir, run, 4)["HF_HOME"] == "/data/hf"
+    run.env.pop("HF_HOME")
+    assert environment(run_dir, run, 4)["HF_HOME"] == str(run_dir.parents[2] / "huggingface")
+
+
+def test_every_loopback_address_belongs_to_the_loopback_interface() -> None:
+    assert interface_of("127.0.0.2") == interface_of("127.0.0.1")
+    with pytest.raises(RunError, match=r"no network interface .* 192\.0\.2\.1"):
+        interface_of("192.0.2.1")
+
+
+def test_the_configuration_makes_one_world_and_can_be_repeated_by_hand(
+    run_dir: Path, run: Run
+) -> None:
+    rank = run.rank_of_slot(7)
+    launch = prepare_launch(run_dir, run, rank, 2, {"HF_TOKEN": "hf_secret"}, os.getpid())
+    text = (run_dir / "accelerate.7.yaml").read_text()
+    for line in ("num_machines: 3", "num_processes: 3", "machine_rank: 1", "use_cpu: false"):
+        assert f"\n{line}\n" in text
+    assert 'main_process_ip: "127.0.0.2"' in text
+    assert launch.argv[-4:] == ["remote.train", str(run_dir), "7", "2"]
+    assert launch.env["HF_TOKEN"] == "hf_secret"
+    assert "hf_secret" not in text
+    assert "hf_secret" not in " ".join(launch.argv)
+    assert "PYTHONPATH=" in text.splitlines()[0]

@@ -1,0 +1,112 @@
+"""A worker for tests: one run directory and the real agent over a stub payload, no SSH."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from remote import processes, remains
+
+DEADLINE_S = 20.0
+SECRET = "canary-7c1e"
+
+
+def wait_until(claim: Callable[[], Any], what: str) -> Any:
+    """The claim's first true value; fails with `what` when it does not come true in time."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not (value := claim()):
+        assert time.monotonic() < deadline, f"{what}: not within {DEADLINE_S:.0f} s"
+        time.sleep(0.02)
+    return value
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Worker:
+    """One host's part of a job. `ranks` of them run here, all in one world."""
+
+    def __init__(self, payload: Path, workdir: Path, *, ranks: int = 1, **env: str) -> None:
+        self.payload = payload
+        self.run_dir = workdir / "runs" / "j-1" / "w1"
+        place = {"host": "w1", "address": "127.0.0.1", "gpu": None}
+        self.run: dict[str, Any] = {
+            "v": 1,
+            "job": "j-1",
+            "host": "w1",
+            "generation": 1,
+            "engine": "static",
+            "world": [{"slot": n, "rank": n, **place} for n in range(ranks)],
+            "main_port": unused_port(),
+            "cpu_cores": 1,
+            "env": {"SOLLOL_STUB_STEPS": "10000", "SOLLOL_STUB_STEP_S": "0.02", **env},
+            "model": "tiny",
+            "dataset": "rows.jsonl",
+            "train": {},
+        }
+
+    def begin(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", *arguments],
+            env=os.environ | {"PYTHONPATH": str(self.payload)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def agent(self, command: str, *arguments: str, stdin: str = "") -> dict[str, Any]:
+        """One command's answer. Returns when all its output channels are closed, as SSH would."""
+        process = self.begin("remote.agent", command, str(self.run_dir), *arguments)
+        output, errors = process.communicate(stdin, timeout=DEADLINE_S)
+        assert errors == ""
+        answer = json.loads(output)
+        assert process.returncode == (3 if answer.get("outcome") == "refused" else 0)
+        return answer
+
+    @property
+    def request(self) -> str:
+        return json.dumps({"run": self.run, "secrets": {"HF_TOKEN": SECRET}})
+
+    def start(self) -> dict[str, Any]:
+        return self.agent("start", stdin=self.request)
+
+    def events(self, writer: str = "agent") -> list[dict[str, Any]]:
+        paths = sorted(self.run_dir.glob(f"events.{writer}.*.jsonl"))
+        lines = [line for path in paths for line in path.read_text().splitlines(True)]
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def wait_for(self, kind: str, writer: str = "agent", count: int = 1) -> dict[str, Any]:
+        def newest() -> dict[str, Any] | None:
+            found = [event for event in self.events(writer) if event["kind"] == kind]
+            return found[-1] if len(found) >= count else None
+
+        return wait_until(newest, f"event {kind} of {writer}")
+
+    def strays(self) -> list[processes.Identity]:
+        """The identities of the six children that the stub leaves, once all of them are there."""
+
+        def six() -> list[str] | None:
+            listing = self.run_dir / "strays"
+            pids = listing.read_text().split() if listing.exists() else []
+            return pids if len(pids) == 6 else None
+
+        found = [processes.identify(int(pid)) for pid in wait_until(six, "six strays")]
+        return [identity for identity in found if identity]
+
+    def remnants(self) -> list[remains.Remnant]:
+        return remains.living(self.run_dir)
+
+    def end(self) -> None:
+        """Ends whatever a failed test has left; only what belongs to this run directory."""
+        for identity, _ in remains.recorded(self.run_dir):
+            processes.send_signal(identity, signal.SIGKILL)
+        remains.remove(self.remnants, term_grace_s=0, reap=lambda: None)
