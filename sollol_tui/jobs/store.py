@@ -1,5 +1,5 @@
-"""The coordinator's state in SQLite. The only module that writes it; the one function that changes a
-job's state is `Store.move_job`. Safe for many processes: WAL, short transactions, a busy timeout."""
+"""The coordinator's state in SQLite: the only module that writes it. The one function that
+changes a job's state is `Store.move_job`. Safe for many processes: WAL and short transactions."""
 
 import json
 import secrets
@@ -106,14 +106,14 @@ class Store:
         output_dir: str,
         resources: Sequence[str],
     ) -> str:
-        """Adds a job in `queued` and leases its resources, all or nothing. `{id}` in `output_dir` is
-        filled in. Raises JobError when another job holds one of the resources."""
+        """Adds a job in `queued` and leases its resources, all or nothing. `{id}` in `output_dir`
+        is filled in. Raises JobError when another job holds one of the resources."""
         now = time.time()
         with self.transaction():
             job = self._free_id()
             self.connection.execute(
-                "INSERT INTO jobs (id, name, state, spec, plan, inventory, model, dataset, output_dir,"
-                " created_at, updated_at, max_steps, samples_total)"
+                "INSERT INTO jobs (id, name, state, spec, plan, inventory, model, dataset,"
+                " output_dir, created_at, updated_at, max_steps, samples_total)"
                 " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     *(job, name, dump(spec), dump(plan), dump(inventory), model, dataset),
@@ -145,6 +145,11 @@ class Store:
             self.connection.execute(
                 "INSERT OR IGNORE INTO leases (resource, job) VALUES (?, ?)", (resource, job)
             )
+
+    def lease(self, job: str, resources: Sequence[str]) -> None:
+        """Leases more for a live job, all or nothing. Raises JobError when another job has some."""
+        with self.transaction():
+            self._lease(job, resources)
 
     def leased(self) -> dict[str, str]:
         """Which job holds each leased resource."""
@@ -218,8 +223,8 @@ class Store:
         return [row["id"] for row in rows]
 
     def move_job(self, job: str, new: JobState, reason: str = "") -> bool:
-        """Changes a job's state; nothing else does. False when it is in that state already. Raises
-        JobError for a step that the table does not allow. A terminal state frees its leases."""
+        """Changes a job's state; nothing else does. False when it is in that state already.
+        Raises JobError for a step that the table does not allow. A terminal state frees its leases."""
         with self.transaction():
             old = self.job(job).state
             if old is new:

@@ -1,0 +1,86 @@
+"""Reads the copied event files of a job: into the state, once, and into its progress, each time."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from sollol_tui.jobs.progress import Progress
+from sollol_tui.jobs.store import Store
+from sollol_tui.model.events import Event, decode
+from sollol_tui.model.text import clean
+
+_CHUNK: Final = 4 * 1024 * 1024
+_NOT_STORED: Final = frozenset(
+    {"host_metrics", "step"}
+)  # kept in the copies; the state has the last
+
+
+class Ingest:
+    """One job's event files. `inventory` is the file under which its hosts' readings are known."""
+
+    def __init__(self, store: Store, job: str, inventory: str, progress: Progress) -> None:
+        self._store = store
+        self._job = job
+        self._inventory = inventory
+        self._progress = progress
+        self._read: dict[tuple[str, str], int] = {}
+
+    def read(self, host: str, file: str, path: Path) -> None:
+        """Takes the whole lines that `path`, the copy of `file` of `host`, has got since."""
+        if not file.startswith("events."):
+            return
+        while self._read_chunk(host, file, path):
+            pass
+
+    def _read_chunk(self, host: str, file: str, path: Path) -> bool:
+        start = self._read.get((host, file), 0)
+        with path.open("rb") as copy:
+            copy.seek(start)
+            data = copy.read(_CHUNK)
+        end = data.rfind(b"\n") + 1
+        if not end:
+            # A line that fills the whole chunk is not an event of ours; step over it.
+            if len(data) == _CHUNK:
+                self._read[host, file] = start + len(data)
+                return True
+            return False
+        stored = self._store.position(self._job, host, file)
+        news: list[tuple[int, Event]] = []
+        metrics: Event | None = None
+        offset = start
+        for line in data[:end].splitlines(keepends=True):
+            event = decode(line)
+            if event is not None:
+                self._progress.apply(host, event)
+                if event.kind == "host_metrics":
+                    metrics = event
+                if offset >= stored and event.kind not in _NOT_STORED:
+                    news.append((offset, event))
+            offset += len(line)
+        self._read[host, file] = offset
+        if offset > stored:
+            self._store.add_events(self._job, host, file, news, offset)
+            self._store.note_progress(self._job, self._progress.figures())
+            if metrics is not None:
+                self._note_metrics(host, metrics)
+        return len(data) == _CHUNK
+
+    def _note_metrics(self, host: str, event: Event) -> None:
+        gpus = event.data.get("gpus")
+        figures: dict[str, Any] = {
+            "cpu_percent": event.number("cpu_percent"),
+            "ram_used_bytes": event.count("ram_used_bytes"),
+            "ram_total_bytes": event.count("ram_total_bytes"),
+            "gpus": [_gpu(gpu) for gpu in gpus[:64] if isinstance(gpu, dict)]
+            if isinstance(gpus, list)
+            else [],
+        }
+        self._store.note_reading(self._inventory, host, state="up", reason="", data=figures)
+
+
+def _gpu(raw: dict[str, Any]) -> dict[str, Any]:
+    known: dict[str, Any] = {"name": clean(str(raw.get("name", "GPU")), limit=60)}
+    for key in ("index", "util_percent", "vram_used_bytes", "vram_total_bytes", "temp_c"):
+        value = raw.get(key)
+        known[key] = value if isinstance(value, int | float) else None
+    known["index"] = int(known["index"] or 0)
+    return known

@@ -1,0 +1,156 @@
+"""What a job's events add up to: who is ready, how far it is, who failed. Pure: a replay of the
+same events gives the same progress, so a restarted supervisor knows what the old one knew."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sollol_tui.model.events import Event
+from sollol_tui.model.plan import Plan
+from sollol_tui.model.text import clean, clean_lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """The first thing that went wrong: where, one sentence, and the traceback if there is one."""
+
+    host: str
+    reason: str
+    traceback: str = ""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Takes the events of one generation. A host speaks for its own slots only."""
+
+    plan: Plan
+    generation: int
+    ready: dict[int, Event] = field(default_factory=dict)
+    finished: dict[int, Event] = field(default_factory=dict)
+    stopped: dict[int, Event] = field(default_factory=dict)
+    agents_finished: dict[str, Event] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    step: Event | None = None
+    first_loss: float | None = None
+
+    def apply(self, host: str, event: Event) -> None:
+        """Takes one event of `host`; what does not belong to this generation or host is no news."""
+        if event.generation != self.generation:
+            return
+        if event.slot is not None and self.host_of(event.slot) != host:
+            return
+        match event.kind, event.slot:
+            case "ready", int(slot):
+                self.ready[slot] = event
+            case "step", int():
+                self._take_step(event)
+            case "finished", int(slot):
+                self.finished[slot] = event
+            case "stopped", int(slot):
+                self.stopped[slot] = event
+            case "failed", int(slot):
+                self._fail(host, f"rank {slot}: {clean(event.text('error'))}", event)
+            case "rank_exited", None if event.data.get("code") != 0:
+                reason = clean(event.text("reason"))
+                self._fail(host, f"rank {event.count('of_slot')} {reason}", event)
+            case "agent_finished", None:
+                self.agents_finished[host] = event
+                if event.text("outcome") == "failed":
+                    self._fail(host, clean(event.text("reason")) or "its agent gave up", event)
+            case _:
+                pass
+
+    def host_of(self, slot: int) -> str | None:
+        for worker in self.plan.workers:
+            if any(rank.slot == slot for rank in worker.ranks):
+                return worker.host
+        return None
+
+    @property
+    def slots(self) -> set[int]:
+        return {rank.slot for worker in self.plan.workers for rank in worker.ranks}
+
+    @property
+    def all_ready(self) -> bool:
+        return self.ready.keys() >= self.slots
+
+    @property
+    def all_finished(self) -> bool:
+        return self.finished.keys() >= self.slots
+
+    @property
+    def silent_hosts(self) -> list[str]:
+        """Hosts with a rank that has not said `ready`."""
+        hosts = (self.host_of(slot) for slot in sorted(self.slots - self.ready.keys()))
+        return list(dict.fromkeys(host for host in hosts if host is not None))
+
+    def world_problem(self) -> Failure | None:
+        """A rank that sees another world than the plan's: it would train apart, unnoticed."""
+        for slot, event in self.ready.items():
+            seen = event.count("world_size")
+            if seen != self.plan.world_size:
+                return Failure(
+                    host=self.host_of(slot) or "",
+                    reason=f"rank {slot} sees a world of {seen}, the plan has "
+                    f"{self.plan.world_size}; ranks would train apart",
+                )
+        return None
+
+    def weights_problem(self) -> Failure | None:
+        """Ranks that ended with different weights though they are of one class of machine."""
+        digests: dict[tuple[str, str], tuple[int, str]] = {}
+        for slot, event in sorted(self.finished.items()):
+            ready = self.ready.get(slot, event)
+            kind = (ready.text("device").split(":")[0], ready.text("torch"))
+            first, digest = digests.setdefault(kind, (slot, event.text("digest")))
+            if digest != event.text("digest"):
+                return Failure(
+                    host=self.host_of(slot) or "",
+                    reason=f"rank {slot} ended with other weights than rank {first}",
+                )
+        return None
+
+    def figures(self) -> dict[str, Any]:
+        """The columns of the job's row that steps tell."""
+        if self.step is None:
+            return {}
+        values: dict[str, Any] = {
+            "loss": self.step.number("loss"),
+            "first_loss": self.first_loss,
+            "samples_per_s": self.step.number("samples_per_s"),
+            "eta_s": self.step.number("eta_s"),
+        }
+        for key in ("step", "max_steps", "samples_done", "samples_total", "world_size"):
+            if (value := self.step.count(key)) is not None:
+                values[key] = value
+        return values
+
+    def _take_step(self, event: Event) -> None:
+        step, newest = event.count("step"), self.step.count("step") if self.step else None
+        if step is None or (newest is not None and step < newest):
+            return
+        self.step = event
+        if self.first_loss is None:
+            self.first_loss = event.number("loss")
+
+    def _fail(self, host: str, reason: str, event: Event) -> None:
+        traceback = "\n".join(clean_lines(event.text("traceback")))
+        self.failures.append(Failure(host=host, reason=reason, traceback=traceback))
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure to show: the first with a traceback that is not merely a lost peer, else the
+        first. One rank's death makes its peers' collectives fail; theirs is not the cause."""
+        return next(iter(self._causes or self.failures), None)
+
+    @property
+    def cause_is_known(self) -> bool:
+        return bool(self._causes)
+
+    @property
+    def _causes(self) -> list[Failure]:
+        return [f for f in self.failures if f.traceback and not _lost_peer(f.traceback)]
+
+
+def _lost_peer(traceback: str) -> bool:
+    signs = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "gloo")
+    return any(sign in traceback for sign in signs)

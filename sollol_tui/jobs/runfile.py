@@ -1,0 +1,54 @@
+"""Writes a worker's run.json (docs/architecture.md): the strict side of the contract. Pure."""
+
+from typing import Any
+
+from sollol_tui.jobs.worker import Place
+from sollol_tui.model.inventory import Host
+from sollol_tui.model.plan import Plan
+from sollol_tui.model.spec import JobSpec
+
+_TRAIN_KEYS = (
+    *("format", "epochs", "batch_size", "max_length", "learning_rate", "schedule", "warmup_ratio"),
+    *("weight_decay", "max_grad_norm", "lora", "seed", "wire", "save_steps", "save_total_limit"),
+    *("sample_prompts", "sample_tokens"),
+)
+
+
+def run_file(
+    *,
+    job: str,
+    spec: JobSpec,
+    plan: Plan,
+    host: Host,
+    place: Place,
+    generation: int,
+    main_port: int,
+) -> dict[str, Any]:
+    """What the agent of `host` is told. Slots are ranks as long as nobody has left or joined."""
+    asked = spec.as_data()
+    return {
+        "v": 1,
+        "job": job,
+        "host": host.name,
+        "generation": generation,
+        "engine": plan.engine,
+        "world": [
+            {
+                "slot": rank.slot,
+                "rank": rank.slot,
+                "host": worker.host,
+                "address": worker.address,
+                "gpu": rank.gpu,
+            }
+            for worker in plan.workers
+            for rank in worker.ranks
+        ],
+        "main_port": main_port,
+        "start_timeout_s": spec.start_timeout,
+        "cpu_cores": plan.worker(host.name).cpu_cores,
+        "nice": host.nice,
+        "env": host.env,
+        "model": place.model,
+        "dataset": place.dataset,
+        "train": {key: asked[key] for key in _TRAIN_KEYS} | {"global_batch": plan.global_batch},
+    }

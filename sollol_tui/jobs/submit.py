@@ -1,0 +1,120 @@
+"""From a job spec to a job: checks everything that can be checked, plans, leases, hands over to a
+supervisor. Until the job is stored, nothing was changed anywhere."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sollol_tui.jobs.dataset import check_dataset, resolve_model
+from sollol_tui.jobs.home import VARIABLE, Home
+from sollol_tui.jobs.planner import make_plan, resources
+from sollol_tui.jobs.probe import ask, note_answers
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.supervisor import LOCK
+from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.patterns import select
+from sollol_tui.model.plan import Plan
+from sollol_tui.model.spec import JobSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A job that could start now. `name` and `output_dir` are filled in but for `{id}`."""
+
+    spec: JobSpec
+    inventory: Inventory
+    plan: Plan
+    model: str
+    name: str
+    output_dir: str
+
+
+async def prepare(store: Store, spec: JobSpec, inventory: Inventory, folder: Path) -> Prepared:
+    """Checks model and dataset, asks the hosts, plans. Paths in the spec start from `folder`. Raises
+    InputError, NotFoundError or NoWorkersError."""
+    model = resolve_model(spec.model, folder)
+    everyone = inventory.with_coordinator()
+    selection = select(everyone, spec.workers)
+    dataset = await check_dataset(
+        (folder / Path(spec.dataset).expanduser()).absolute(), spec.format
+    )
+    answers = await ask(store.home, selection.hosts)
+    note_answers(store, inventory, answers)
+    errors = {
+        name: "; ".join(filter(None, [error.message, error.remedy]))
+        for name, error in answers.errors.items()
+    }
+    plan = make_plan(spec, everyone, selection, answers.facts, errors, dataset, store.leased())
+    name = spec.name or f"{Path(dataset.path).stem}-{Path(model).name}"
+    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60].lstrip(".-") or "job"
+    output = str((folder / Path(spec.output_dir).expanduser()).absolute())
+    return Prepared(
+        spec=replace(spec, name=name),
+        inventory=inventory,
+        plan=plan,
+        model=model,
+        name=name,
+        output_dir=output.replace("{name}", name),
+    )
+
+
+def submit(store: Store, prepared: Prepared) -> str:
+    """Stores the job with its leases and starts its supervisor; returns the job's id."""
+    job = store.add_job(
+        spec=prepared.spec,
+        plan=prepared.plan,
+        inventory=prepared.inventory,
+        model=prepared.model,
+        dataset=prepared.plan.dataset.path,
+        name=prepared.name,
+        output_dir=prepared.output_dir,
+        resources=resources(prepared.plan),
+    )
+    start_supervisor(store.home, job)
+    return job
+
+
+def start_supervisor(home: Home, job: str) -> None:
+    """Starts a process of its own that looks after `job`; when there is one already, it ends at once."""
+    folder = home.job(job)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(
+        folder / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+    )
+    try:
+        subprocess.Popen(
+            [sys.executable, "-m", "sollol_tui.jobs.supervisor", job],
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            start_new_session=True,
+            env=os.environ | {VARIABLE: str(home.root)},
+        )
+    finally:
+        os.close(descriptor)
+
+
+def is_supervised(home: Home, job: str) -> bool:
+    """Whether a supervisor of this job is alive, told by its lock."""
+    try:
+        descriptor = os.open(home.job(job) / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def revive(store: Store) -> list[str]:
+    """Restarts the supervisor of every live job that has none; returns those jobs."""
+    orphans = [job for job in store.live_jobs() if not is_supervised(store.home, job)]
+    for job in orphans:
+        start_supervisor(store.home, job)
+    return orphans

@@ -1,0 +1,133 @@
+"""Reads the state into a Snapshot. Reads only; the one place that turns rows into what people see."""
+
+import json
+import sqlite3
+import time
+from typing import Any, Final
+
+import psutil
+
+from sollol_tui.jobs.store import Store
+from sollol_tui.model.inventory import ConnectionKind, Host, Inventory
+from sollol_tui.model.snapshot import (
+    CoordinatorView,
+    GpuReading,
+    HostState,
+    HostView,
+    JobView,
+    JobWorkerView,
+    Snapshot,
+)
+from sollol_tui.model.states import TERMINAL, JobState
+
+MAX_JOBS: Final = 200
+
+
+def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
+    """The cluster as the state knows it: hosts in the inventory's order, jobs newest first."""
+    jobs = read_jobs(store)
+    occupied = {
+        worker.host: (job.id, worker.share)
+        for job in jobs
+        if job.state not in TERMINAL
+        for worker in job.workers
+    }
+    readings = {
+        row["host"]: row
+        for row in store.connection.execute(
+            "SELECT * FROM readings WHERE inventory = ?", (inventory.file,)
+        )
+    }
+    local = {host.name for host in inventory.hosts if host.connection is ConnectionKind.LOCAL}
+    return Snapshot(
+        at=time.time(),
+        inventory=inventory.file,
+        coordinator=CoordinatorView(
+            cpu_percent=psutil.cpu_percent(),
+            ram_percent=psutil.virtual_memory().percent,
+            takes_part=any(host in local for host in occupied),
+        ),
+        hosts=tuple(
+            _host(host, readings.get(host.name), *occupied.get(host.name, (None, None)))
+            for host in inventory.hosts
+        ),
+        jobs=jobs,
+    )
+
+
+def read_jobs(store: Store, limit: int = MAX_JOBS) -> tuple[JobView, ...]:
+    rows = store.connection.execute(
+        "SELECT * FROM jobs ORDER BY created_at DESC, id LIMIT ?", (limit,)
+    )
+    return tuple(_job(store, row) for row in rows)
+
+
+def read_job(store: Store, job: str) -> JobView:
+    """Raises NotFoundError."""
+    store.job(job)
+    row = store.connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
+    return _job(store, row)
+
+
+def _job(store: Store, row: sqlite3.Row) -> JobView:
+    workers = store.connection.execute(
+        "SELECT * FROM workers WHERE job = ? ORDER BY position", (row["id"],)
+    )
+    live = JobState(row["state"]) not in TERMINAL
+    return JobView(
+        id=row["id"],
+        name=row["name"],
+        state=JobState(row["state"]),
+        reason=row["reason"],
+        stage=row["stage"],
+        step=row["step"],
+        max_steps=row["max_steps"],
+        samples_done=row["samples_done"],
+        samples_total=row["samples_total"],
+        loss=row["loss"],
+        first_loss=row["first_loss"],
+        samples_per_s=row["samples_per_s"],
+        eta_s=row["eta_s"] if live else None,
+        world_size=row["world_size"],
+        workers=tuple(
+            JobWorkerView(
+                host=worker["host"],
+                state=worker["state"],
+                reason=worker["reason"],
+                slots=tuple(json.loads(worker["slots"])),
+                share=worker["share"],
+                unseen_since=worker["unseen_since"] if live else None,
+            )
+            for worker in workers
+        ),
+        model=row["model"],
+        dataset=row["dataset"],
+        output_dir=row["output_dir"],
+        traceback=row["traceback"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _host(host: Host, row: sqlite3.Row | None, job: str | None, share: float | None) -> HostView:
+    data: dict[str, Any] = json.loads(row["data"]) if row is not None else {}
+    state = HostState(row["state"]) if row is not None else HostState.UNKNOWN
+    figures = {
+        key: data.get(key)
+        for key in ("cpu_percent", "cpu_cores", "ram_used_bytes", "ram_total_bytes")
+    }
+    return HostView(
+        name=host.name,
+        state=state if host.enabled else HostState.DISABLED,
+        reason=row["reason"] if row is not None else "",
+        since=row["since"] if row is not None else None,
+        at=row["at"] if row is not None else None,
+        gpus=tuple(GpuReading(**gpu) for gpu in data.get("gpus", ())),
+        disk_free_bytes=data.get("disk_free_bytes"),
+        job=job,
+        share=share,
+        local=host.connection is ConnectionKind.LOCAL,
+        **figures,
+    )

@@ -1,0 +1,208 @@
+"""One worker of a job, seen from the coordinator: prepares it, starts, follows and stops its agent.
+
+Each call opens its own connection and may be repeated after any failure. What the job does next
+is decided elsewhere.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+from sollol_tui.hosts.commands import clean_up, control, free_port, inspect, start_agent
+from sollol_tui.hosts.facts import gather_facts
+from sollol_tui.hosts.follow import follow
+from sollol_tui.hosts.provision import Environment, Step, provision
+from sollol_tui.hosts.ssh import HostConnection, connect
+from sollol_tui.hosts.transfer import send_file, send_tree, tree_hash
+from sollol_tui.jobs.home import Home
+from sollol_tui.model.errors import HostError, UnreachableError
+from sollol_tui.model.inventory import Host, Packages
+from sollol_tui.model.plan import DatasetFacts, PlannedWorker
+from sollol_tui.model.units import format_bytes
+
+FACTS_TIMEOUT_S: Final = 20.0
+RETRIES: Final = 3  # of a step that a lost connection cut short
+T = TypeVar("T")
+Ending = Literal["stop", "kill"]
+RECONNECT_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+CLEANUP_LIMIT_S: Final = 60.0  # how long a host that cannot be reached is waited for at the end
+_POLL_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where things lie on a worker: all absolute."""
+
+    environment: Environment
+    run_dir: str
+    dataset: str
+    model: str
+
+    def as_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> "Place":
+        return cls(**data | {"environment": Environment(**data["environment"])})
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """`say(text)` tells people what is happening on this host now."""
+
+    job: str
+    host: Host
+    planned: PlannedWorker
+    home: Home
+    say: Callable[[str], None]
+    place: Place | None = None
+
+    async def prepare(self, packages: Packages, dataset: DatasetFacts, model: str) -> Place:
+        """Brings environment, payload, dataset and model to the host. What is there stays."""
+        self.place = await self._retrying(partial(self._prepare, packages, dataset, model))
+        return self.place
+
+    async def choose_port(self, first: int, last: int) -> int | None:
+        """A port of the range that can be bound on this worker's address; None: all are taken."""
+        environment, address = self._place().environment, self.planned.address
+        return await self._retrying(
+            lambda connection: free_port(connection, environment, address, (first, last))
+        )
+
+    async def launch(self, run: dict[str, Any], secrets: dict[str, str]) -> None:
+        """Starts the agent, or adopts the one that an earlier try has started."""
+        place = self._place()
+        await self._retrying(
+            lambda connection: start_agent(
+                connection, place.environment, place.run_dir, run, secrets
+            )
+        )
+
+    async def _retrying(self, act: Callable[[HostConnection], Awaitable[T]]) -> T:
+        """Does something over a connection, again after the connection was lost."""
+        for pause_s in (*RECONNECT_S[:RETRIES], None):
+            try:
+                async with connect(self.host, [self.home.known_hosts]) as connection:
+                    return await act(connection)
+            except UnreachableError as error:
+                if pause_s is None:
+                    raise
+                self.say(f"{error.message}; trying again")
+                await asyncio.sleep(pause_s)
+        raise AssertionError("unreachable")
+
+    async def _prepare(
+        self, packages: Packages, dataset: DatasetFacts, model: str, connection: HostConnection
+    ) -> Place:
+        facts = await gather_facts(connection, timeout_s=FACTS_TIMEOUT_S)
+        environment = await provision(
+            connection,
+            facts,
+            packages,
+            accelerator=self.planned.accelerator,
+            env=self.host.env,
+            report=self._report,
+        )
+        data = f"{facts.workdir}/datasets/{dataset.sha256}/{Path(dataset.path).name}"
+        self.say("sending the dataset")
+        await send_file(
+            connection,
+            Path(dataset.path),
+            data,
+            dataset.sha256,
+            report=partial(self._report_bytes, "dataset"),
+        )
+        there = model
+        if Path(model).is_absolute():
+            self.say("sending the model")
+            there = f"{facts.workdir}/models/{await asyncio.to_thread(tree_hash, Path(model))}"
+            await send_tree(
+                connection, Path(model), there, report=partial(self._report_bytes, "model")
+            )
+        run_dir = f"{facts.workdir}/runs/{self.job}/{self.host.name}"
+        return Place(environment=environment, run_dir=run_dir, dataset=data, model=there)
+
+    def _report_bytes(self, what: str, done: int, total: int) -> None:
+        self.say(f"sending the {what}: {format_bytes(done)} of {format_bytes(total)}")
+
+    def _report(self, step: Step) -> None:
+        self.say(f"{step.name}: {step.detail or step.state}")
+
+    async def watch(
+        self,
+        on_data: Callable[[str, str, Path], None],
+        on_seen: Callable[[str, str], None],
+    ) -> None:
+        """Follows the run for ever, through lost connections. `on_seen(host, "")` is called when the
+        worker is seen, `on_seen(host, reason)` when it is not."""
+        place, failures = self._place(), 0
+        copies = self.home.copies(self.job, self.host.name)
+
+        def seen(_agent_alive: bool) -> None:
+            nonlocal failures
+            failures = 0
+            on_seen(self.host.name, "")
+
+        while True:
+            try:
+                async with connect(self.host, [self.home.known_hosts]) as connection:
+                    await follow(
+                        connection,
+                        place.environment,
+                        place.run_dir,
+                        copies,
+                        on_beat=seen,
+                        on_data=lambda file, path: on_data(self.host.name, file, path),
+                    )
+            except HostError as error:
+                on_seen(self.host.name, error.message)
+            await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
+            failures += 1
+
+    async def stop(self, action: Ending, grace_s: float, hurry: asyncio.Event) -> str:
+        """Makes the run leave the host and verifies it. Returns "" when nothing of it is left, else
+        a sentence on what could not be verified. `stop` turns into `kill` after `grace_s`, or when
+        `hurry` is set."""
+        if self.place is None:
+            return ""
+        loop = asyncio.get_running_loop()
+        give_up, reason = loop.time() + grace_s + CLEANUP_LIMIT_S, ""
+        while loop.time() < give_up:
+            try:
+                async with connect(self.host, [self.home.known_hosts]) as connection:
+                    return await self._stop(connection, action, grace_s, hurry)
+            except HostError as error:
+                reason = error.message
+                self.say(f"stopping: {reason}; trying again")
+                await asyncio.sleep(RECONNECT_S[0])
+        return f"{self.host.name} could not be checked ({reason})"
+
+    async def _stop(
+        self, connection: HostConnection, action: Ending, grace_s: float, hurry: asyncio.Event
+    ) -> str:
+        environment, run_dir = self._place().environment, self._place().run_dir
+        loop = asyncio.get_running_loop()
+        await control(connection, environment, run_dir, action)
+        deadline = loop.time() + grace_s
+        while True:
+            left = await inspect(connection, environment, run_dir)
+            if left.processes and not left.agent:
+                left = await clean_up(connection, environment, run_dir)
+            if not left.agent and not left.processes:
+                return ""
+            if loop.time() > deadline or (hurry.is_set() and action != "kill"):
+                if action == "kill":
+                    names = ", ".join(f"{p.pid} ({p.role})" for p in left.processes)
+                    return f"{self.host.name} still runs {names or 'its agent'}"
+                self.say("killing it")
+                action, deadline = "kill", loop.time() + CLEANUP_LIMIT_S
+                await control(connection, environment, run_dir, action)
+            await asyncio.sleep(_POLL_S)
+
+    def _place(self) -> Place:
+        if self.place is None:
+            raise HostError(self.host.name, "was never prepared")
+        return self.place
