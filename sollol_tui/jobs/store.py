@@ -32,14 +32,17 @@ _LIVE: Final = ", ".join(f"'{state}'" for state in JobState if state not in TERM
 
 
 class Store:
-    """One connection to the state. Not for use from several threads at once."""
+    """One connection to the state, for one thread at a time."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
         home.database.touch(mode=0o600, exist_ok=True)
         try:
             self.connection = sqlite3.connect(
-                home.database, timeout=BUSY_TIMEOUT_S, isolation_level=None
+                home.database,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
             )
             self.connection.row_factory = sqlite3.Row
             self.connection.execute("PRAGMA journal_mode = WAL")
@@ -180,18 +183,15 @@ class Store:
         )
 
     def find_job(self, wanted: str) -> str:
-        """The id of the job with that id, a unique beginning of one, or the newest of that name."""
+        """The job with that id, with a unique start of an id, or the newest of that name."""
         rows = self.connection.execute(
             "SELECT id, name FROM jobs ORDER BY created_at DESC"
         ).fetchall()
         ids = [row["id"] for row in rows]
         if wanted in ids:
             return wanted
-        begins = [
-            job
-            for job in ids
-            if wanted and job.removeprefix("j-").startswith(wanted.removeprefix("j-"))
-        ]
+        start = wanted.removeprefix("j-")
+        begins = [job for job in ids if start and job.removeprefix("j-").startswith(start)]
         named = [row["id"] for row in rows if row["name"] == wanted]
         if len(begins) == 1:
             return str(begins[0])
@@ -224,7 +224,7 @@ class Store:
 
     def move_job(self, job: str, new: JobState, reason: str = "") -> bool:
         """Changes a job's state; nothing else does. False when it is in that state already.
-        Raises JobError for a step that the table does not allow. A terminal state frees its leases."""
+        Raises JobError for a step that the table does not allow. An end frees its leases."""
         with self.transaction():
             old = self.job(job).state
             if old is new:
@@ -329,7 +329,7 @@ class Store:
     def add_events(
         self, job: str, host: str, file: str, events: Iterable[tuple[int, Event]], position: int
     ) -> None:
-        """Adds events, each with the offset of its line, and how far the file was read: together."""
+        """Adds events, each with the offset of its line, and how far the file was read."""
         now = time.time()
         with self.transaction():
             self.connection.executemany(
@@ -373,8 +373,8 @@ class Store:
     def note_reading(
         self, inventory: str, host: str, *, state: str, reason: str, data: Mapping[str, Any]
     ) -> None:
-        """The last that was heard of a host. `since` moves only when its state changes; figures of a
-        host that is not up are kept as they were."""
+        """The last that was heard of a host. `since` moves only when its state changes; the
+        figures of a host that is not up are kept as they were."""
         now = time.time()
         self.connection.execute(
             "INSERT INTO readings VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"

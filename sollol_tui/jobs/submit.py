@@ -33,8 +33,8 @@ class Prepared:
 
 
 async def prepare(store: Store, spec: JobSpec, inventory: Inventory, folder: Path) -> Prepared:
-    """Checks model and dataset, asks the hosts, plans. Paths in the spec start from `folder`. Raises
-    InputError, NotFoundError or NoWorkersError."""
+    """Checks model and dataset, asks the hosts, plans. Paths in the spec start from `folder`.
+    Raises InputError, NotFoundError or NoWorkersError."""
     model = resolve_model(spec.model, folder)
     everyone = inventory.with_coordinator()
     selection = select(everyone, spec.workers)
@@ -78,7 +78,7 @@ def submit(store: Store, prepared: Prepared) -> str:
 
 
 def start_supervisor(home: Home, job: str) -> None:
-    """Starts a process of its own that looks after `job`; when there is one already, it ends at once."""
+    """Starts a process that looks after `job`; when there is one already, the new one ends."""
     folder = home.job(job)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(

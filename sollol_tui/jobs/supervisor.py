@@ -34,7 +34,10 @@ from sollol_tui.model.states import JobState, WorkerState
 
 log = logging.getLogger("sollol.supervisor")
 LOCK: Final = "supervisor.lock"
+LOCK_TRIES: Final = 10
+LOCK_PAUSE_S: Final = 0.05
 STOP_GRACE_S: Final = 60.0  # for the step in flight and its checkpoint
+SAY_EVERY_S: Final = 0.2
 LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
 _REQUEST_POLL_S: Final = 0.25
 _SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
@@ -60,6 +63,7 @@ class Supervisor:
         self._take_plan(load(Plan, record.plan), record.generation)
         self.news = asyncio.Event()
         self._unseen: dict[str, str] = {}
+        self._said_at = 0.0
 
     def _take_plan(self, plan: Plan, generation: int) -> None:
         self.plan = plan
@@ -354,7 +358,12 @@ class Supervisor:
         self.store.note_stage(self.job, text)
 
     def _say(self, host: str, text: str) -> None:
-        self._stage(f"{host}: {text}")
+        """What happens on a host now; transfers say it often, the state takes some of it."""
+        now = time.monotonic()
+        if now - self._said_at > SAY_EVERY_S:
+            self._said_at = now
+            self.store.note_stage(self.job, f"{host}: {text}")
+        log.debug("%s: %s", host, text)
 
 
 def _failure_of(error: BaseException) -> Failure:
@@ -373,15 +382,24 @@ def _failure_of(error: BaseException) -> Failure:
             return Failure(host="", reason=f"sollol itself failed: {type(error).__name__}: {error}")
 
 
+def _lock(descriptor: int) -> bool:
+    """Takes the job's lock; False when another supervisor holds it. Tried for a moment, because
+    whoever asks `is_supervised` holds it for an instant too."""
+    for _ in range(LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(LOCK_PAUSE_S)
+    return False
+
+
 def main(job: str) -> int:
     """Supervises `job` if nobody else does. Exit status 0 also when somebody does."""
     home = open_home()
     folder = home.job(job)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(lock.fileno()):
             return 0
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"

@@ -1,4 +1,4 @@
-"""Reads the state into a Snapshot. Reads only; the one place that turns rows into what people see."""
+"""Reads the state into a Snapshot: the one place that turns rows into what people see."""
 
 import json
 import sqlite3

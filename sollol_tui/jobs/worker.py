@@ -136,8 +136,8 @@ class Worker:
         on_data: Callable[[str, str, Path], None],
         on_seen: Callable[[str, str], None],
     ) -> None:
-        """Follows the run for ever, through lost connections. `on_seen(host, "")` is called when the
-        worker is seen, `on_seen(host, reason)` when it is not."""
+        """Follows the run for ever, through lost connections. `on_seen(host, reason)` is called
+        with "" when the worker is seen, with the reason when it is not."""
         place, failures = self._place(), 0
         copies = self.home.copies(self.job, self.host.name)
 

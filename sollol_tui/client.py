@@ -1,0 +1,182 @@
+"""The Python API, and what the command line and the screens stand on: one object per inventory.
+
+from sollol_tui import SOLLOLClient
+client = SOLLOLClient()
+job = client.submit_job({"model": "./model", "dataset": "rows.jsonl", "workers": "2"})
+client.get_job_status(job["id"])["loss"]
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sollol_tui.jobs.events import read_events
+from sollol_tui.jobs.home import Home, open_home
+from sollol_tui.jobs.logs import LogReader
+from sollol_tui.jobs.probe import ask, note_answers, stale_hosts
+from sollol_tui.jobs.records import EventRecord
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.submit import Prepared, prepare, revive, submit
+from sollol_tui.jobs.view import read_job, read_jobs, read_snapshot
+from sollol_tui.model.errors import JobError, NotFoundError
+from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.snapshot import HostView, JobView, Snapshot
+from sollol_tui.model.spec import JobSpec
+
+INVENTORY: Final = "inventory.yaml"
+VARIABLE: Final = "SOLLOL_INVENTORY"
+T = TypeVar("T")
+
+
+class SOLLOLClient:
+    """Reads and steers the cluster of one inventory. Safe to use from several threads.
+
+    Every method raises errors of `sollol_tui.model.errors`, whose text says what to do next."""
+
+    def __init__(self, inventory: str | Path | None = None, *, home: Path | None = None) -> None:
+        self.home: Home = open_home(home)
+        self._given = Path(inventory) if inventory is not None else None
+        self._store = Store(self.home)
+        self._lock = threading.RLock()
+        self._parsed: tuple[tuple[int, int, int], Inventory] | None = None
+        with self._lock:
+            revive(self._store)
+
+    def close(self) -> None:
+        with self._lock:
+            self._store.close()
+
+    # the cluster
+
+    @property
+    def inventory_file(self) -> Path:
+        """Where the inventory is. Raises NotFoundError when there is none."""
+        return find_inventory(self._given)
+
+    def inventory(self) -> Inventory:
+        """The inventory as its file says now. Raises InputError."""
+        path = self.inventory_file
+        status = path.stat()
+        mark = (status.st_mtime_ns, status.st_size, status.st_ino)
+        with self._lock:
+            if self._parsed is None or self._parsed[0] != mark:
+                from sollol_tui.model.inventory_file import parse_inventory
+
+                self._parsed = mark, parse_inventory(path.read_bytes(), str(path))
+            return self._parsed[1]
+
+    def snapshot(self) -> Snapshot:
+        """Hosts and jobs as the state knows them; asks nobody."""
+        inventory = self.inventory()
+        with self._lock:
+            return read_snapshot(self._store, inventory)
+
+    def state_version(self) -> int:
+        """A number that changes when another process has written the state."""
+        with self._lock:
+            return self._store.version()
+
+    async def probe_hosts(self, *, timeout_s: float | None = None) -> None:
+        """Asks the hosts of which nothing fresh is known, and stores their answers."""
+        inventory = self.inventory()
+        hosts = stale_hosts(inventory, self.snapshot().hosts)
+        answers = await ask(self.home, hosts, timeout_s=timeout_s)
+        with self._lock:
+            note_answers(self._store, inventory, answers)
+
+    def list_nodes(self) -> list[HostView]:
+        """The hosts of the inventory, asked now."""
+        _run(self.probe_hosts())
+        return list(self.snapshot().hosts)
+
+    # jobs
+
+    async def prepare_job(self, spec: JobSpec | Mapping[str, Any]) -> Prepared:
+        """Checks and plans a job without starting anything."""
+        if not isinstance(spec, JobSpec):
+            from sollol_tui.model.job_file import spec_from_data
+
+            spec = spec_from_data(spec)
+        return await prepare(self._store, spec, self.inventory(), Path.cwd())
+
+    def start_job(self, prepared: Prepared) -> JobView:
+        """Submits what was prepared. Raises JobError when its hosts were taken meanwhile."""
+        with self._lock:
+            return read_job(self._store, submit(self._store, prepared))
+
+    def submit_job(self, spec: JobSpec | Mapping[str, Any]) -> JobView:
+        """Checks, plans and starts a job; returns at once, the job runs on its own."""
+        return self.start_job(_run(self.prepare_job(spec)))
+
+    def list_jobs(self) -> list[JobView]:
+        """All jobs, newest first."""
+        with self._lock:
+            return list(read_jobs(self._store))
+
+    def get_job_status(self, job_id: str) -> JobView:
+        with self._lock:
+            return read_job(self._store, self._store.find_job(job_id))
+
+    def cancel_job(self, job_id: str, *, now: bool = False) -> None:
+        """Asks the job to stop after a checkpoint, or at once. It is over when its state says so.
+        Raises JobError when it has ended already."""
+        with self._lock:
+            job = self._store.find_job(job_id)
+            self._store.add_request(job, "kill" if now else "cancel")
+            revive(self._store)
+
+    def open_logs(self, job_id: str, *, tail_bytes: int | None = None) -> LogReader:
+        """A reader of the job's merged logs, from their beginning or near their end."""
+        with self._lock:
+            job = self._store.find_job(job_id)
+        return LogReader(self.home.job(job), tail_bytes=tail_bytes)
+
+    def events(self, job_id: str, *kinds: str) -> list[EventRecord]:
+        """What the job's workers said, in the order in which it was heard."""
+        with self._lock:
+            return read_events(self._store, self._store.find_job(job_id), kinds)
+
+    def newest_live_job(self) -> JobView:
+        """The newest job that has not ended. Raises JobError when there is none."""
+        for job in self.list_jobs():
+            if not job.state.is_terminal:
+                return job
+        raise JobError("no job is running", remedy="start one with: sollol train")
+
+
+def find_inventory(given: Path | None = None) -> Path:
+    """`given`, else $SOLLOL_INVENTORY, else inventory.yaml here or upwards to the git root, else the
+    one in the user's config folder. Raises NotFoundError."""
+    named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    if named is not None:
+        if not named.is_file():
+            raise NotFoundError(f"no inventory {named}", remedy="sollol init writes one")
+        return named.absolute()
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / INVENTORY).is_file():
+            return folder / INVENTORY
+        if (folder / ".git").exists():
+            break
+    from platformdirs import user_config_path
+
+    last = user_config_path("sollol", appauthor=False) / INVENTORY
+    if last.is_file():
+        return last
+    raise NotFoundError(
+        f"no {INVENTORY} here, above, or in {last.parent}",
+        remedy="write one ('hosts: [HOST]' is enough), or try: sollol demo",
+    )
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end, also from inside a running event loop (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
