@@ -1,0 +1,135 @@
+"""The application: asks the client for snapshots, hands them to its screens, and leaves jobs alone.
+
+It reads no file and opens no connection of its own; a failing poll is a line on the screen.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from textual.app import App
+from textual.binding import Binding
+from textual.message import Message
+from textual.reactive import reactive
+
+from sollol_tui.model.snapshot import JobView, Snapshot
+from sollol_tui.model.states import JobState
+from sollol_tui.model.text import clean
+from sollol_tui.ui.screens.help import HelpScreen
+from sollol_tui.ui.screens.overview import Overview
+from sollol_tui.ui.theme import CALM
+
+if TYPE_CHECKING:
+    from sollol_tui.client import SOLLOLClient
+
+_POLL_S: Final = 0.1  # at most ten snapshots a second
+_AGES_S: Final = 2.0  # without news, often enough for "4m ago" to be true
+
+
+class SollolApp(App[str]):
+    """Leaves with the sentence for the shell to print."""
+
+    TITLE = "sollol"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+    BINDINGS = [
+        Binding("q", "leave", "Leave", id="app.leave", tooltip="Leave; jobs go on"),
+        Binding(
+            "ctrl+q,ctrl+c", "leave", "Leave", id="app.leave_now", show=False, system=True,
+            priority=False, tooltip="Leave; jobs go on",
+        ),
+        Binding("question_mark,f1", "help", "Help", id="app.help", tooltip="The keys of this pane",
+                key_display="?"),
+        Binding("ctrl+r", "look_again", "Refresh", id="app.refresh", show=False,
+                tooltip="Ask the hosts and read the state now"),
+    ]  # fmt: skip
+
+    snapshot: reactive[Snapshot | None] = reactive(None)
+    trouble: reactive[str] = reactive("")
+
+    @dataclass
+    class SnapshotTaken(Message):
+        snapshot: Snapshot
+
+    @dataclass
+    class PollFailed(Message):
+        reason: str
+
+    def __init__(
+        self, client: "SOLLOLClient", *, readonly: bool = False, job: str | None = None
+    ) -> None:
+        super().__init__()
+        self._client = client
+        self._readonly = readonly
+        self._first_job = job
+        self._look_now = asyncio.Event()
+
+    def on_mount(self) -> None:
+        self.register_theme(CALM)
+        self.theme = CALM.name
+        self.push_screen(Overview(self._client, readonly=self._readonly, job=self._first_job))
+        self.run_worker(self._poll(), group="poll", exit_on_error=False)
+
+    async def _poll(self) -> None:
+        """Takes a snapshot whenever the state changed, and often enough for the ages on screen."""
+        seen: int | None = None
+        taken_at = 0.0
+        while True:
+            try:
+                version = await asyncio.to_thread(self._client.state_version)
+                due = time.monotonic() - taken_at >= _AGES_S or self._look_now.is_set()
+                if version != seen or due:
+                    self._look_now.clear()
+                    snapshot = await asyncio.to_thread(self._client.snapshot)
+                    seen, taken_at = version, time.monotonic()
+                    self.post_message(self.SnapshotTaken(snapshot))
+                pause = _POLL_S
+            except Exception as error:  # whatever it is, the screen stays and says it
+                self.post_message(self.PollFailed(_sentence(error)))
+                pause = _AGES_S
+            await asyncio.sleep(pause)
+
+    def on_sollol_app_snapshot_taken(self, message: SnapshotTaken) -> None:
+        self.trouble = ""
+        self.snapshot = message.snapshot
+
+    def on_sollol_app_poll_failed(self, message: PollFailed) -> None:
+        self.trouble = f"the state cannot be read, what you see may be old: {message.reason}"
+
+    def action_look_again(self) -> None:
+        self._look_now.set()
+        for screen in self.screen_stack:
+            if isinstance(screen, Overview):
+                screen.probe_now()
+
+    def action_leave(self) -> None:
+        self.exit(parting_words(self.snapshot.jobs if self.snapshot else ()))
+
+    async def action_quit(self) -> None:
+        self.action_leave()
+
+    def action_help(self) -> None:
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+
+def parting_words(jobs: tuple[JobView, ...]) -> str:
+    """What goes on after leaving and how to come back; empty when nothing does."""
+    live = [job for job in jobs if not job.state.is_terminal]
+    if not live:
+        return ""
+    if len(live) == 1:
+        name = clean(live[0].id, limit=80)
+        state = "running" if live[0].state is JobState.RUNNING else live[0].state.value
+        return f"{name} is still {state}. follow: sollol attach {name}   stop: sollol cancel {name}"
+    names = ", ".join(f"{clean(job.id, limit=80)} ({job.state.value})" for job in live)
+    return f"{len(live)} jobs go on: {names}. follow: sollol attach JOB   stop: sollol cancel JOB"
+
+
+def run_app(client: "SOLLOLClient", *, readonly: bool = False, job: str | None = None) -> str:
+    """Runs until the user leaves; returns the sentence to print then, or ""."""
+    return SollolApp(client, readonly=readonly, job=job).run() or ""
+
+
+def _sentence(error: Exception) -> str:
+    return clean(str(error) or type(error).__name__, limit=400)

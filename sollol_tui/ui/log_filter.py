@@ -1,0 +1,40 @@
+"""Which log lines a person wants to see: `text`, `!text` or `re:pattern`. Pure."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFilter:
+    """`text` is what was typed; `admits` says whether a line stays."""
+
+    text: str
+    admits: Callable[[str], bool]
+
+
+EVERYTHING = LogFilter(text="", admits=lambda line: True)
+
+
+def parse_filter(text: str) -> LogFilter:
+    """A filter from what was typed; capitals matter only where some were typed.
+
+    Raises ValueError with a sentence when the pattern after `re:` is none.
+    """
+    if not text or text in ("!", "re:"):
+        return EVERYTHING
+    if text.startswith("re:"):
+        try:
+            pattern = re.compile(text[3:], re.NOFLAG if _has_capitals(text[3:]) else re.IGNORECASE)
+        except re.error as error:
+            raise ValueError(f"{text[3:]!r} is not a pattern: {error}") from None
+        return LogFilter(text=text, admits=lambda line: pattern.search(line) is not None)
+    negated = text.startswith("!")
+    wanted = text[1:] if negated else text
+    if _has_capitals(wanted):
+        return LogFilter(text=text, admits=lambda line: (wanted in line) is not negated)
+    return LogFilter(text=text, admits=lambda line: (wanted in line.lower()) is not negated)
+
+
+def _has_capitals(text: str) -> bool:
+    return text != text.lower()

@@ -1,0 +1,67 @@
+"""The question before a job is cancelled: which one, how old it is, what is kept and what is lost."""
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+from sollol_tui.model.columns import age
+from sollol_tui.model.snapshot import JobView
+from sollol_tui.model.states import JobState
+from sollol_tui.model.text import clean
+from sollol_tui.model.units import format_duration
+
+
+class ConfirmCancel(ModalScreen[bool]):
+    """Answers True only to an explicit yes."""
+
+    CSS_PATH = "confirm.tcss"
+    AUTO_FOCUS = "#keep"
+    BINDINGS = [
+        Binding("y", "answer(True)", "Yes", id="confirm.yes", tooltip="Cancel the job"),
+        Binding("n,escape,q", "answer(False)", "No", id="confirm.no", tooltip="Leave it running"),
+        Binding("left,right,h,l", "app.focus_next", "Other", id="confirm.other", show=False,
+                tooltip="The other button"),
+    ]  # fmt: skip
+
+    def __init__(self, job: JobView, now: float) -> None:
+        super().__init__()
+        self._job = job
+        self._now = now
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="question") as question:
+            question.border_title = Text(f"cancel {clean(self._job.id, limit=80)}?")
+            yield Static(_question(self._job, self._now), markup=False)
+            with Horizontal(id="answers"):
+                yield Button("No, let it go on (n)", id="keep", compact=True)
+                yield Button("Yes, cancel it (y)", id="cancel", variant="error", compact=True)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        event.stop()
+        self.dismiss(event.button.id == "cancel")
+
+    def action_answer(self, confirmed: bool) -> None:
+        self.dismiss(confirmed)
+
+
+def _question(job: JobView, now: float) -> Text:
+    text = Text()
+    text.append(clean(job.name, limit=80) or clean(job.id, limit=80), style="bold")
+    begun = job.started_at or job.created_at
+    text.append(f"\n{job.state.value}, ")
+    text.append(
+        f"started {age(now - begun)} ago" if job.started_at else f"made {age(now - begun)} ago"
+    )
+    if job.samples_total:
+        text.append(f", {job.samples_done:,} of {job.samples_total:,} samples ({job.progress:.0%})")
+    if job.eta_s is not None:
+        text.append(f", {format_duration(job.eta_s)} to go")
+    if job.state is JobState.QUEUED or not job.samples_done:
+        text.append("\n\nNothing was learnt yet, so nothing is lost. Its log is kept.")
+    else:
+        text.append("\n\nIt finishes its step and saves a checkpoint before it stops."
+                    "\nKept: checkpoints and logs. Its hosts are free afterwards.")  # fmt: skip
+    return text

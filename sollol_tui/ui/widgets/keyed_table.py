@@ -1,0 +1,143 @@
+"""A table whose rows have keys: it changes only the cells that changed, so that cursor and scroll
+survive every snapshot. It knows no job and no host."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+from textual import events
+from textual.binding import Binding
+from textual.message import Message
+from textual.widgets import DataTable
+
+from sollol_tui.model.columns import GAP, Column, Tone, fit_columns
+from sollol_tui.ui.theme import tone_style
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    key: str
+    cells: tuple[str, ...]
+    tones: tuple[Tone, ...]
+
+
+class KeyedTable(DataTable[Text]):
+    """Rows come in by `show_rows`; out go `CursorMoved` and `Opened`, both with the row's key."""
+
+    BINDINGS = [
+        Binding("j", "cursor_down", "Down", id="table.down", show=False, tooltip="Next row"),
+        Binding("k", "cursor_up", "Up", id="table.up", show=False, tooltip="Previous row"),
+        Binding("g", "scroll_top", "First", id="table.first", show=False, tooltip="First row"),
+        Binding("G", "scroll_bottom", "Last", id="table.last", show=False, tooltip="Last row"),
+    ]
+
+    @dataclass
+    class CursorMoved(Message):
+        table: "KeyedTable"
+        key: str | None
+
+    @dataclass
+    class Opened(Message):
+        table: "KeyedTable"
+        key: str
+
+    def __init__(self, columns: Sequence[Column], *, id: str) -> None:  # noqa: A002
+        super().__init__(cursor_type="row", cell_padding=GAP // 2, id=id)
+        self._all_columns = tuple(columns)
+        self._rows: tuple[Row, ...] = ()
+        self._widths: tuple[int, ...] = ()
+        self._fitted_to = 0
+        self._reported: str | None = None
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._rebuild())
+
+    @property
+    def key_under_cursor(self) -> str | None:
+        return self._rows[self.cursor_row].key if 0 <= self.cursor_row < len(self._rows) else None
+
+    def move_to(self, key: str) -> None:
+        """Puts the cursor on a row; a key that is not there changes nothing."""
+        for index, row in enumerate(self._rows):
+            if row.key == key:
+                self.move_cursor(row=index)
+
+    def show_rows(self, rows: Sequence[Row]) -> None:
+        """Makes these the rows, in this order."""
+        old, self._rows = self._rows, tuple(rows)
+        widths = self._fit()
+        if widths != self._widths or [row.key for row in old] != [row.key for row in rows]:
+            self._widths = widths
+            self._rebuild(old)
+        else:
+            self._update_cells(old)
+        # In its own turn: what is posted while a parent hands data down does not bubble up to it.
+        self.call_later(self._report_cursor)
+
+    def _fit(self) -> tuple[int, ...]:
+        # Each column has GAP / 2 blanks on both sides, so the table is one GAP wider than the text.
+        room = self.scrollable_content_region.width - GAP
+        cells = [row.cells for row in self._rows]
+        fitted = fit_columns(self._all_columns, cells, room)
+        same = self._fitted_to == room and [w > 0 for w in fitted] == [w > 0 for w in self._widths]
+        self._fitted_to = room
+        # A column that could be narrower keeps its width: a table that jumps cannot be read.
+        if same and all(new <= old for new, old in zip(fitted, self._widths, strict=True)):
+            return self._widths
+        return fitted
+
+    def _shown(self) -> list[tuple[int, Column, int]]:
+        return [
+            (at, column, width)
+            for at, (column, width) in enumerate(zip(self._all_columns, self._widths, strict=True))
+            if width
+        ]
+
+    def _update_cells(self, old: Sequence[Row]) -> None:
+        shown = self._shown()
+        for before, row in zip(old, self._rows, strict=True):
+            if before == row:
+                continue
+            for at, column, width in shown:
+                if (before.cells[at], before.tones[at]) != (row.cells[at], row.tones[at]):
+                    self.update_cell(row.key, column.key, self._text(row, at, width))
+
+    def _rebuild(self, old: Sequence[Row] | None = None) -> None:
+        """Fills the table anew, the cursor on the row it was on and the scroll where it was."""
+        if not self._widths:
+            return
+        rows_before = self._rows if old is None else old
+        cursor, scroll_y = self.cursor_row, self.scroll_y
+        key = rows_before[cursor].key if 0 <= cursor < len(rows_before) else None
+        shown = self._shown()
+        self.clear(columns=True)
+        for _, column, width in shown:
+            self.add_column(Text(column.title), width=width, key=column.key)
+        for row in self._rows:
+            self.add_row(*(self._text(row, at, width) for at, _, width in shown), key=row.key)
+        places = {row.key: index for index, row in enumerate(self._rows)}
+        self.move_cursor(row=places.get(key or "", min(cursor, len(self._rows) - 1)), scroll=False)
+        self.scroll_to(y=scroll_y, animate=False, force=True)
+
+    def _text(self, row: Row, at: int, width: int) -> Text:
+        text = Text(row.cells[at], style=tone_style(self.app, row.tones[at]), no_wrap=True)
+        text.truncate(width, overflow="ellipsis")
+        return text
+
+    def _report_cursor(self) -> None:
+        if (key := self.key_under_cursor) != self._reported:
+            self._reported = key
+            self.post_message(self.CursorMoved(self, key))
+
+    def on_resize(self, event: events.Resize) -> None:
+        if self._rows:
+            self.show_rows(self._rows)
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        event.stop()
+        self._report_cursor()
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        event.stop()
+        if key := self.key_under_cursor:
+            self.post_message(self.Opened(self, key))

@@ -1,0 +1,145 @@
+"""A cluster in the middle of its day, and a client object that shows it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sollol_tui.model.snapshot import (
+    CoordinatorView,
+    GpuReading,
+    HostState,
+    HostView,
+    JobView,
+    JobWorkerView,
+    Snapshot,
+)
+from sollol_tui.model.states import JobState
+
+NOW = 1_800_000_000.0
+GIB = 1024**3
+
+
+def gpu(
+    name: str, *, util: float, used: float, total: float, temp: float, index: int = 0
+) -> GpuReading:
+    return GpuReading(
+        index=index, name=name, util_percent=util, vram_used_bytes=int(used * GIB),
+        vram_total_bytes=int(total * GIB), temp_c=temp,
+    )  # fmt: skip
+
+
+def host(name: str, *, ram: float = 12, total: float = 32, **more: Any) -> HostView:
+    values: dict[str, Any] = {
+        "state": HostState.UP, "at": NOW - 2, "cpu_percent": 22.0, "cpu_cores": 8,
+        "ram_used_bytes": int(ram * GIB), "ram_total_bytes": int(total * GIB),
+    }  # fmt: skip
+    return HostView(name=name, **{**values, **more})
+
+
+RUNNING = JobView(
+    id="j-7f3a", name="tools-621k", state=JobState.RUNNING, step=2187, max_steps=4852,
+    samples_done=280_000, samples_total=621_000, loss=1.214, first_loss=2.31, samples_per_s=14.9,
+    eta_s=22_860, world_size=4, created_at=NOW - 19_000, started_at=NOW - 18_800,
+    workers=tuple(JobWorkerView(host=name, state="training") for name in ("hydra", "desktop", "attic")),
+)  # fmt: skip
+QUEUED = JobView(
+    id="j-81c0", name="magicoder-r16", state=JobState.QUEUED, reason="#1: waits for 2 GPU hosts",
+    created_at=NOW - 600,
+)  # fmt: skip
+FAILED = JobView(
+    id="j-3b02", name="code-alpaca", state=JobState.FAILED, created_at=NOW - 9000,
+    reason="attic/2 died at import: ModuleNotFoundError: No module named 'peft'",
+    started_at=NOW - 8000, ended_at=NOW - 7900,
+    traceback='Traceback (most recent call last):\n  File "remote/train.py", line 12, in <module>\n'
+    "    import peft\nModuleNotFoundError: No module named 'peft'",
+)  # fmt: skip
+DONE = JobView(
+    id="j-1c55", name="code-alpaca-tiny", state=JobState.DONE, samples_done=2000,
+    samples_total=2000, loss=0.871, created_at=NOW - 90_000, started_at=NOW - 89_000,
+    ended_at=NOW - 86_000, workers=(JobWorkerView(host="hydra", state="gone"),),
+    output_dir="work/distributed_training/code-alpaca-tiny-j-1c55",
+)  # fmt: skip
+HOSTS = (
+    host("hydra", ram=28, total=64, cpu_percent=31.0, job="j-7f3a", share=0.62, gpus=(
+        gpu("NVIDIA GeForce RTX 3090", util=98, used=21.4, total=24, temp=71),
+        gpu("NVIDIA GeForce RTX 3090", util=96, used=20.9, total=24, temp=68, index=1),
+    )),
+    host("desktop", cpu_percent=12.0, job="j-7f3a", share=0.23, gpus=(
+        gpu("NVIDIA GeForce RTX 3060", util=99, used=10.2, total=12, temp=66),)),
+    host("attic", job="j-7f3a", share=0.15, gpus=(
+        gpu("NVIDIA GeForce RTX 2080 Ti", util=95, used=9.8, total=11, temp=74),)),
+    host("old-xeon", ram=3.2, total=128, cpu_percent=1.0),
+    host("pi01", state=HostState.DOWN, reason="no route to host", since=NOW - 250),
+)  # fmt: skip
+
+
+def snapshot(
+    *, jobs: Iterable[JobView] = (QUEUED, RUNNING, FAILED, DONE),
+    hosts: Iterable[HostView] = HOSTS, at: float = NOW,
+) -> Snapshot:  # fmt: skip
+    return Snapshot(
+        at=at, inventory="lab/inventory.yaml", hosts=tuple(hosts), jobs=tuple(jobs),
+        coordinator=CoordinatorView(cpu_percent=5, ram_percent=20),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    host: str
+    slot: int | None
+    text: str
+    at: None = None
+
+
+@dataclass
+class Reader:
+    lines: list[Line]
+    read_so_far: int = 0
+
+    def read(self, max_lines: int = 2000) -> list[Line]:
+        batch = self.lines[self.read_so_far : self.read_so_far + max_lines]
+        self.read_so_far += len(batch)
+        return batch
+
+
+@dataclass
+class SampleClient:
+    """What the application asks of a client, answered from memory."""
+
+    shown: Snapshot = field(default_factory=snapshot)
+    logs: dict[str, list[Line]] = field(default_factory=dict)
+    version: int = 1
+    cancelled: list[str] = field(default_factory=list)
+    probes: int = 0
+    failure: Exception | None = None
+
+    def state_version(self) -> int:
+        if self.failure is not None:
+            raise self.failure
+        return self.version
+
+    def snapshot(self) -> Snapshot:
+        return self.shown
+
+    async def probe_hosts(self) -> None:
+        self.probes += 1
+
+    def cancel_job(self, job_id: str, *, now: bool = False) -> None:
+        self.cancelled.append(job_id)
+
+    def open_logs(self, job_id: str) -> Reader:
+        return Reader(self.logs.setdefault(job_id, []))
+
+    def show(self, shown: Snapshot) -> None:
+        """The state of the cluster changes."""
+        self.shown = shown
+        self.version += 1
+
+    def change_job(self, job_id: str, **changes: Any) -> None:
+        jobs = (replace(j, **changes) if j.id == job_id else j for j in self.shown.jobs)
+        self.show(replace(self.shown, jobs=tuple(jobs)))
+
+    def say(self, job_id: str, *texts: str, host: str = "hydra", slot: int | None = 0) -> None:
+        """A rank writes lines."""
+        lines = self.logs.setdefault(job_id, [])
+        lines.extend(Line(host=host, slot=slot, text=text) for text in texts)
