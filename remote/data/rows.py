@@ -1,0 +1,197 @@
+"""Rows of a dataset file, one at a time: jsonl, json, csv, tsv, txt. Standard library only.
+
+Memory stays flat whatever the file's size. Says nothing about what columns mean. A row's number is
+its line in jsonl and txt files, its place among the records (from 1) in the others.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+MAX_ROW_CHARS = 32 << 20
+CHUNK_CHARS = 1 << 16
+BETWEEN_ELEMENTS = re.compile(r"[ \t\r\n]*")
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What is wrong with a row, or with the whole file (row 0)."""
+
+    row: int
+    column: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"row {self.row}" if self.row else "the file"
+        return (
+            f"{where}, {self.column}: {self.reason}" if self.column else f"{where}: {self.reason}"
+        )
+
+
+Row = tuple[int, dict[str, Any]]
+
+
+def read_rows(path: Path) -> Iterator[Row | Problem]:
+    """Yields every row of the file with its number, or what is wrong there, in the file's order."""
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        yield _whole(f"{path.name} is none of the kinds of file known: {', '.join(READERS)}")
+        return
+    try:
+        with path.open("rb") as start:
+            if start.read(2) in UTF16_MARKS:
+                yield _whole(f"{path.name} is UTF-16 text; save it as UTF-8")
+                return
+        # Bytes that are not UTF-8 become lone surrogates, so only the row that holds them is lost.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            empty = True
+            for item in reader(file):
+                empty = False
+                yield item
+            if empty:
+                yield _whole(f"{path.name} holds no rows")
+    except OSError as error:
+        yield _whole(f"{path} cannot be read: {error.strerror}")
+
+
+def _whole(reason: str) -> Problem:
+    return Problem(row=0, column=None, reason=reason)
+
+
+def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
+    """Numbered lines that hold something. Only line feeds end a line: JSON text may hold U+2028."""
+    number = 0
+    while line := file.readline(MAX_ROW_CHARS):
+        number += 1
+        yield number, line
+        while not line.endswith("\n") and (line := file.readline(MAX_ROW_CHARS)):
+            pass  # the rest of a line too long to be a row
+
+
+def _read_lines_of_json(file: TextIO) -> Iterator[Row | Problem]:
+    for number, line in _lines(file):
+        if len(line) >= MAX_ROW_CHARS:
+            yield Problem(
+                row=number, column=None, reason=f"is longer than {MAX_ROW_CHARS:,} characters"
+            )
+        elif not line.isspace():
+            yield _parsed(number, line)
+
+
+def _parsed(number: int, line: str) -> Row | Problem:
+    try:
+        return _object(number, json.loads(line))
+    except json.JSONDecodeError as error:
+        return Problem(row=number, column=None, reason=_not_json(error.msg, error.colno))
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, 100,000 brackets
+        return Problem(row=number, column=None, reason=f"is not usable JSON: {error}")
+
+
+def _not_json(message: str, character: int) -> str:
+    return f"is not valid JSON: {message} (character {character})"
+
+
+def _object(number: int, value: Any) -> Row | Problem:
+    if isinstance(value, dict):
+        return number, value
+    return Problem(row=number, column=None, reason=f"is {type(value).__name__}, not an object")
+
+
+def _read_json(file: TextIO) -> Iterator[Row | Problem]:
+    """An array of objects, or an object per line."""
+    position = file.tell()
+    while (first := file.read(1)).isspace():
+        pass
+    if first == "[":
+        yield from _read_array(file)
+    else:
+        file.seek(position)
+        yield from _read_lines_of_json(file)
+
+
+def _read_array(file: TextIO) -> Iterator[Row | Problem]:
+    """The elements of a JSON array whose opening bracket was read."""
+    decode = json.JSONDecoder().raw_decode
+    buffer, ended, number, size = "", False, 1, CHUNK_CHARS
+    while True:
+        begin = BETWEEN_ELEMENTS.match(buffer).end()  # type: ignore[union-attr]
+        mark = buffer[begin : begin + 1]
+        if mark == "]":
+            return
+        if mark == "," and number > 1:
+            begin = BETWEEN_ELEMENTS.match(buffer, begin + 1).end()  # type: ignore[union-attr]
+        try:
+            value, end = decode(buffer, begin)
+            if end == len(buffer) and not ended:
+                raise json.JSONDecodeError("more may follow", buffer, end)
+        except (ValueError, RecursionError) as error:
+            if ended or len(buffer) - begin > MAX_ROW_CHARS or isinstance(error, RecursionError):
+                reason = getattr(error, "msg", str(error))
+                place = max(getattr(error, "pos", begin) - begin, 0) + 1
+                yield Problem(row=number, column=None, reason=_not_json(reason, place))
+                return
+            more = file.read(size)
+            size *= 2  # a long element is parsed again few times
+            ended = not more
+            buffer = buffer[begin if mark != "," else 0 :] + more
+            continue
+        yield _object(number, value)
+        number += 1
+        buffer, size = buffer[end:], CHUNK_CHARS
+
+
+def _read_delimited(file: TextIO, delimiter: str) -> Iterator[Row | Problem]:
+    csv.field_size_limit(MAX_ROW_CHARS)
+    records = csv.reader(file, delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    number = 0
+    while True:
+        try:
+            record = next(records)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Problem(
+                row=number + 1 if header else 0, column=None, reason=f"is not CSV: {error}"
+            )
+            return
+        if not record:
+            continue
+        if header is None:
+            header = [name.strip() for name in record]
+            continue
+        number += 1
+        if len(record) == len(header):
+            yield number, dict(zip(header, record, strict=True))
+        else:
+            reason = f"has {len(record)} columns where the header has {len(header)}"
+            yield Problem(row=number, column=None, reason=reason)
+
+
+def _read_csv(file: TextIO) -> Iterator[Row | Problem]:
+    return _read_delimited(file, ",")
+
+
+def _read_tsv(file: TextIO) -> Iterator[Row | Problem]:
+    return _read_delimited(file, "\t")
+
+
+def _read_txt(file: TextIO) -> Iterator[Row | Problem]:
+    for number, line in _lines(file):
+        if not line.isspace():
+            yield number, {"text": line.rstrip("\r\n")}
+
+
+READERS = {
+    ".jsonl": _read_lines_of_json,
+    ".ndjson": _read_lines_of_json,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".txt": _read_txt,
+}

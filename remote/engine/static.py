@@ -1,0 +1,129 @@
+"""One fixed world: the ranks that `accelerate launch` started, adding over gloo or NCCL.
+
+A lost member ends the launch; whoever started it starts the next generation from a checkpoint.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from remote.engine import WORD_BYTES, Members, Tally, WorldError
+from remote.run import Rank, Run
+
+# A collective may wait for the slowest rank's step, so it waits this many times the start.
+WAIT_STARTS = 5
+
+
+class StaticEngine:
+    def __init__(self, run: Run, own: Rank) -> None:
+        """Compares the world that the launcher made with the plan's: two launches that did not find
+        each other look like two healthy runs of one rank. Waits for nobody yet."""
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+        if launched != len(run.world):
+            raise WorldError(
+                f"accelerate launch made a world of {launched} where the plan has {len(run.world)} "
+                "ranks: the ranks would train apart; check num_machines in accelerate."
+                f"{own.slot}.yaml and that a CPU rank has ACCELERATE_USE_CPU=true"
+            )
+        if int(os.environ.get("RANK", "0")) != own.rank:
+            raise WorldError(
+                f"accelerate launch numbered slot {own.slot} as rank {os.environ['RANK']} where "
+                f"the plan says {own.rank}; check machine_rank in accelerate.{own.slot}.yaml"
+            )
+        self._run = run
+        ordered = tuple(sorted(run.world, key=lambda rank: rank.rank))
+        self._members = Members(ranks=ordered, own=own)
+        self._gradients: Any = None
+
+    def join(self) -> None:
+        """Waits for all ranks, at most start_timeout_s; then names those who are silent."""
+        wait_s = self._run.start_timeout_s
+        own = self._members.own
+        if "RANK" in os.environ:
+            store, _, _ = next(
+                dist.rendezvous("env://", timeout=timedelta(seconds=wait_s))  # type: ignore[attr-defined]
+            )
+        else:
+            store = dist.HashStore()
+        deadline = time.monotonic() + wait_s
+        arrivals = dist.PrefixStore(f"arrived/{self._run.generation}", store)
+        arrivals.set(str(own.slot), "")
+        silent = []
+        for rank in self._members.ranks:
+            left_s = max(deadline - time.monotonic(), 0.01)
+            try:
+                arrivals.wait([str(rank.slot)], timedelta(seconds=left_s))
+            except dist.DistStoreError:
+                silent.append(f"{rank.host} (slot {rank.slot}, {rank.address})")
+        if silent:
+            raise WorldError(
+                f"{len(silent)} of {len(self._members.ranks)} ranks did not become ready within "
+                f"{wait_s:g} s: {', '.join(silent)}; see their logs, or raise start_timeout_s"
+            )
+        dist.init_process_group(
+            "gloo",
+            store=dist.PrefixStore(f"world/{self._run.generation}", store),
+            rank=own.rank,
+            world_size=len(self._members.ranks),
+            timeout=timedelta(seconds=WAIT_STARTS * wait_s),
+        )
+        if all(rank.gpu is not None for rank in self._members.ranks):
+            self._gradients = dist.new_group(backend="nccl")
+
+    def members(self) -> Members:
+        return self._members
+
+    def reduce(self, flat: torch.Tensor, tally: Tally) -> Tally:
+        with self._naming_the_others():
+            if self._gradients is not None or flat.device.type == "cpu":
+                dist.all_reduce(flat, group=self._gradients)
+            else:
+                on_host = flat.cpu()
+                dist.all_reduce(on_host)
+                flat.copy_(on_host)
+            vector = tally.vector()
+            dist.all_reduce(vector)
+        return Tally.of_vector(vector)
+
+    def exchange(self, word: str) -> dict[int, str]:
+        content = word.encode()
+        if len(content) > WORD_BYTES:
+            raise ValueError(f"a word of {len(content)} bytes; {WORD_BYTES} fit")
+        own = torch.zeros(WORD_BYTES, dtype=torch.uint8)
+        own[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        words = [torch.empty_like(own) for _ in self._members.ranks]
+        with self._naming_the_others():
+            dist.all_gather(words, own)
+        said = (bytes(row.tolist()).rstrip(b"\0").decode() for row in words)
+        return {rank.slot: text for rank, text in zip(self._members.ranks, said, strict=True)}
+
+    def copy_from_first(self, flat: torch.Tensor) -> None:
+        with self._naming_the_others():
+            dist.broadcast(flat, src=0)
+
+    def close(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    @contextmanager
+    def _naming_the_others(self) -> Iterator[None]:
+        """Turns what a collective raises into a sentence that says who was waited for."""
+        try:
+            yield
+        except RuntimeError as error:
+            others = ", ".join(
+                f"{rank.host} (slot {rank.slot})"
+                for rank in self._members.ranks
+                if rank != self._members.own
+            )
+            first = str(error).strip().splitlines()[0]
+            raise WorldError(
+                f"the sum with {others} broke off, so one of them has ended or cannot be reached; "
+                f"their logs say why ({first})"
+            ) from error

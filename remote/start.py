@@ -1,0 +1,157 @@
+"""What a rank does before its first step: load, tokenise, warm up, agree with the others, resume.
+
+Trains nothing. Whatever would make ranks train apart is refused here, by name.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+import transformers
+
+from remote.agreement import agree_to_start
+from remote.checkpoint import Checkpoints, damage
+from remote.data.tokens import Rows, tokenise
+from remote.engine import Engine, WorldError
+from remote.engine.static import StaticEngine
+from remote.events import EventWriter
+from remote.model import FlatGradients, Model, load_model, load_tokenizer
+from remote.run import Rank, Run
+from remote.session import Cursor, Say, Session, order_of, speaker
+
+ENGINES = {"static": StaticEngine}
+
+
+def start(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> tuple[Session, Cursor]:
+    """Brings one rank to its first step: everything that can be refused is refused here."""
+    say = speaker(events)
+    engine = start_engine(run, own)  # a wrong world is refused before minutes go into loading
+    device = device_of(own)
+    events.emit("loading", what=f"{run.model} and {Path(run.dataset).name}")
+    model, rows = load(run, device, say)
+    settings = run.train
+    session = Session(
+        run=run,
+        own=own,
+        run_dir=run_dir,
+        events=events,
+        engine=engine,
+        model=model,
+        rows=rows,
+        gradients=FlatGradients(model.parameters),
+        optimizer=torch.optim.AdamW(
+            model.parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        ),
+        checkpoints=Checkpoints(
+            run_dir / "checkpoints", settings.save_total_limit, model.write_config
+        ),
+    )
+    warm_up(session)
+    engine.join()
+    cursor = resume(session, say)
+    agree_to_start(engine, model, rows)
+    events.emit(
+        "ready",
+        rank=own.rank,
+        world_size=len(engine.members().ranks),
+        device=str(device),
+        torch=torch.__version__,
+        digest=model.digest(),
+        rows=len(rows),
+        rows_skipped=rows.skipped,
+        rows_truncated=rows.truncated,
+        template=rows.template,
+        trainable_params=model.trained_count,
+    )
+    return session, cursor
+
+
+def start_engine(run: Run, own: Rank) -> Engine:
+    if run.engine not in ENGINES:
+        raise WorldError(
+            f"this payload has no engine {run.engine!r}; it has {', '.join(ENGINES)}: set engine "
+            "to one of these"
+        )
+    return ENGINES[run.engine](run, own)
+
+
+def device_of(own: Rank) -> torch.device:
+    if own.gpu is None:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise WorldError(
+            f"slot {own.slot} was planned on GPU {own.gpu} of {own.host}, where torch "
+            f"{torch.__version__} sees none; check the driver, or provision {own.host} again"
+        )
+    return torch.device("cuda", 0)  # the agent shows each rank its one GPU
+
+
+def load(run: Run, device: torch.device, say: Say) -> tuple[Model, Rows]:
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    # peft calls what transformers will drop one day; nobody who reads this log can change that.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    settings = run.train
+    tokenizer = load_tokenizer(run.model)
+    dataset = Path(run.dataset)
+    rows = tokenise(dataset, settings.format, tokenizer, settings.max_length)
+    say(
+        f"{dataset.name}: {len(rows):,} rows, {len(rows.tokens):,} tokens, of which "
+        f"{int(rows.label_counts.sum()):,} are learnt; {rows.truncated:,} cut at "
+        f"{settings.max_length}, {rows.skipped:,} skipped because their answer lies beyond"
+    )
+    if rows.template == "plain":
+        say("plain headings mark questions and answers, because the tokenizer has no chat template")
+    model = load_model(run, tokenizer, device)
+    whole = model.network.num_parameters()
+    say(f"{run.model}: {whole:,} parameters, {model.trained_count:,} of them trained, on {device}")
+    if model.autocast is not None:
+        say(f"computing in {model.autocast} with fp32 adapters, because {device} supports it")
+    return model, rows
+
+
+def warm_up(session: Session) -> None:
+    """Computes the longest micro-batch and forgets it: a rank that cannot hold it fails now."""
+    model, rows, batch_size = session.model, session.rows, session.settings.batch_size
+    longest = rows.lengths.argsort(kind="stable")[-batch_size:]
+    try:
+        model.token_loss(rows.batch(longest, model.pad_id)).backward()
+    except torch.OutOfMemoryError as error:
+        raise WorldError(
+            f"{batch_size} samples of up to {int(rows.lengths.max())} tokens do not fit into the "
+            f"memory of {model.device} on {session.own.host}; lower batch_size or max_length"
+        ) from error
+    session.gradients.clear()
+
+
+def resume(session: Session, say: Say) -> Cursor:
+    """Continues from the newest checkpoint that verifies on every rank, or from the start."""
+    engine, checkpoints = session.engine, session.checkpoints
+    sound = []
+    for step in checkpoints.steps():
+        if reason := damage(checkpoints.path(step)):
+            say(f"checkpoint-{step} is passed over: {reason}")
+        else:
+            sound.append(step)
+    offers = engine.exchange(json.dumps(sound[:100]))
+    common = set.intersection(*(set(json.loads(offer)) for offer in offers.values()))
+    if not common:
+        return Cursor()
+    step = max(common)
+    snapshot = checkpoints.load(step)
+    was, order = snapshot.state["order"], order_of(session.settings, session.rows)
+    if changed := [key for key, value in order.items() if was.get(key) != value]:
+        key = changed[0]
+        raise WorldError(
+            f"checkpoint-{step} was made with {key} {was.get(key)} and this run has {order[key]}, "
+            "so its cursor would mean other samples; start a new job for changed settings or data"
+        )
+    session.model.load_adapter(snapshot.adapter)
+    session.optimizer.load_state_dict(snapshot.optimizer)
+    say(f"continuing from checkpoint-{step}, the newest that every rank holds whole")
+    return Cursor(
+        step=step,
+        samples_done=snapshot.state["samples_done"],
+        history=snapshot.state["log_history"],
+    )
