@@ -5,6 +5,7 @@ import errno
 import ipaddress
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -141,7 +142,10 @@ def _clear_away(run_dir: Path) -> None:
 def _remove_orphans(run_dir: Path) -> list[Remnant]:
     """Kills at once: without an agent nothing of a run can end in good order any more. The dead are
     not our children; init collects them."""
-    return remains.remove(lambda: remains.living(run_dir), term_grace_s=0.0, reap=lambda: None)
+    left = remains.remove(lambda: remains.living(run_dir), term_grace_s=0.0, reap=lambda: None)
+    if not left:
+        shutil.rmtree(run_dir / remains.TEMPORARY, ignore_errors=True)
+    return left
 
 
 def _start_detached(

@@ -14,7 +14,7 @@ from remote import processes, remains
 from remote.control import Action, read_control
 from remote.ending import describe_exit, last_event, last_traceback, rank_code, tail
 from remote.events import EventWriter
-from remote.launch import TEMPORARY, Launch, prepare_launch
+from remote.launch import Launch, prepare_launch
 from remote.monitor import INTERVAL_S, Monitor
 from remote.run import Rank, Run, RunError
 
@@ -42,7 +42,6 @@ class Daemon:
             attempt=attempt,
             generation=run.generation,
         )
-        self._monitor = Monitor()
         self._running: dict[int, Launch] = {}  # by the pid of the rank's launcher
         self._endings: list[str] = []  # "finished" or "stopped", as each rank itself said
         self._failure: str | None = None
@@ -53,6 +52,7 @@ class Daemon:
 
     def work(self) -> None:
         """The whole life of the agent. Whatever goes wrong in it, no process is left."""
+        # Before there is a second thread, which would take a SIGTERM that this one waits for.
         signal.pthread_sigmask(signal.SIG_BLOCK, _WAKING)
         processes.become_subreaper()
         self._events.emit("agent_started", pid=os.getpid(), boot_id=processes.boot_id())
@@ -93,6 +93,7 @@ class Daemon:
 
     def _supervise(self) -> None:
         """Returns when no rank runs any more, or when those that do have to be killed."""
+        monitor = Monitor()
         metrics_at = time.monotonic()
         while self._running:
             woken = signal.sigtimedwait(_WAKING, CONTROL_INTERVAL_S)
@@ -106,7 +107,7 @@ class Daemon:
                 return
             if now >= metrics_at:
                 metrics_at = now + INTERVAL_S
-                self._report_metrics()
+                self._report_metrics(monitor)
 
     def _obey(self, action: Action) -> None:
         if action is Action.STOP and self._action is Action.RUN:
@@ -114,10 +115,10 @@ class Daemon:
             self._give_up_at = time.monotonic() + STOP_TIMEOUT_S
         self._action = action
 
-    def _report_metrics(self) -> None:
+    def _report_metrics(self, monitor: Monitor) -> None:
         table = processes.process_table()
         own = processes.descendants([os.getpid()], table)
-        self._events.emit("host_metrics", **self._monitor.sample(own))
+        self._events.emit("host_metrics", **monitor.sample(own))
         # Recorded so that `clean` finds them should this agent be killed: a child that left its
         # session and cleared its environment can be told from a stranger's by nothing else.
         for identity in {table[pid].identity for pid in own} - self._seen:
@@ -143,8 +144,13 @@ class Daemon:
             events_file(self._run_dir, str(slot), launch.attempt), "finished", "stopped", "failed"
         )
         code = rank_code(code, log)
-        if said and said["kind"] == "failed":
+        cause: str | None = None
+        if self._removing:
+            reason = "ended by the agent"
+        elif said and said["kind"] == "failed":
             reason, cause = str(said.get("error")), said.get("traceback") or last_traceback(log)
+        elif code == 0 and not said and self._action is Action.RUN:
+            reason = "ended without an error and without having finished"
         else:
             cause = last_traceback(log) if code != 0 else None
             reason = describe_exit(code, cause)
@@ -158,7 +164,8 @@ class Daemon:
         )
         if self._removing or self._action is Action.KILL:
             return  # it ends because we ended it
-        if code == 0 and said and said["kind"] != "failed":
+        if said and said["kind"] != "failed":
+            # Its files are complete by then, so a crash while its libraries unload does not matter.
             self._endings.append(said["kind"])
         elif code == 0 and self._action is Action.STOP:
             self._endings.append("stopped")  # it was asked to before it had begun
@@ -169,7 +176,7 @@ class Daemon:
         """What a crash means. A static world cannot go on without a rank, so the run ends here; an
         engine whose world may change starts the rank again instead, from this place."""
         if self._failure is None:
-            self._failure = f"the rank of slot {slot} on {self._run.host} {reason}"
+            self._failure = f"slot {slot} on {self._run.host}: {reason}"
             self._give_up_at = time.monotonic() + CRASH_GRACE_S
 
     def _finish(self) -> None:
@@ -182,7 +189,7 @@ class Daemon:
             reap=self._reap,
         )
         self._reap()
-        shutil.rmtree(self._run_dir / TEMPORARY, ignore_errors=True)
+        shutil.rmtree(self._run_dir / remains.TEMPORARY, ignore_errors=True)
         outcome, reason = self._outcome(overdue)
         self._events.emit(
             "agent_finished",

@@ -57,8 +57,8 @@ def rank_code(code: int, log: str) -> int:
 
 
 def last_traceback(log: str) -> str | None:
-    """The last Python traceback that tells a cause, with those it is chained to; the launcher's own
-    only when there is no other. Bounded to TRACEBACK_LIMIT characters, the end kept."""
+    """The last Python traceback that tells a cause, with those it is chained to. Bounded to
+    TRACEBACK_LIMIT characters, the end kept."""
     blocks: list[list[str]] = []
     chained = False
     lines = iter(_PREFIX.sub("", log).splitlines())
@@ -75,10 +75,10 @@ def last_traceback(log: str) -> str | None:
             chained = False
         elif line.strip():
             chained = False
-    if not blocks:
-        return None
     telling = [b for b in blocks if not b[-1].split(":")[0].endswith(_LAUNCHER)]
-    text = "\n".join((telling or blocks)[-1])
+    if not telling:
+        return None
+    text = "\n".join(telling[-1])
     if len(text) <= TRACEBACK_LIMIT:
         return text
     return "...\n" + text[-(TRACEBACK_LIMIT - 4) :]

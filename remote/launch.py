@@ -15,11 +15,10 @@ from pathlib import Path
 
 from remote.files import write_atomic
 from remote.processes import die_with_parent
-from remote.remains import COOKIE
+from remote.remains import COOKIE, TEMPORARY
 from remote.run import Rank, Run, RunError
 
 PAYLOAD = Path(__file__).resolve().parent.parent
-TEMPORARY = "tmp"
 # What a login shell or an outer launcher may have set and a rank of ours must not inherit.
 _FOREIGN = (
     "RANK",

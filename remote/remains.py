@@ -16,6 +16,7 @@ from remote.processes import Identity
 
 FILE = "pids"
 COOKIE = "SOLLOL_RUN"
+TEMPORARY = "tmp"  # TMPDIR of the ranks
 TERM_GRACE_S = 5.0
 KILL_DEADLINE_S = 10.0
 _POLL_S = 0.05

@@ -106,7 +106,10 @@ def test_strays_of_a_run_that_is_done_are_ended_too(make_worker: MakeWorker) -> 
 
 
 def test_sigterm_to_the_agent_is_kill_and_sighup_is_nothing(make_worker: MakeWorker) -> None:
+    # A GPU driver that hangs: its thread must not take the signal that the agent waits for.
+    driver = "import time\nclass NVMLError(Exception): ...\ndef nvmlInit(): time.sleep(600)\n"
     worker = make_worker()
+    worker.add_module("pynvml", driver)
     pid = worker.start()["pid"]
     worker.wait_for("step", "0")
     os.kill(pid, signal.SIGHUP)
@@ -134,6 +137,7 @@ def test_ranks_die_with_a_killed_agent_and_clean_finds_what_does_not(
     assert worker.agent("inspect")["agent"] is False
     assert worker.agent("clean") == {"v": 1, "agent": False, "processes": []}
     assert not any(processes.is_alive(stray) for stray in strays)
+    assert not (worker.run_dir / "tmp").exists()
 
 
 def test_a_start_after_a_killed_agent_first_ends_what_it_left(make_worker: MakeWorker) -> None:
@@ -185,8 +189,23 @@ def test_a_killed_rank_is_told_from_one_that_failed(make_worker: MakeWorker) -> 
     for identity in training:
         assert processes.send_signal(identity, signal.SIGKILL)
     exited = worker.wait_for("rank_exited")
-    assert exited["code"] == -9
+    assert (exited["code"], exited["traceback"]) == (-9, None)
     assert exited["reason"] == "killed by signal 9 (SIGKILL; maybe out of memory)"
+
+
+def test_a_rank_that_leaves_without_a_word_has_failed(make_worker: MakeWorker) -> None:
+    worker = make_worker(SOLLOL_STUB_FAIL="silent")
+    worker.start()
+    finished = worker.wait_for("agent_finished")
+    assert finished["outcome"] == "failed"
+    assert finished["reason"] == "slot 0 on w1: ended without an error and without having finished"
+
+
+def test_a_crash_after_the_last_word_spoils_nothing(make_worker: MakeWorker) -> None:
+    worker = make_worker(SOLLOL_STUB_FAIL="late", SOLLOL_STUB_STEPS="1")
+    worker.start()
+    assert worker.wait_for("agent_finished")["outcome"] == "done"
+    assert worker.wait_for("rank_exited")["code"] == 1
 
 
 def test_a_run_that_cannot_work_is_refused_before_anything_is_made(make_worker: MakeWorker) -> None:

@@ -25,9 +25,7 @@ Root Cause (first observed failure):
 
 def test_the_launchers_own_complaint_is_not_the_cause() -> None:
     assert last_traceback(f"loading\n{CAUSE}\n{LAUNCHER}") == CAUSE
-    only = last_traceback(LAUNCHER)
-    assert only
-    assert only.endswith("ChildFailedError:")
+    assert last_traceback(LAUNCHER) is None
 
 
 def test_prefixes_of_ranks_are_taken_off() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -52,6 +53,13 @@ class Worker:
             "dataset": "rows.jsonl",
             "train": {},
         }
+
+    def add_module(self, name: str, source: str) -> None:
+        """Puts a module where this worker's programs find it first."""
+        payload = self.run_dir.parents[2] / "payload"
+        shutil.copytree(self.payload, payload)
+        (payload / f"{name}.py").write_text(source)
+        self.payload = payload
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -98,6 +98,8 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
         template="none",
         trainable_params=1,
     )
+    if FAIL == "silent":
+        return
     started = time.monotonic()
     for step in range(1, STEPS + 1):
         if f"step:{step}" == FAIL:
@@ -197,7 +199,7 @@ def main(arguments: list[str]) -> int:
         text = traceback.format_exc()
         events.emit("failed", error=f"{type(error).__name__}: {error}", traceback=text)
         return 1
-    return 0
+    return 1 if FAIL == "late" else 0
 
 
 if __name__ == "__main__":
