@@ -26,8 +26,9 @@ from tests.cluster.cable import BRIDGE, NAMESPACES, LabError, tool
 from tests.cluster.cgroup import ControlGroup, controllers_missing, groups_of
 from tests.cluster.machine import SEARCH_PATH, Machine, make_key
 
+LOCKS = Path("/run")
 # Not /tmp, which hosts hide behind their own, nor a tmpfs: whole environments are built here.
-LABS = Path("/var/tmp/sollol-lab")
+FOLDERS = Path("/var/lib")
 TOOLS = ("ip", "tc", "iptables", "unshare", "nsenter", "sshd", "ssh-keygen")
 NUMBERS = range(1, 255)
 SWEEP_TIMEOUT_S = 20.0
@@ -69,7 +70,7 @@ class Lab:
         """
         sweep()
         number, lock = _claim_number()
-        lab = cls(number=number, folder=LABS / str(number), hosts=[], _lock=lock)
+        lab = cls(number=number, folder=_folder(number), hosts=[], _lock=lock)
         try:
             lab.folder.mkdir(mode=0o700)
             make_key(lab.identity)
@@ -170,10 +171,8 @@ class Lab:
 def sweep() -> list[int]:
     """Removes the labs of processes that died without doing so; says which."""
     swept = []
-    for path in LABS.glob("*.lock"):
-        number = int(path.stem)
-        lock = _try_lock(number)
-        if lock is not None:
+    for number in NUMBERS:
+        if _lock_file(number).exists() and (lock := _try_lock(number)) is not None:
             _remove(number)
             _release(number, lock)
             swept.append(number)
@@ -183,7 +182,7 @@ def sweep() -> list[int]:
 def leftovers(number: int) -> list[str]:
     """What the machine still holds of lab `number`."""
     prefix = _prefix(number)
-    found = [str(path) for path in (LABS / str(number), LABS / f"{number}.lock") if path.exists()]
+    found = [str(path) for path in (_folder(number), _lock_file(number)) if path.exists()]
     found += [f"namespace {name}" for name in _namespaces(prefix)]
     found += [f"control group {name}" for name in groups_of(f"{prefix}-")]
     if Path(f"/sys/class/net/{prefix}").exists():
@@ -195,8 +194,15 @@ def _prefix(number: int) -> str:
     return f"sollol{number}"
 
 
+def _folder(number: int) -> Path:
+    return FOLDERS / f"{_prefix(number)}-lab"
+
+
+def _lock_file(number: int) -> Path:
+    return LOCKS / f"{_prefix(number)}-lab.lock"
+
+
 def _claim_number() -> tuple[int, int]:
-    LABS.mkdir(mode=0o700, exist_ok=True)
     routes = json.loads(tool("ip", "-4", "-json", "route", "show", "table", "all"))
     taken = [ip_network(route["dst"]) for route in routes if route["dst"] != "default"]
     for number in NUMBERS:
@@ -210,7 +216,7 @@ def _claim_number() -> tuple[int, int]:
 
 
 def _try_lock(number: int) -> int | None:
-    path = LABS / f"{number}.lock"
+    path = _lock_file(number)
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     with contextlib.suppress(BlockingIOError, FileNotFoundError):
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -222,10 +228,8 @@ def _try_lock(number: int) -> int | None:
 
 
 def _release(number: int, lock: int) -> None:
-    (LABS / f"{number}.lock").unlink()
+    _lock_file(number).unlink()
     os.close(lock)
-    with contextlib.suppress(OSError):  # other labs live there
-        LABS.rmdir()
 
 
 def _namespaces(prefix: str) -> Iterator[str]:
@@ -237,6 +241,9 @@ def _remove(number: int) -> None:
     """Removes lab `number` by names alone: a dead process's lab goes as a living one's does."""
     prefix = _prefix(number)
     groups = [ControlGroup(name=name) for name in groups_of(f"{prefix}-")]
+    # First: once its other end's namespace is deleted the kernel removes it at a time of its own.
+    if Path(f"/sys/class/net/{prefix}").exists():
+        tool("ip", "link", "del", prefix)
     deadline = time.monotonic() + SWEEP_TIMEOUT_S
     for namespace in _namespaces(prefix):
         while pids := tool("ip", "netns", "pids", namespace).split():
@@ -251,8 +258,6 @@ def _remove(number: int) -> None:
         tool("ip", "netns", "del", namespace)
     for group in groups:
         group.remove()
-    if Path(f"/sys/class/net/{prefix}").exists():
-        tool("ip", "link", "del", prefix)
-    if (LABS / str(number)).exists():
+    if _folder(number).exists():
         # The hosts' bind mounts went with their mount namespaces; what is left are plain files.
-        shutil.rmtree(LABS / str(number))
+        shutil.rmtree(_folder(number))

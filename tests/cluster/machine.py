@@ -237,7 +237,7 @@ class Machine:
         return [
             Process(seen.pid, seen.command)
             for seen in self._all_processes()
-            if seen.pid != 1 and not seen.program.startswith("sshd")
+            if seen.pid != 1 and seen.program and not seen.program.startswith("sshd")
         ]
 
     def listening_ports(self) -> set[int]:

@@ -14,7 +14,7 @@ class Seen(NamedTuple):
     outer_pid: int
     pid: int
     parent: int  # 0 when it lies outside of the host
-    program: str
+    program: str  # empty when it has given up its memory and is about to be gone
     command: str
 
     @property
