@@ -5,13 +5,11 @@ plain OpenSSH host.
 """
 
 import os
-import pwd
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,11 +19,9 @@ from typing import NamedTuple
 
 from tests.cluster.cable import Cable, LabError, tool
 from tests.cluster.cgroup import ControlGroup
+from tests.cluster.disk import PYTHON_HOME, ROOT_HOME, Disk
 from tests.cluster.processes import Seen, of_child_namespace
 
-ROOT_HOME = Path(pwd.getpwuid(0).pw_dir)  # the home that sshd gives root
-PYTHON_HOME = Path(sys.base_prefix)
-CHECKOUT = Path(__file__).resolve().parents[2]
 SEARCH_PATH = f"{PYTHON_HOME}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT_TIMEOUT_S = 20.0
 POLL_S = 0.01
@@ -64,23 +60,17 @@ class Machine:
             switch=f"{self.prefix}-switch",
         )
         self._group = ControlGroup(name=f"{self.prefix}-{self.name}")
+        self._disk = Disk(folder=self.folder, shared=self.shared)
         self._host_key = self.folder / "host_key"
         self._log = self.folder / "sshd.log"
-        self.home.mkdir(mode=0o700, parents=True)
-        (self.folder / "mnt").mkdir()
-        (self.folder / "tmp").mkdir()
-        (self.folder / "tmp").chmod(0o1777)
-        (self.home / ".ssh").mkdir(mode=0o700)
-        authorized = self.home / ".ssh" / "authorized_keys"
-        authorized.write_text(self.authorized_key)
-        authorized.chmod(0o600)
+        self._disk.create(self.authorized_key)
         make_key(self._host_key)
         self._write_sshd_config()
 
     @property
     def home(self) -> Path:
         """root's home on this host, as a path outside of it."""
-        return self.folder / "home"
+        return self._disk.home
 
     @property
     def known_hosts_line(self) -> str:
@@ -298,8 +288,7 @@ class Machine:
 
     def wipe_workdir(self) -> None:
         """Removes ~/.sollol, apart from folders of the machine that are shown inside it."""
-        kept = {self._own_place(place) for place in self._shared_places().values()}
-        _wipe(self.home / ".sollol", {path for path in kept if path is not None})
+        self._disk.wipe(".sollol")
 
     # Parts
 
@@ -328,49 +317,16 @@ class Machine:
 
     def _init_script(self) -> str:
         """The first process: gives the host its own files, starts sshd, then reaps orphans."""
-        steps = [["hostname", self.name]]
-        # What must stay visible is put in place before the host's own folders hide the machine's.
-        visible = {path: path for path in (PYTHON_HOME, Path(sys.prefix), CHECKOUT)}
-        for path, place in (visible | self._shared_places()).items():
-            own = self._own_place(place)
-            if own is not None:
-                steps += [["mkdir", "-p", str(own)], ["mount", "--rbind", str(path), str(own)]]
-        for hidden, own in self._own_folders().items():
-            steps.append(["mount", "--rbind", str(own), str(hidden)])
         boot_id = "/proc/sys/kernel/random/boot_id"
-        steps += [
-            ["mount", "-t", "tmpfs", "tmpfs", "/dev/shm"],
-            ["mount", "-t", "tmpfs", "tmpfs", "/run"],
+        steps = [
+            ["hostname", self.name],
+            *self._disk.mounts(),
             ["mkdir", "/run/sshd"],
             ["mount", "--bind", str(self.folder / "boot_id"), boot_id],
             self._sshd_command(),
         ]
         # A process that ignores SIGCHLD lets the kernel reap every orphan.
         return "\n".join([*map(shlex.join, steps), "trap '' CHLD", "exec sleep infinity"])
-
-    def _own_folders(self) -> dict[Path, Path]:
-        """Places that each host has for itself, and where they lie outside."""
-        return {
-            ROOT_HOME: self.home,
-            Path("/tmp"): self.folder / "tmp",
-            Path("/mnt"): self.folder / "mnt",
-        }
-
-    def _own_place(self, place: Path) -> Path | None:
-        """Where a path of the host lies outside, or None when all hosts have it in common."""
-        for inside, outside in self._own_folders().items():
-            if place.is_relative_to(inside):
-                return outside / place.relative_to(inside)
-        return None
-
-    def _shared_places(self) -> dict[Path, Path]:
-        places = {}
-        for path, there in self.shared.items():
-            place = ROOT_HOME / there[2:] if there.startswith("~/") else Path(there)
-            if self._own_place(place) is None:
-                raise LabError(f"{there}: shared folders appear under ~, /tmp or /mnt of the hosts")
-            places[path] = place
-        return places
 
     def _inside(self, argv: list[str]) -> list[str]:
         enter = [
@@ -398,16 +354,3 @@ class Machine:
 
 def _environment() -> dict[str, str]:
     return {"HOME": str(ROOT_HOME), "PATH": SEARCH_PATH, "LANG": "C.UTF-8"}
-
-
-def _wipe(folder: Path, kept: set[Path]) -> None:
-    if folder in kept or not folder.exists():
-        return
-    if not any(path.is_relative_to(folder) for path in kept):
-        shutil.rmtree(folder)
-        return
-    for child in folder.iterdir():
-        if child.is_dir() and not child.is_symlink():
-            _wipe(child, kept)
-        else:
-            child.unlink()
