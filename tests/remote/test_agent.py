@@ -96,6 +96,19 @@ def test_kill_ends_six_kinds_of_strays_and_says_so(make_worker: MakeWorker) -> N
     assert worker.agent("inspect")["processes"] == []
 
 
+def test_a_rank_that_does_not_hear_stop_is_killed_in_the_end(make_worker: MakeWorker) -> None:
+    worker = make_worker(SOLLOL_STUB_DEAF="1")
+    worker.shorten("daemon", "STOP_TIMEOUT_S", 120.0, 0.5)
+    worker.shorten("remains", "TERM_GRACE_S", 5.0, 0.2)
+    worker.start()
+    worker.wait_for("step", "0")
+    worker.agent("control", "stop")
+    finished = worker.wait_for("agent_finished")
+    assert (finished["outcome"], finished["leftover_processes"]) == ("killed", 0)
+    assert "after `stop`" in finished["reason"]
+    assert worker.wait_for("rank_exited")["reason"] == "ended by the agent"
+
+
 def test_strays_of_a_run_that_is_done_are_ended_too(make_worker: MakeWorker) -> None:
     worker = make_worker(SOLLOL_STUB_STRAYS="1", SOLLOL_STUB_STEPS="3")
     worker.start()
