@@ -1,18 +1,18 @@
-"""What an open connection can do: commands, long-lived processes, files.
+"""What an open connection can do: commands and long-lived processes.
 
 Every output has a cap, and a lost connection is an UnreachableError, whatever asyncssh calls it."""
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 import asyncssh
 
 from sollol_tui.hosts.shell import marked
-from sollol_tui.model.errors import CommandError, HostError, TransferError, UnreachableError
+from sollol_tui.model.errors import CommandError, HostError, UnreachableError
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.text import clean, clean_lines
 
@@ -113,27 +113,11 @@ class HostConnection:
             )
         return RemoteProcess(self, command, mark, process)
 
-    @asynccontextmanager
-    async def sftp(self) -> AsyncIterator[asyncssh.SFTPClient]:
-        """An SFTP session, for what sends files. Its errors are TransferErrors."""
-        async with self._sessions:
-            with self.translated():
-                client = await self._connection.start_sftp_client()
-                try:
-                    yield client
-                finally:
-                    client.exit()
-                    await client.wait_closed()
-
     @contextmanager
     def translated(self) -> Iterator[None]:
         """Turns what asyncssh raises inside into errors that name this host."""
         try:
             yield
-        except asyncssh.SFTPError as error:
-            raise TransferError(
-                self.host.name, f"file transfer failed: {clean(str(error), limit=300)}"
-            ) from None
         except asyncssh.ChannelOpenError as error:
             if self._connection.is_closed():
                 raise self.lost() from None

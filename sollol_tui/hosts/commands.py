@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.ssh import Completed, HostConnection
-from sollol_tui.model.errors import CommandError
-from sollol_tui.model.text import clean
+from sollol_tui.model.errors import CommandError, UnsuitableError
+from sollol_tui.model.text import clean, clean_lines
 
 ANSWER_S: Final = 30.0
 _REFUSED: Final = 3
@@ -75,9 +75,9 @@ async def control(
     connection: HostConnection,
     environment: Environment,
     run_dir: str,
-    action: Literal["run", "stop", "kill"],
+    action: str,
 ) -> None:
-    """Leaves the coordinator's word for the run; the ranks read it between two steps."""
+    """Leaves the coordinator's word (`run`, `stop` or `kill`), which ranks read between steps."""
     command = environment.command("remote.agent", "control", run_dir, action)
     await connection.run(command, timeout_s=ANSWER_S)
 
@@ -98,14 +98,19 @@ async def clean_up(
 
 async def free_port(
     connection: HostConnection, environment: Environment, address: str, ports: tuple[int, int]
-) -> int | None:
-    """The first port of the range that can be bound at `address`; None when all are taken."""
+) -> int:
+    """The first port of the range that can be bound at `address`. Raises UnsuitableError when there
+    is none."""
     first, last = ports
     answer, _ = await _ask(
         connection, environment, "remote.agent", "port", address, str(first), str(last)
     )
     if answer.get("port") is None:
-        return None
+        raise UnsuitableError(
+            connection.host.name,
+            f"no port of {first}-{last} is free at {clean(address)}",
+            remedy="widen network.ports in the inventory, or see what listens there with `ss -ltn`",
+        )
     port = _whole(answer, "port", connection)
     if not first <= port <= last:
         raise CommandError(
@@ -152,7 +157,7 @@ async def _ask(
 
 def _why(done: Completed) -> str:
     """A Python traceback says why in its last line."""
-    lines = [line for line in clean(done.stderr[-2000:], limit=2000).splitlines() if line.strip()]
+    lines = [line for line in clean_lines(done.stderr[-4000:], limit=500) if line.strip()]
     return lines[-1] if lines else f"exit status {done.exit_status}"
 
 
@@ -167,14 +172,14 @@ def _whole(answer: Mapping[str, Any], key: str, connection: HostConnection) -> i
 
 def _inspection(answer: Mapping[str, Any]) -> Inspection:
     listed = answer.get("processes")
-    processes = []
-    for entry in (listed if isinstance(listed, list) else [])[:_MAX_PROCESSES]:
-        if isinstance(entry, dict) and isinstance(entry.get("pid"), int):
-            processes.append(
-                RunProcess(
-                    pid=entry["pid"],
-                    role=clean(str(entry.get("role", "")), limit=60),
-                    command=clean(str(entry.get("command", "")), limit=300),
-                )
-            )
-    return Inspection(agent=answer.get("agent") is True, processes=tuple(processes))
+    entries = (listed if isinstance(listed, list) else [])[:_MAX_PROCESSES]
+    processes = tuple(
+        RunProcess(
+            pid=entry["pid"],
+            role=clean(str(entry.get("role", "")), limit=60),
+            command=clean(str(entry.get("command", "")), limit=300),
+        )
+        for entry in entries
+        if isinstance(entry, dict) and isinstance(entry.get("pid"), int)
+    )
+    return Inspection(agent=answer.get("agent") is True, processes=processes)

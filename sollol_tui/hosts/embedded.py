@@ -1,7 +1,6 @@
 """The `connection: local` transport: an SSH server for this very process, on a socket pair.
 
-Nothing listens, keys live in memory, and commands, files and streams take the path of every other
-host. Refuses any peer but its own socket.
+Nothing listens, keys live in memory, and commands take the path of every other host. Refuses any peer but its own socket.
 """
 
 import asyncio
@@ -52,7 +51,6 @@ async def connect_local(timeout_s: float) -> AsyncIterator[asyncssh.SSHClientCon
             server_factory=lambda: _OneUser(user_key),
             server_host_keys=[host_key],
             process_factory=run,
-            sftp_factory=asyncssh.SFTPServer,
             encryption_algs=CIPHERS,
             compression_algs=None,
             agent_forwarding=False,

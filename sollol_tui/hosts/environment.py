@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sollol_tui.hosts.shell import env_prefix, quote
+
+COMPLETE: Final = ".complete"  # the file that says an environment was built to its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,5 +24,5 @@ class Environment:
     def command(self, module: str, *arguments: str) -> str:
         """The command line of one of the payload's programs; nothing of the current folder or of
         the user's own Python settings is imported."""
-        variables = {"PYTHONPATH": self.payload, "PYTHONDONTWRITEBYTECODE": "1"}
-        return f"{env_prefix(variables)} {quote(self.python, '-P', '-m', module, *arguments)}"
+        prefix = env_prefix({"PYTHONPATH": self.payload})
+        return f"{prefix} {quote(self.python, '-P', '-m', module, *arguments)}"

@@ -52,6 +52,11 @@ def payload_hash(root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def payload_sums(root: Path) -> str:
+    """The files as `sha256sum -c` reads them."""
+    return "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in _files(root))
+
+
 def payload_tar(root: Path) -> bytes:
     """The files as a tar archive; equal files give equal bytes."""
     buffer = io.BytesIO()

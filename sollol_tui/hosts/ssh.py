@@ -10,8 +10,8 @@ import os
 import random
 import re
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,7 @@ from sollol_tui.model.errors import AuthenticationError, HostError, UnreachableE
 from sollol_tui.model.inventory import ConnectionKind, Host
 from sollol_tui.model.text import clean
 
-__all__ = ["Completed", "HostConnection", "RemoteProcess", "connect", "destination", "open_route"]
+__all__ = ["Completed", "HostConnection", "RemoteProcess", "connect"]
 
 _KEEPALIVE_S: Final = 5
 _KEEPALIVE_COUNT: Final = 3
@@ -73,18 +73,26 @@ async def connect(
             async with asyncio.timeout(limit):
                 place = await _open(host, known_hosts, hops)
         except TimeoutError:
-            where = host.address or host.name
-            raise UnreachableError(
-                host.name,
-                f"no answer from {where} within {limit:g} s",
-                remedy="is it switched on and in this network? connect_timeout gives it longer",
-            ) from None
+            raise too_slow(host, limit) from None
         peer = hops[-1].get_extra_info("peername")
         direct = peer and not place.jumps and not place.proxy_command
         yield HostConnection(host, peer[0] if direct else place.address, hops[-1])
     finally:
-        for hop in reversed(hops):
-            await _close(hop)
+        await close_hops(hops)
+
+
+def too_slow(host: Host, limit_s: float) -> UnreachableError:
+    return UnreachableError(
+        host.name,
+        f"no answer from {clean(host.address or host.name)} within {limit_s:g} s",
+        remedy="is it switched on and in this network? connect_timeout gives it longer",
+    )
+
+
+async def close_hops(hops: Sequence[asyncssh.SSHClientConnection]) -> None:
+    """Closes a connection and the jumps that it went through, the last one first."""
+    for hop in reversed(hops):
+        await _close(hop)
 
 
 async def _close(connection: asyncssh.SSHClientConnection) -> None:
@@ -267,6 +275,17 @@ def _not_admitted(host: Host, place: Destination) -> HostError:
         remedy=f"ssh-copy-id {clean(place.user)}@{clean(place.address)}, or load the key into "
         "the agent with ssh-add",
     )
+
+
+@contextmanager
+def explained(host: Host, place: Destination) -> Iterator[None]:
+    """Turns what a connection attempt raises inside into an UnreachableError."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (asyncssh.Error, OSError) as error:
+        raise _unreachable(host, place, error) from None
 
 
 def _unreachable(host: Host, place: Destination, error: Exception) -> HostError:

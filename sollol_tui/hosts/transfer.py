@@ -1,31 +1,278 @@
-"""Files and folders to and from one host: content-addressed, verified, whole or not at all."""
+"""Files and folders to and from one host: content-addressed, verified, whole or not at all.
 
-from collections.abc import Callable
-from pathlib import Path
+Everything travels as plain bytes through a command's channel, so no SFTP subsystem is needed and no
+name from a host is ever a path here before it was checked. Memory stays bounded whatever the size.
+"""
 
-from sollol_tui.hosts.ssh import HostConnection
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from sollol_tui.hosts.shell import assignments, quote
+from sollol_tui.hosts.ssh import HostConnection, RemoteProcess
+from sollol_tui.model.errors import CommandError, HostError, InputError, TransferError
+from sollol_tui.model.text import clean, clean_lines
+from sollol_tui.model.units import format_bytes
 
 Report = Callable[[int, int], None]  # bytes done, bytes in all
 
+STALL_S: Final = 60.0  # how long one step of a transfer may stand still
+MAX_MANIFEST: Final = 4 * 1024 * 1024
+MAX_FILES: Final = 10_000
+MANIFEST: Final = "manifest.json"
+_PIECE: Final = 1024 * 1024
+_SKIPPED: Final = frozenset({".git", ".cache", "__pycache__"})
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+# Both scripts hold a lock while they write: two coordinators that send the same file take turns.
+_RECEIVE_FILE: Final = r"""
+umask 077
+mkdir -p -- "${target%/*}" || exit 1
+has() { [ -f "$1" ] && [ "$(sha256sum <"$1")" = "$sha256  -" ]; }
+if has "$target"; then echo there; exit 0; fi
+part=$target.part
+exec 9>>"$part" || exit 1
+command -v flock >/dev/null && flock 9
+if has "$target"; then echo there; exit 0; fi
+[ -f "$part" ] || { echo 'another transfer has just ended; try again' >&2; exit 1; }
+size=$(wc -c <"$part")
+if [ "$size" -gt "$total" ]; then : >"$part"; size=0; fi
+echo "offset $((size))"
+cat >&9 || exit 1
+if ! has "$part"; then : >"$part"; echo damaged; exit 0; fi
+chmod "$mode" "$part" && sync "$part" 2>/dev/null; mv -f -- "$part" "$target" && echo received
+"""
+_RECEIVE_TREE: Final = r"""
+umask 077
+mkdir -p -- "${target%/*}" || exit 1
+if [ -d "$target" ]; then echo there; exit 0; fi
+exec 9>>"$target.lock" || exit 1
+command -v flock >/dev/null && flock 9
+if [ -d "$target" ]; then echo there; exit 0; fi
+part=$target.part
+rm -rf -- "$part" && mkdir -- "$part" || exit 1
+echo 'offset 0'
+tar -xf - -C "$part" -o || exit 1
+cd "$part" || exit 1
+sha256sum -c .sums >/dev/null 2>&1 || { cd /; rm -rf -- "$part"; echo damaged; exit 0; }
+rm -f .sums; cd /; sync "$part" 2>/dev/null
+mv -- "$part" "$target" && rm -f -- "$target.lock" && echo received
+"""
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
 
 async def send_file(
-    connection: HostConnection, source: Path, target: str, sha256: str, *, report: Report
+    connection: HostConnection,
+    source: Path,
+    target: str,
+    sha256: str,
+    *,
+    mode: int = 0o600,
+    report: Report = _silent,
 ) -> bool:
-    """Puts `source` at the absolute path `target`; False when it was there. Goes on with what an
-    interrupted transfer left. Raises TransferError."""
-    raise NotImplementedError
+    """Puts `source` at the absolute path `target`; False when it was there. Goes on where an
+    interrupted transfer stopped. Raises TransferError."""
+    total = source.stat().st_size
+    variables = {
+        "target": target,
+        "sha256": sha256,
+        "total": str(total),
+        "mode": f"{mode:o}",
+    }
+    for last in (False, True):
+        async with _receiver(connection, _RECEIVE_FILE, variables) as process:
+            answer = await _answer(connection, process, STALL_S + total / _PIECE)
+            if answer == "there":
+                return False
+            offset = _offset(connection, answer, total)
+            with source.open("rb") as file:
+                file.seek(offset)
+                await _send(connection, process, _pieces(file), offset, total, report)
+            if await _answer(connection, process, STALL_S + total / _PIECE) == "received":
+                return True
+        if last:
+            raise TransferError(
+                connection.host.name,
+                f"{clean(source.name)} arrives damaged",
+                remedy="did the file change meanwhile? else check the host's memory and disk",
+            )
+    raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True, slots=True)
+class _TreeFile:
+    name: str
+    path: Path
+    size: int
+
+
+def _tree_files(root: Path) -> list[_TreeFile]:
+    """The files of a folder in a fixed order; links are followed, because a model's cache is made
+    of them. Raises InputError for what cannot travel."""
+    if not root.is_dir():
+        raise InputError.single(str(root), "is not a folder")
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        for name in names:
+            path = Path(folder) / name
+            relative = path.relative_to(root).as_posix()
+            if relative in (".sums",) or clean(relative) != relative or "\\" in relative:
+                raise InputError.single(str(root), f"has a file named {clean(relative)!r}")
+            if path.is_file():
+                found.append(_TreeFile(relative, path, path.stat().st_size))
+    if not found or len(found) > MAX_FILES:
+        raise InputError.single(str(root), f"holds {len(found)} files; 1 to {MAX_FILES} can travel")
+    return sorted(found, key=lambda file: file.name)
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _sums(files: list[_TreeFile]) -> str:
+    return "".join(f"{file_sha256(file.path)}  {file.name}\n" for file in files)
 
 
 def tree_hash(path: Path) -> str:
     """sha256 over the relative paths and the contents of a folder's files."""
-    raise NotImplementedError
+    return hashlib.sha256(_sums(_tree_files(path)).encode()).hexdigest()
 
 
 async def send_tree(
-    connection: HostConnection, source: Path, target: str, *, report: Report
+    connection: HostConnection, source: Path, target: str, *, report: Report = _silent
 ) -> bool:
-    """Puts the folder `source` at the absolute path `target`; False when it was there."""
-    raise NotImplementedError
+    """Puts the folder `source` at the absolute path `target`; False when it was there, which its
+    content-addressed name and its last rename vouch for. Raises TransferError."""
+    files = await asyncio.to_thread(_tree_files, source)
+    total = sum(file.size for file in files)
+    async with _receiver(connection, _RECEIVE_TREE, {"target": target}) as process:
+        answer = await _answer(connection, process, STALL_S + total / _PIECE)
+        if answer == "there":
+            return False
+        _offset(connection, answer, total)
+        sums = await asyncio.to_thread(_sums, files)
+        await _send(connection, process, _archive(files, sums), 0, total, report)
+        if await _answer(connection, process, STALL_S + total / _PIECE) != "received":
+            raise TransferError(
+                connection.host.name,
+                f"the folder {clean(source.name)} arrives damaged",
+                remedy="did it change meanwhile? else check the host's memory and disk",
+            )
+    return True
+
+
+def _archive(files: list[_TreeFile], sums: str) -> Iterator[bytes]:
+    """The folder as a tar stream, its checksums first."""
+    yield _header(".sums", len(sums.encode()))
+    yield _padded(sums.encode())
+    for file in files:
+        yield _header(file.name, file.size)
+        with file.path.open("rb") as opened:
+            sent = 0
+            for piece in _pieces(opened):
+                yield piece
+                sent += len(piece)
+        if sent != file.size:
+            raise InputError.single(str(file.path), "changed while it was sent; send it again")
+        yield bytes(-file.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _header(name: str, size: int) -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode = size, 0o600
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def _pieces(file: Any) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece
+
+
+@asynccontextmanager
+async def _receiver(
+    connection: HostConnection, text: str, variables: Mapping[str, str]
+) -> AsyncIterator[RemoteProcess]:
+    process = await connection.open(f"{assignments(variables)}; {text}")
+    try:
+        yield process
+    finally:
+        await process.close()
+
+
+async def _send(
+    connection: HostConnection,
+    process: RemoteProcess,
+    pieces: Iterator[bytes],
+    done: int,
+    total: int,
+    report: Report,
+) -> None:
+    """Sends what remains of `total` bytes. What a receiver that gave up has to say is not lost."""
+    report(done, total)
+    try:
+        while piece := await asyncio.to_thread(next, pieces, b""):
+            async with asyncio.timeout(STALL_S):
+                await process.write(piece)
+            done = min(done + len(piece), total)
+            report(done, total)
+        await process.write_eof()
+    except BrokenPipeError:
+        pass
+    except TimeoutError:
+        raise TransferError(
+            connection.host.name,
+            f"takes no bytes for {STALL_S:g} s after {format_bytes(done)} of {format_bytes(total)}",
+            remedy="check the network and the disk there; the transfer goes on where it stopped",
+        ) from None
+
+
+async def _answer(connection: HostConnection, process: RemoteProcess, timeout_s: float) -> str:
+    """The receiver's next word. Raises TransferError with its complaint when it has none."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            line = await process.readline()
+            if line:
+                return clean(line, limit=80)
+            await process.wait()
+    except TimeoutError:
+        raise TransferError(
+            connection.host.name, f"no answer to a transfer within {timeout_s:.0f} s"
+        ) from None
+    complaint = clean_lines(process.error_output, limit=300)
+    raise transfer_error(connection.host.name, next(iter(complaint), "the receiver ended early"))
+
+
+def transfer_error(host: str, complaint: str) -> HostError:
+    """A full disk is the one reason that deserves its own remedy."""
+    if "No space left" in complaint or "quota" in complaint.lower():
+        return TransferError(host, f"no space left: {complaint}", remedy="free some on that disk")
+    return TransferError(host, f"cannot store what is sent: {complaint}")
+
+
+def _offset(connection: HostConnection, answer: str, total: int) -> int:
+    match = re.fullmatch(r"offset (\d{1,18})", answer)
+    if match is None or int(match[1]) > total:
+        raise TransferError(connection.host.name, f"answers {answer!r} to a transfer")
+    return int(match[1])
 
 
 async def fetch_tree(
@@ -34,8 +281,145 @@ async def fetch_tree(
     target: Path,
     *,
     max_bytes: int = 64 * 1024**3,
-    report: Report = lambda done, total: None,
+    report: Report = _silent,
 ) -> None:
-    """Pulls a folder that has a manifest.json (`{"files": {name: {"sha256": .., "size": ..}}}`) and
-    verifies every file of it. Raises TransferError and leaves nothing at `target`."""
-    raise NotImplementedError
+    """Pulls the files that `source`/manifest.json names, verifies size and sha256 of each, and puts
+    the folder at `target`, replacing what was there. Raises TransferError and leaves `target` as it
+    was."""
+    name = connection.host.name
+    try:
+        shown = await connection.run(
+            f"head -c {MAX_MANIFEST + 1} {quote(source + '/' + MANIFEST)}", timeout_s=STALL_S
+        )
+    except CommandError as error:
+        raise TransferError(name, f"has no manifest at {clean(source)}: {error.message}") from None
+    files = read_manifest(name, shown.stdout, max_bytes)
+    part = target.with_name(f".{target.name}.part")
+    await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+    part.mkdir(mode=0o700, parents=True)
+    try:
+        await _fetch_files(connection, source, part, files, report)
+        _write(part / MANIFEST, iter([shown.stdout]))
+        await asyncio.to_thread(_swap, part, target)
+    except BaseException:
+        await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+        raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestFile:
+    name: str
+    size: int
+    sha256: str
+
+
+def read_manifest(host: str, raw: bytes, max_bytes: int) -> list[ManifestFile]:
+    """The files of a manifest, none of which can leave the folder it is put into."""
+    if len(raw) > MAX_MANIFEST:
+        raise TransferError(host, f"its manifest has more than {format_bytes(MAX_MANIFEST)}")
+    try:
+        listed = json.loads(raw)["files"]
+        files = [
+            ManifestFile(name=str(name), size=entry["size"], sha256=entry["sha256"])
+            for name, entry in listed.items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise TransferError(host, "its manifest cannot be read") from None
+    for file in files:
+        if not _is_safe(file.name):
+            raise TransferError(host, f"its manifest names {clean(file.name, limit=120)!r}")
+        whole = isinstance(file.size, int) and not isinstance(file.size, bool)
+        if not whole or file.size < 0 or not _SHA256.fullmatch(str(file.sha256)):
+            raise TransferError(host, f"its manifest describes {file.name} wrongly")
+    total = sum(file.size for file in files)
+    if len(files) > MAX_FILES or total > max_bytes:
+        raise TransferError(
+            host,
+            f"its folder has {len(files)} files and {format_bytes(total)}; at most {MAX_FILES} and "
+            f"{format_bytes(max_bytes)} are taken",
+        )
+    return files
+
+
+def _is_safe(name: str) -> bool:
+    path = PurePosixPath(name)
+    return (
+        0 < len(name) <= 255
+        and clean(name) == name
+        and "\\" not in name
+        and not path.is_absolute()
+        and path.as_posix() == name
+        and all(part not in ("..", ".") for part in path.parts)
+        and name != MANIFEST
+    )
+
+
+async def _fetch_files(
+    connection: HostConnection,
+    source: str,
+    part: Path,
+    files: list[ManifestFile],
+    report: Report,
+) -> None:
+    """One `cat` for all: the manifest says where one file ends and the next begins."""
+    total, done = sum(file.size for file in files), 0
+    report(0, total)
+    names = "".join(f"cat -- {quote('./' + file.name)} || exit 1\n" for file in files)
+    process = await connection.open(f"cd {quote(source)} && sh -s")
+    try:
+        await process.write(names.encode())
+        await process.write_eof()
+        for file in files:
+            path = part / file.name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            digest, left = hashlib.sha256(), file.size
+            with path.open("xb") as opened:
+                path.chmod(0o600)
+                while left:
+                    try:
+                        async with asyncio.timeout(STALL_S):
+                            piece = await process.read(min(left, _PIECE))
+                    except TimeoutError:
+                        raise TransferError(
+                            connection.host.name, f"sends nothing of {file.name} for {STALL_S:g} s"
+                        ) from None
+                    if not piece:
+                        break
+                    await asyncio.to_thread(opened.write, piece)
+                    digest.update(piece)
+                    left -= len(piece)
+                    done += len(piece)
+                    report(done, total)
+                opened.flush()
+                await asyncio.to_thread(os.fsync, opened.fileno())
+            if left or digest.hexdigest() != file.sha256:
+                raise TransferError(
+                    connection.host.name,
+                    f"{file.name} is not what its manifest says",
+                    remedy="another checkpoint or worker may have a good copy",
+                )
+    finally:
+        await process.close()
+
+
+def _write(path: Path, pieces: Iterator[bytes]) -> None:
+    with path.open("xb") as opened:
+        path.chmod(0o600)
+        for piece in pieces:
+            opened.write(piece)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _swap(part: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    part.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
