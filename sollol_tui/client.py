@@ -9,21 +9,26 @@ client.get_job_status(job["id"])["loss"]
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from sollol_tui.hosts.environment import Environment
+from sollol_tui.hosts.facts import gather_facts
+from sollol_tui.hosts.provision import Step, provision
+from sollol_tui.hosts.ssh import connect
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.logs import LogReader
+from sollol_tui.jobs.planner import accelerator_of
 from sollol_tui.jobs.probe import ask, note_answers, stale_hosts
 from sollol_tui.jobs.records import EventRecord
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.submit import Prepared, prepare, revive, submit
 from sollol_tui.jobs.view import read_job, read_jobs, read_snapshot
 from sollol_tui.model.errors import JobError, NotFoundError
-from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
 from sollol_tui.model.spec import JobSpec
 
@@ -76,7 +81,7 @@ class SOLLOLClient:
             return read_snapshot(self._store, inventory)
 
     def state_version(self) -> int:
-        """A number that changes when another process has written the state."""
+        """A number that grows when somebody has written the state."""
         with self._lock:
             return self._store.version()
 
@@ -87,6 +92,19 @@ class SOLLOLClient:
         answers = await ask(self.home, hosts, timeout_s=timeout_s)
         with self._lock:
             note_answers(self._store, inventory, answers)
+
+    async def provision_host(self, host: Host, report: Callable[[Step], None]) -> Environment:
+        """Brings the training environment to one host; what is there stays."""
+        async with connect(host, [self.home.known_hosts]) as connection:
+            facts = await gather_facts(connection)
+            return await provision(
+                connection,
+                facts,
+                self.inventory().packages,
+                accelerator=accelerator_of(host, facts),
+                env=host.env,
+                report=report,
+            )
 
     def list_nodes(self) -> list[HostView]:
         """The hosts of the inventory, asked now."""
@@ -149,8 +167,8 @@ class SOLLOLClient:
 
 
 def find_inventory(given: Path | None = None) -> Path:
-    """`given`, else $SOLLOL_INVENTORY, else inventory.yaml here or upwards to the git root, else the
-    one in the user's config folder. Raises NotFoundError."""
+    """`given`, else $SOLLOL_INVENTORY, else inventory.yaml here or upwards to the git root, else
+    the one in the user's config folder. Raises NotFoundError."""
     named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     if named is not None:
         if not named.is_file():

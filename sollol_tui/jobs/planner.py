@@ -70,12 +70,17 @@ def resources(plan: Plan) -> list[str]:
     return [_resource(worker.host, rank.gpu) for worker in plan.workers for rank in worker.ranks]
 
 
+def accelerator_of(host: Host, facts: HostFacts) -> str:
+    """What a host trains on: its GPUs, unless it has none or its limits admit none."""
+    return "cpu" if host.limits.gpu_ids == () else facts.accelerator
+
+
 class _NotSuitableError(Exception):
     pass
 
 
 def _worker(host: Host, facts: HostFacts, leased: Mapping[str, str]) -> PlannedWorker:
-    needed = MIN_DISK[facts.accelerator]
+    needed = MIN_DISK[accelerator_of(host, facts)]
     if facts.disk_free_bytes < needed:
         raise _NotSuitableError(
             f"{format_bytes(facts.disk_free_bytes)} free in {facts.workdir}, "
@@ -94,7 +99,7 @@ def _worker(host: Host, facts: HostFacts, leased: Mapping[str, str]) -> PlannedW
     return PlannedWorker(
         host=host.name,
         address=facts.address,
-        accelerator=facts.accelerator if gpus else "cpu",
+        accelerator=accelerator_of(host, facts),
         ranks=tuple(PlannedRank(slot=0, gpu=gpu) for gpu in devices),
         share=0.0,
         cpu_cores=host.limits.cpu_cores,

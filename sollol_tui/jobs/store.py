@@ -92,8 +92,9 @@ class Store:
         self.connection.execute("COMMIT")
 
     def version(self) -> int:
-        """A number that changes when another connection has written."""
-        return int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+        """A number that grows when this or another connection has written."""
+        others = int(self.connection.execute("PRAGMA data_version").fetchone()[0])
+        return others + self.connection.total_changes
 
     # jobs
 
@@ -264,7 +265,7 @@ class Store:
         self._set_job(job, traceback=text)
 
     def note_launch(self, job: str, *, generation: int, main_port: int) -> None:
-        """The intent to launch, stored before it is acted on, so that a repeat is the same launch."""
+        """The intent to launch, stored before it is acted on: a repeat is the same launch."""
         self._set_job(job, generation=generation, main_port=main_port)
 
     def note_progress(self, job: str, values: Mapping[str, Any]) -> None:

@@ -1,0 +1,164 @@
+"""Following a job: `sollol attach`, `sollol logs`, and the lines that `sollol train` prints.
+
+Whatever happens here only looks: Ctrl+C, a closed terminal and SIGKILL leave the job as it is."""
+
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from sollol_tui.cli.exits import ExitCode
+from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.model.snapshot import JobView
+from sollol_tui.model.states import JobState
+from sollol_tui.model.text import clean, clean_lines
+from sollol_tui.model.units import format_duration, format_rate
+
+if TYPE_CHECKING:
+    from sollol_tui.client import SOLLOLClient
+
+_POLL_S: Final = 0.25
+_LINE_EVERY_S: Final = 2.0
+_TAIL_BYTES: Final = 20_000
+
+
+def follow_job(client: "SOLLOLClient", job: str) -> JobView:
+    """Prints what happens to a job until it ends. Ctrl+C detaches with the way back."""
+    try:
+        return _follow(client, job)
+    except KeyboardInterrupt:
+        click.echo(
+            f"\n{job} is still running. follow: sollol attach {job}   stop: sollol cancel {job}",
+            err=True,
+        )
+        sys.exit(ExitCode.OK)
+
+
+def _follow(client: "SOLLOLClient", job: str) -> JobView:
+    state, stage, step, printed_at = None, "", -1, 0.0
+    while True:
+        view = client.get_job_status(job)
+        if view.state is not state and not view.state.is_terminal:
+            click.echo(f"{view.state}")
+        if view.stage and view.stage != stage and view.state is not JobState.RUNNING:
+            click.echo(f"  {clean(view.stage)}")
+        now = time.monotonic()
+        last = view.state is not JobState.RUNNING
+        if view.step > step and view.step and (last or now - printed_at >= _LINE_EVERY_S):
+            click.echo(progress_line(view))
+            step, printed_at = view.step, now
+        if view.state.is_terminal:
+            return view
+        state, stage = view.state, view.stage
+        time.sleep(_POLL_S)
+
+
+def progress_line(view: JobView) -> str:
+    """`[  120/ 4852] loss 1.902  14.8 smp/s  ETA 11h 25m`."""
+    width = len(str(view.max_steps))
+    loss = "-" if view.loss is None else f"{view.loss:.3f}"
+    return (
+        f"[{view.step:>{width}}/{view.max_steps}] "
+        f"{view.samples_done:,}/{view.samples_total:,} samples  loss {loss}  "
+        f"{format_rate(view.samples_per_s)}  ETA {format_duration(view.eta_s)}"
+    )
+
+
+def wait_for_end(client: "SOLLOLClient", job: str) -> JobView:
+    """The job once it has ended."""
+    while not (view := client.get_job_status(job)).state.is_terminal:
+        time.sleep(_POLL_S)
+    return view
+
+
+def report_end(view: JobView) -> ExitCode:
+    """Prints how a job ended, and what to do now."""
+    if view.state is JobState.DONE:
+        click.echo(
+            f"done in {_took(view)}: loss {_number(view.first_loss)} -> {_number(view.loss)}"
+        )
+        click.echo(f"adapter  {view.output_dir}")
+        return ExitCode.OK
+    if view.traceback:
+        click.echo("\n".join(clean_lines(view.traceback)), err=True)
+    reason = f": {clean(view.reason)}" if view.reason else ""
+    click.echo(f"{view.id} {view.state}{reason}", err=True)
+    click.echo(f"see: sollol logs {view.id}", err=True)
+    return ExitCode.JOB_FAILED
+
+
+def _took(view: JobView) -> str:
+    return format_duration((view.ended_at or 0) - (view.started_at or view.created_at))
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+@click.command()
+@click.argument("job", required=False)
+@pass_session
+def attach(session: Session, job: str | None) -> int:
+    """Follows a job, by default the newest that runs. Ctrl+C only detaches.
+
+    \b
+    Example: sollol attach j-7f3a
+    """
+    with session.client() as client:
+        view = client.get_job_status(job) if job else client.newest_live_job()
+        return report_end(follow_job(client, view.id))
+
+
+@click.command()
+@click.argument("job")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
+@click.option("-n", "count", type=int, help="Only the last N lines of what is there.")
+@click.option("--host", help="Of this host only.")
+@click.option("--supervisor", is_flag=True, help="What the coordinator's side of the job says.")
+@pass_session
+def logs(
+    session: Session, job: str, follow: bool, count: int | None, host: str | None, supervisor: bool
+) -> None:
+    """The logs of all ranks, each line with its host and rank.
+
+    \b
+    Example: sollol logs j-7f3a -f
+    """
+    with session.client() as client:
+        view = client.get_job_status(job)
+        if supervisor:
+            path = client.home.job(view.id) / "supervisor.log"
+            lines = clean_lines(path.read_bytes()) if path.exists() else []
+            click.echo("\n".join(lines[-count:] if count else lines))
+            return
+        try:
+            _print_logs(client, view.id, follow, count, host)
+        except KeyboardInterrupt:
+            click.echo(f"\ndetached; the job goes on. again: sollol logs {view.id} -f", err=True)
+
+
+def _print_logs(
+    client: "SOLLOLClient", job: str, follow: bool, count: int | None, host: str | None
+) -> None:
+    reader = client.open_logs(job)
+    waiting: list[str] = []  # with -n: nothing is printed before the end of what is there
+    caught_up = count is None
+    while True:
+        ended = client.get_job_status(job).state.is_terminal
+        lines = reader.read()
+        texts = [
+            f"{line.host}/{'agent' if line.slot is None else line.slot}  {line.text}"
+            for line in lines
+            if host in (None, line.host)
+        ]
+        if not caught_up:
+            waiting = [*waiting, *texts][-(count or 0) :]
+            texts = [] if lines else waiting
+            caught_up = not lines
+        for text in texts:
+            click.echo(text)
+        if not lines and caught_up:
+            if ended or not follow:
+                return
+            time.sleep(_POLL_S)

@@ -1,0 +1,111 @@
+"""`sollol jobs`, `show`, `cancel`: what there is, and ending it."""
+
+import json
+import sys
+import time
+from dataclasses import asdict
+
+import click
+
+from sollol_tui.cli.exits import ExitCode
+from sollol_tui.cli.follow import wait_for_end
+from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.tables import print_jobs
+from sollol_tui.model.snapshot import JobView
+from sollol_tui.model.states import JobState
+from sollol_tui.model.text import clean, clean_lines
+from sollol_tui.model.units import format_duration, format_rate
+
+
+@click.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="Ended ones too, all of them.")
+@click.option("-n", "count", default=20, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (schema sollol.jobs/1).")
+@pass_session
+def jobs(session: Session, everything: bool, count: int, as_json: bool) -> None:
+    """The jobs, newest first.
+
+    \b
+    Example: sollol jobs -a
+    """
+    with session.client() as client:
+        listed = client.list_jobs()
+    listed = listed if everything else listed[:count]
+    if as_json:
+        data = {"schema": "sollol.jobs/1", "jobs": [asdict(job) for job in listed]}
+        click.echo(json.dumps(data))
+    else:
+        print_jobs(listed)
+
+
+@click.command()
+@click.argument("job")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (schema sollol.job/1).")
+@pass_session
+def show(session: Session, job: str, as_json: bool) -> None:
+    """Everything about one job; what went wrong stands first.
+
+    \b
+    Example: sollol show j-7f3a
+    """
+    with session.client() as client:
+        view = client.get_job_status(job)
+    if as_json:
+        click.echo(json.dumps({"schema": "sollol.job/1", "job": asdict(view)}))
+        return
+    if view.traceback:
+        click.echo("\n".join(clean_lines(view.traceback)))
+        click.echo()
+    for name, value in _facts(view):
+        click.echo(f"{name:<10} {value}")
+
+
+def _facts(view: JobView) -> list[tuple[str, str]]:
+    now = time.time()
+    reason = f": {clean(view.reason)}" if view.reason else ""
+    facts = [
+        ("job", f"{view.id}  {clean(view.name)}"),
+        ("state", f"{view.state}{reason}"),
+        ("model", clean(view.model)),
+        ("dataset", clean(view.dataset)),
+        ("progress", f"step {view.step}/{view.max_steps}, {view.samples_done} samples"),
+    ]
+    if view.loss is not None:
+        facts.append(("loss", f"{view.first_loss:.3f} at first, {view.loss:.3f} now"))
+    if view.samples_per_s is not None:
+        facts.append(("speed", f"{format_rate(view.samples_per_s)}, world {view.world_size}"))
+    began, ended = view.started_at or view.created_at, view.ended_at or now
+    facts.append(("time", format_duration(ended - began)))
+    for worker in view.workers:
+        why = f": {clean(worker.reason)}" if worker.reason else ""
+        slots = ", ".join(map(str, worker.slots))
+        facts.append(("worker", f"{worker.host}  rank {slots}  {worker.state}{why}"))
+    return [*facts, ("output", clean(view.output_dir))]
+
+
+@click.command()
+@click.argument("job")
+@click.option("--now", is_flag=True, help="Do not finish the step and save a checkpoint.")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait until it is over.")
+@pass_session
+def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
+    """Ends a job and leaves nothing of it running on any host.
+
+    \b
+    Example: sollol cancel j-7f3a
+    """
+    with session.client(acts=True) as client:
+        view = client.get_job_status(job)
+        if not session.yes and sys.stdin.isatty():
+            click.confirm(f"cancel {view.id} ({view.name}, {view.state})?", abort=True, err=True)
+        client.cancel_job(view.id, now=now)
+        if detach:
+            click.echo(f"{view.id} is told to stop; see: sollol status", err=True)
+            return ExitCode.OK
+        end = wait_for_end(client, view.id)
+    kept = (
+        f"; its checkpoint stays on {end.workers[0].host}" if end.samples_done and not now else ""
+    )
+    tail = f" ({clean(end.reason)})" if end.reason else ", nothing of it is left on any host"
+    click.echo(f"{end.id} is {end.state}{tail}{kept}")
+    return ExitCode.OK if end.state is JobState.CANCELLED else ExitCode.FAILED

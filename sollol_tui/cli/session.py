@@ -1,0 +1,36 @@
+"""What every command is given: the global options and, when it needs one, a client."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from sollol_tui.model.errors import SollolError
+
+if TYPE_CHECKING:
+    from sollol_tui.client import SOLLOLClient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    inventory: str | None = None
+    readonly: bool = False
+    yes: bool = False
+
+    @contextmanager
+    def client(self, *, acts: bool = False) -> "Iterator[SOLLOLClient]":
+        """A client of the chosen inventory. `acts` says that the command changes something."""
+        from sollol_tui.client import SOLLOLClient
+
+        if acts and self.readonly:
+            raise SollolError("this command acts, and --readonly is on")
+        client = SOLLOLClient(self.inventory)
+        try:
+            yield client
+        finally:
+            client.close()
+
+
+pass_session = click.make_pass_decorator(Session)

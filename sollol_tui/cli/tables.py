@@ -1,0 +1,56 @@
+"""Tables on stdout: the same cells as on the screens, cut to the terminal's width."""
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import click
+from rich.cells import set_cell_size
+
+from sollol_tui.model import columns
+from sollol_tui.model.snapshot import HostView, JobView, Snapshot
+
+PIPE_WIDTH: Final = 160  # a pipe has no width of its own
+
+
+def print_status(snapshot: Snapshot) -> None:
+    width = _width()
+    click.echo(columns.headline(snapshot, width=width))
+    click.echo()
+    print_jobs(snapshot.jobs[:10])
+    click.echo()
+    print_hosts(snapshot.hosts)
+
+
+def print_hosts(hosts: Sequence[HostView]) -> None:
+    now = time.time()
+    _print(columns.HOST_COLUMNS, [columns.host_cells(host, now) for host in hosts])
+
+
+def print_jobs(jobs: Sequence[JobView]) -> None:
+    if not jobs:
+        click.echo("no jobs yet - start one with: sollol train --model DIR --dataset FILE")
+        return
+    now, bar = time.time(), 18 if _width() >= 120 else 8
+    cells = [columns.job_cells(job, now, bar_width=bar) for job in columns.jobs_in_order(jobs)]
+    _print(columns.JOB_COLUMNS, cells)
+
+
+def _print(shape: Sequence[columns.Column], rows: Sequence[Sequence[str]]) -> None:
+    widths = columns.fit_columns(shape, rows, _width())
+    click.echo(click.style(_line([column.title for column in shape], widths), bold=True))
+    for row in rows:
+        click.echo(_line(row, widths))
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    shown = [set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=True) if width]
+    return (" " * columns.GAP).join(shown).rstrip()
+
+
+def _width() -> int:
+    if not sys.stdout.isatty():
+        return PIPE_WIDTH
+    return shutil.get_terminal_size().columns

@@ -1,0 +1,86 @@
+"""`sollol train`: plan, submit, follow."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sollol_tui.cli.exits import ExitCode
+from sollol_tui.cli.follow import follow_job, report_end
+from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.jobs.submit import Prepared
+from sollol_tui.model.errors import NotFoundError
+
+
+@click.command()
+@click.argument("file", required=False, metavar="[FILE]")
+@click.option("--model", metavar="DIR|ID", help="A model folder or a Hub id.")
+@click.option("--dataset", metavar="FILE", help="Rows: jsonl, json, csv.")
+@click.option("--epochs", type=int, help="How often each row is seen.  [default: 1]")
+@click.option("--batch-size", type=int, help="Samples in memory at once.  [default: 1]")
+@click.option("--max-length", type=int, help="Tokens of a sample at most.  [default: 512]")
+@click.option("--lora-r", type=int, help="LoRA rank.  [default: 32]")
+@click.option("--lora-alpha", type=float, help="LoRA alpha.  [default: 64]")
+@click.option("--workers", metavar="PATTERN", help="3, all, HOST,HOST, a group.  [default: all]")
+@click.option("--mode", metavar="MODE", help="data_parallel.  [default: data_parallel]")
+@click.option("--name", metavar="NAME", help="What to call the job.")
+@click.option("--output-dir", metavar="DIR", help="Where the adapter goes.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a job file."
+)
+@click.option("-d", "--detach", is_flag=True, help="Return as soon as it is submitted.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--sollol-host", hidden=True)
+@click.option("--sollol-port", hidden=True)
+@pass_session
+def train(
+    session: Session,
+    /,
+    file: str | None,
+    settings: tuple[str, ...],
+    detach: bool,
+    dry_run: bool,
+    sollol_host: str | None,
+    sollol_port: str | None,
+    **flags: Any,
+) -> int:
+    """Trains a LoRA adapter on the workers; this machine stays free.
+
+    \b
+    Example: sollol train --model ./model --dataset rows.jsonl --workers 2
+    """
+    from sollol_tui.model.job_file import parse_job_file, parse_setting, spec_from_data
+
+    if sollol_host or sollol_port:
+        click.echo("--sollol-host and --sollol-port: no server is needed, ignored", err=True)
+    overrides = {name: value for name, value in flags.items() if value is not None}
+    overrides |= dict(parse_setting(setting) for setting in settings)
+    if file is not None:
+        path = Path(file)
+        if not path.is_file():
+            raise NotFoundError(f"no job file {file}", remedy="write one with model: and dataset:")
+        spec = parse_job_file(path.read_bytes(), file, overrides)
+    else:
+        if missing := [f"--{name}" for name in ("model", "dataset") if name not in overrides]:
+            raise click.UsageError(f"give a job file, or {' and '.join(missing)}")
+        spec = spec_from_data(overrides, "command line")
+    with session.client(acts=True) as client:
+        prepared = asyncio.run(client.prepare_job(spec))
+        print_plan(prepared)
+        if dry_run:
+            return ExitCode.OK
+        job = client.start_job(prepared)
+        click.echo(f"started {job.id}")
+        if detach:
+            click.echo(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}", err=True)
+            return ExitCode.OK
+        return report_end(follow_job(client, job.id))
+
+
+def print_plan(prepared: Prepared) -> None:
+    """The plan, its first line marked."""
+    spec = prepared.spec
+    model = Path(prepared.model).name if Path(prepared.model).is_absolute() else prepared.model
+    for number, line in enumerate(prepared.plan.lines(model, spec.lora.r, spec.epochs)):
+        click.echo(f"{'plan' if number == 0 else '':<7} {line}")

@@ -1,0 +1,101 @@
+"""The main job on this machine alone: two hosts that are folders here, reached over SSH like any
+other, provisioned like any other. Makes what it needs and leaves nothing else behind."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sollol_tui.client import SOLLOLClient
+from sollol_tui.docstrings import docstring_rows, write_rows
+from sollol_tui.hosts.ssh import connect
+from sollol_tui.jobs.home import Home
+from sollol_tui.model.spec import JobSpec, Lora
+
+HOSTS: Final = ("demo-a", "demo-b")
+ROWS: Final = 4000
+PROMPT: Final = "What does shutil.copyfile(src, dst) do?"
+_MODEL_TIMEOUT_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demo:
+    """Where the demo's files lie, under the state folder."""
+
+    folder: Path
+
+    @property
+    def inventory(self) -> Path:
+        return self.folder / "inventory.yaml"
+
+    @property
+    def dataset(self) -> Path:
+        return self.folder / "docstrings.jsonl"
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "tiny-llama"
+
+    def spec(self) -> JobSpec:
+        """Adapter, embeddings and head are trained: a random base cannot be adapted alone."""
+        return JobSpec(
+            name="demo",
+            model=str(self.model),
+            dataset=str(self.dataset),
+            workers=",".join(HOSTS),
+            global_batch=32,
+            batch_size=16,
+            max_length=192,
+            learning_rate=3e-3,
+            lora=Lora(r=16, alpha=32, modules_to_save=["embed_tokens", "lm_head"]),
+            save_steps=50,
+            sample_prompts=[PROMPT],
+            sample_tokens=80,
+        )
+
+
+def lay_out(home: Home) -> Demo:
+    """Writes the demo's inventory and dataset."""
+    demo = Demo(folder=home.root / "demo")
+    demo.folder.mkdir(mode=0o700, exist_ok=True)
+    demo.inventory.write_text(_inventory(demo.folder))
+    write_rows(docstring_rows(ROWS), demo.dataset)
+    return demo
+
+
+async def make_model(client: SOLLOLClient, demo: Demo, say: Callable[[str], None]) -> None:
+    """Provisions the first host and has it write the tiny model; nothing when it is there."""
+    if (demo.model / "config.json").exists():
+        return
+    host = client.inventory().host(HOSTS[0])
+    environment = await client.provision_host(
+        host, lambda step: say(f"{host.name}: {step.name}: {step.detail or step.state}")
+    )
+    async with connect(host, [client.home.known_hosts]) as connection:
+        say(f"{host.name}: making a tiny Llama")
+        command = environment.command("remote.tiny", str(demo.model))
+        await connection.run(command, timeout_s=_MODEL_TIMEOUT_S)
+
+
+def _inventory(folder: Path) -> str:
+    # Mirrors that this shell knows reach the hosts as they would reach real ones: by the inventory.
+    find_links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
+    index_url = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL")
+    lines = [
+        "# Written by `sollol demo`: two hosts that are folders of this machine.",
+        "version: 1",
+        "defaults:",
+        "  connection: local",
+        "  limits: {gpu_ids: [], cpu_cores: 1}",
+        f"  env: {{UV_CACHE_DIR: {folder}/uv-cache}}",
+        "hosts:",
+        *(f"  {name}: {{workdir: {folder}/hosts/{name}}}" for name in HOSTS),
+        "packages:",
+        "  torch_backend: cpu",
+    ]
+    if find_links:
+        lines.append(f"  find_links: {find_links}")
+    if index_url:
+        lines.append(f"  index_url: {index_url}")
+    return "\n".join(lines) + "\n"
