@@ -39,6 +39,7 @@ class Worker:
         self.payload = payload
         self.run_dir = workdir / "runs" / "j-1" / "w1"
         place = {"host": "w1", "address": "127.0.0.1", "gpu": None}
+        self._strays: list[processes.Identity] = []
         self.run: dict[str, Any] = {
             "v": 1,
             "job": "j-1",
@@ -119,13 +120,14 @@ class Worker:
             return pids if len(pids) == 6 else None
 
         found = [processes.identify(int(pid)) for pid in wait_until(six, "six strays")]
-        return [identity for identity in found if identity]
+        self._strays = [identity for identity in found if identity]
+        return self._strays
 
     def remnants(self) -> list[remains.Remnant]:
         return remains.living(self.run_dir)
 
     def end(self) -> None:
         """Ends whatever a failed test has left; only what belongs to this run directory."""
-        for identity, _ in remains.recorded(self.run_dir):
+        for identity in [*self._strays, *(known for known, _ in remains.recorded(self.run_dir))]:
             processes.send_signal(identity, signal.SIGKILL)
         remains.remove(self.remnants, term_grace_s=0, reap=lambda: None)
