@@ -1,7 +1,7 @@
 """Makes the demo's model: a tiny Llama with random weights and a byte-level tokenizer.
 
-Fetches nothing. Run it with `python -P -m remote.tiny OUT_DIR [--seed N]`; a seed always writes the same
-weights.
+Fetches nothing. Run it with `python -P -m remote.tiny OUT_DIR [--seed N]`; a seed always writes
+the same weights.
 """
 
 import argparse

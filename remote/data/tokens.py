@@ -13,6 +13,7 @@ from remote.data.formats import Conversation, Example, Turn, read_examples
 from remote.data.rows import Problem
 
 CHUNK_ROWS = 512
+STAND_IN = "(the answer)"
 PLAIN_HEADINGS = {
     "system": "### System:\n",
     "user": "### Instruction:\n",
@@ -175,7 +176,9 @@ def render(example: Example, tokenizer: Any) -> Rendered:
             continue
         # A template may show a turn differently once others follow it (thinking is dropped), so the
         # answer is looked for in the whole text, from where that and the answer's opening part.
-        start = _shared_length(_opening(turns[:place], tokenizer), text)
+        before, after = _around(turns[:place], tokenizer)
+        # What opens an answer is what will stand there when the model is asked.
+        start = _shared_length(_opening(turns[:place], tokenizer) if place else before, text)
         content = turn.content.strip()
         at = text.find(content, start)
         if at < 0:
@@ -184,16 +187,17 @@ def render(example: Example, tokenizer: Any) -> Rendered:
                 f"{place + 1} as it is, so its tokens cannot be told; remove chat_template from "
                 "the model folder's tokenizer to use the plain template"
             )
-        closing = _closing(turns[: place + 1], content, tokenizer)
         end = at + len(content)
-        spans.append((start, end + _shared_length(closing, text[end:])))
+        spans.append((start, end + _shared_length(after, text[end:])))
     return Rendered(text=text, spans=spans)
 
 
-def _closing(turns: tuple[Turn, ...], content: str, tokenizer: Any) -> str:
-    """What the template writes after the last turn: the token that ends an answer is learnt."""
-    text = _rendered(turns, tokenizer)
-    return text[text.rfind(content) + len(content) :]
+def _around(turns: tuple[Turn, ...], tokenizer: Any) -> tuple[str, str]:
+    """What stands before and behind an answer that follows `turns`. What stands behind, the token
+    that ends an answer above all, is learnt with it."""
+    answer = Turn(role="assistant", content=STAND_IN, trained=True)
+    before, _, after = _rendered((*turns, answer), tokenizer).partition(STAND_IN)
+    return before, after
 
 
 def _shared_length(one: str, other: str) -> int:

@@ -45,12 +45,7 @@ class StaticEngine:
         """Waits for all ranks, at most start_timeout_s; then names those who are silent."""
         wait_s = self._run.start_timeout_s
         own = self._members.own
-        if "RANK" in os.environ:
-            store, _, _ = next(
-                dist.rendezvous("env://", timeout=timedelta(seconds=wait_s))  # type: ignore[attr-defined]
-            )
-        else:
-            store = dist.HashStore()
+        store = self._store(wait_s)
         deadline = time.monotonic() + wait_s
         arrivals = dist.PrefixStore(f"arrived/{self._run.generation}", store)
         arrivals.set(str(own.slot), "")
@@ -110,6 +105,27 @@ class StaticEngine:
     def close(self) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+    def _store(self, wait_s: float) -> dist.Store:
+        """The store that the launcher's first agent holds; without a launcher, that of rank 0."""
+        if "RANK" not in os.environ:
+            return dist.HashStore()
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        with_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        try:
+            return dist.TCPStore(
+                address,
+                port,
+                is_master=self._members.own.rank == 0 and not with_agent,
+                timeout=timedelta(seconds=wait_s),
+                wait_for_workers=False,  # whom we wait for is counted, and named, in join
+            )
+        except dist.DistError as error:
+            first = self._members.ranks[0]
+            raise WorldError(
+                f"{first.host} (slot {first.slot}) did not answer on {address}:{port} within "
+                f"{wait_s:g} s; see its log, and whether its firewall admits this host"
+            ) from error
 
     @contextmanager
     def _naming_the_others(self) -> Iterator[None]:

@@ -1,0 +1,155 @@
+"""A tiny model, a dataset, and worlds of real ranks, forked from a server that holds torch."""
+
+import json
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from remote import tiny
+from remote.run import Run, read_run
+from remote.train import main
+
+DEADLINE_S = 90
+TRAIN = {
+    "global_batch": 8,
+    "batch_size": 3,
+    "max_length": 96,
+    "learning_rate": 3e-3,
+    "lora": {"r": 4, "alpha": 8, "modules_to_save": ["embed_tokens", "lm_head"]},
+    "save_steps": 0,
+}
+WORDS = ("red", "green", "a somewhat longer colour", "blue", "ultramarine")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny.main([str(folder)])
+    return folder
+
+
+@pytest.fixture
+def tokenizer(tiny_model: Path) -> Any:
+    return AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """45 rows of unequal length: the last of six steps is short."""
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"instruction": f"colour {n}?", "output": " ".join([WORDS[n % 5]] * (n % 4 + 1))}
+        for n in range(45)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.remote.torch.fixtures"])
+    return context
+
+
+class World:
+    """The ranks of one job, each with a run directory of its own, as on hosts w1, w2, ..."""
+
+    def __init__(self, folder: Path, context: Any) -> None:
+        self.folder = folder
+        self._context = context
+        self.hosts: list[str] = []
+
+    def plan(self, model: Path, dataset: Path, ranks: int, **train: Any) -> "World":
+        self.hosts = [f"w{number + 1}" for number in range(ranks)]
+        world = [
+            {"slot": rank, "rank": rank, "host": host, "address": "127.0.0.1", "gpu": None}
+            for rank, host in enumerate(self.hosts)
+        ]
+        for host in self.hosts:
+            run = {
+                "v": 1,
+                "job": "j-test",
+                "host": host,
+                "generation": 1,
+                "engine": "static",
+                "world": world,
+                "main_port": free_port(),
+                "start_timeout_s": 60,
+                "cpu_cores": 1,
+                "model": str(model),
+                "dataset": str(dataset),
+                "train": {**TRAIN, **train},
+            }
+            self.run_dir(host).mkdir(parents=True, exist_ok=True)
+            (self.run_dir(host) / "run.json").write_text(json.dumps(run))
+        return self
+
+    def run_dir(self, host: str = "w1") -> Path:
+        return self.folder / host
+
+    def run(self, host: str = "w1") -> Run:
+        return read_run(self.run_dir(host))
+
+    def train(self) -> list[int]:
+        """Runs every rank to its end, as processes; returns their exit codes."""
+        port = free_port()
+        ranks = [
+            self._context.Process(
+                target=_rank,
+                args=(self.run_dir(host), rank, len(self.hosts), port, self.folder / f"log.{rank}"),
+            )
+            for rank, host in enumerate(self.hosts)
+        ]
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join(DEADLINE_S)
+            if rank.is_alive():
+                rank.kill()
+                pytest.fail(f"{rank} did not end within {DEADLINE_S} s")
+        return [rank.exitcode for rank in ranks]
+
+    def events(self, kind: str, host: str = "w1") -> list[dict[str, Any]]:
+        paths = self.run_dir(host).glob("events.*.jsonl")
+        lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+        return [line for line in lines if line["kind"] == kind]
+
+    def losses(self) -> dict[int, float]:
+        return {event["step"]: event["loss"] for event in self.events("step")}
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, fork_server: Any) -> Any:
+    return lambda name: World(tmp_path / name, fork_server)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _rank(run_dir: Path, rank: int, world_size: int, port: int, log: Path) -> None:
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "GLOO_SOCKET_IFNAME": "lo",
+    }
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os._exit(main([str(run_dir), str(rank), "1"]))

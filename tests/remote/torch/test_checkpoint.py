@@ -1,0 +1,111 @@
+"""Checkpoint folders: whole or absent, verified, the newest few kept."""
+
+import pickle
+
+import pytest
+import torch
+
+from remote.checkpoint import Checkpoints, Snapshot, damage, write_folder
+
+
+def snapshot(step: int) -> Snapshot:
+    return Snapshot(
+        step=step,
+        adapter={"a": torch.full((2,), float(step))},
+        optimizer={"state": {0: {"step": torch.tensor(float(step))}}, "param_groups": []},
+        state={"global_step": step},
+    )
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    opened = Checkpoints(tmp_path / "checkpoints", 2, lambda folder: None)
+    yield opened
+    opened.close()
+
+
+def save(checkpoints, *steps):
+    outcomes = []
+    for step in steps:
+        checkpoints.save(snapshot(step), outcomes.append)
+    checkpoints.wait()
+    return outcomes
+
+
+def test_what_was_saved_is_loaded_and_old_ones_go(checkpoints):
+    outcomes = save(checkpoints, 9, 10, 11)
+    assert outcomes == [checkpoints.path(step) for step in (9, 10, 11)]
+    assert checkpoints.steps() == [11, 10]
+    loaded = checkpoints.load(11)
+    assert loaded.adapter["a"].tolist() == [11.0, 11.0]
+    assert loaded.optimizer["state"][0]["step"] == 11
+    assert loaded.state == {"global_step": 11}
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("adapter_model.safetensors", lambda data: data[:-1], "bytes where its manifest says"),
+        ("optimizer.pt", lambda data: data[:-1] + b"!", "optimizer.pt does not have the sha256"),
+        ("manifest.json", lambda data: data[:20], "manifest.json is not a manifest"),
+        ("manifest.json", lambda data: b"[]", "manifest.json is not a manifest"),
+    ],
+)
+def test_damage_is_found_and_named(checkpoints, file, change, reason):
+    save(checkpoints, 1)
+    folder = checkpoints.path(1)
+    assert damage(folder) is None
+    path = folder / file
+    path.write_bytes(change(path.read_bytes()))
+    assert reason in damage(folder)
+
+
+def test_a_missing_file_is_damage(checkpoints):
+    save(checkpoints, 1)
+    (checkpoints.path(1) / "optimizer.pt").unlink()
+    assert damage(checkpoints.path(1)) == "optimizer.pt cannot be read: No such file or directory"
+
+
+def test_an_interrupted_write_leaves_the_old_folder_and_nothing_else(tmp_path):
+    final = tmp_path / "result"
+    write_folder(final, lambda folder: (folder / "a").write_text("old"))
+
+    def fail(folder):
+        (folder / "a").write_text("new")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_folder(final, fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["result"]
+    assert (final / "a").read_text() == "old"
+
+
+def test_a_disk_that_refuses_is_reported_and_the_next_save_works(checkpoints, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("remote.checkpoint.save_file", full)
+        [outcome] = save(checkpoints, 1)
+    assert isinstance(outcome, OSError)
+    assert save(checkpoints, 2) == [checkpoints.path(2)]
+    assert checkpoints.steps() == [2]
+
+
+def test_what_a_killed_writer_left_goes_at_the_next_start(tmp_path):
+    left_over = tmp_path / "checkpoints" / ".checkpoint-3.tmp"
+    left_over.mkdir(parents=True)
+    Checkpoints(tmp_path / "checkpoints", 2, lambda folder: None).close()
+    assert not left_over.exists()
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was executed",))
+
+
+def test_a_pickled_optimizer_is_never_executed(checkpoints):
+    save(checkpoints, 1)
+    (checkpoints.path(1) / "optimizer.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
+    with pytest.raises(pickle.UnpicklingError):
+        checkpoints.load(1)

@@ -1,0 +1,141 @@
+"""Rows as token arrays: what is learnt, what is cut, what is left out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from remote.data.tokens import DataError, tokenise
+
+# Like templates of thinking models: shows an answer otherwise once another turn follows it.
+FORGETFUL = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}"
+    "A:{% if loop.last %}<think></think>{% endif %}{{ m.content }}<|end|>\n"
+    "{% else %}Q:{{ m.content }}\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}A:{% endif %}"
+)
+SHOUTING = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
+
+
+def learnt(rows, tokenizer) -> list[str]:
+    """The learnt text of every row."""
+    whole = rows.batch(np.arange(len(rows)), tokenizer.pad_token_id)
+    return [
+        tokenizer.decode(ids[mask]) for ids, mask in zip(whole.ids, whole.labelled, strict=True)
+    ]
+
+
+def write(tmp_path, *rows):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "añ"}]},
+        {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "añ"}]},
+        {"prompt": "q", "completion": "añ"},
+        {"instruction": "q", "input": "i", "output": "añ"},
+        {"instruction": "q", "response": "añ"},
+        {"question": "q", "answer": "añ"},
+    ],
+)
+@pytest.mark.parametrize("template", ["tokenizer", "plain"])
+def test_the_answer_and_its_end_are_learnt_in_every_format(tmp_path, tokenizer, row, template):
+    if template == "plain":
+        tokenizer.chat_template = None
+    rows = tokenise(write(tmp_path, row), "auto", tokenizer, 200)
+    assert rows.template == template
+    assert learnt(rows, tokenizer) == ["añ<|end|>"]
+
+
+@pytest.mark.parametrize("answer", ["a", "e", "end", "|", ">", "assistant"])
+@pytest.mark.parametrize("asked", [[], [{"role": "user", "content": "e"}]])
+def test_an_answer_that_looks_like_the_template_is_learnt_at_its_own_place(
+    tmp_path, tokenizer, answer, asked
+):
+    row = {"messages": [*asked, {"role": "assistant", "content": answer}]}
+    rows = tokenise(write(tmp_path, row), "auto", tokenizer, 200)
+    assert learnt(rows, tokenizer) == [f"{answer}<|end|>"]
+
+
+def test_text_is_learnt_but_for_its_first_token(tmp_path, tokenizer):
+    rows = tokenise(write(tmp_path, {"text": "once"}), "auto", tokenizer, 200)
+    assert rows.template == "none"
+    assert learnt(rows, tokenizer) == ["nce<|end|>"]
+
+
+@pytest.mark.parametrize("template", [None, FORGETFUL, "tokenizer"])
+def test_all_answers_of_a_conversation_are_learnt_and_no_question(tmp_path, tokenizer, template):
+    if template != "tokenizer":
+        tokenizer.chat_template = template
+    turns = [("user", "one"), ("assistant", "1 "), ("user", "two"), ("assistant", "2")]
+    row = {"messages": [{"role": role, "content": content} for role, content in turns]}
+    [said] = learnt(tokenise(write(tmp_path, row), "auto", tokenizer, 200), tokenizer)
+    assert (
+        said.replace("<think></think>", "").replace("\n", "").replace(" ", "") == "1<|end|>2<|end|>"
+    )
+
+
+def test_an_untrained_answer_is_context(tmp_path, tokenizer):
+    row = {
+        "messages": [
+            {"role": "assistant", "content": "no", "weight": 0},
+            {"role": "assistant", "content": "yes"},
+        ]
+    }
+    rows = tokenise(write(tmp_path, row), "auto", tokenizer, 200)
+    assert learnt(rows, tokenizer) == ["yes<|end|>"]
+
+
+def test_long_rows_are_cut_and_those_without_an_answer_left_are_skipped(tmp_path, tokenizer):
+    rows = tokenise(
+        write(
+            tmp_path,
+            {"prompt": "q" * 50, "completion": "a"},
+            {"prompt": "q", "completion": "a" * 50},
+            {"prompt": "q", "completion": "a"},
+        ),
+        "auto",
+        tokenizer,
+        20,
+    )
+    assert (rows.skipped, rows.truncated) == (1, 2)
+    assert rows.numbers.tolist() == [2, 3]
+    assert rows.lengths.tolist() == [20, 5]
+    assert rows.label_counts.tolist() == [17, 2]
+
+
+def test_a_batch_is_padded_to_its_longest_and_attends_to_no_padding(tmp_path, tokenizer):
+    path = write(tmp_path, {"text": "long one"}, {"text": "b"})
+    rows = tokenise(path, "auto", tokenizer, 200)
+    batch = rows.batch(np.array([1, 0]), pad_id=0)
+    assert batch.ids.shape == (2, 9)
+    assert batch.attention.sum(axis=1).tolist() == [2, 9]
+    assert batch.labelled.sum(axis=1).tolist() == rows.label_counts[[1, 0]].tolist()
+
+
+def test_other_labels_on_equal_tokens_are_another_digest(tmp_path, tokenizer):
+    trained = {"messages": [{"role": "assistant", "content": "a"}] * 2}
+    half = {
+        "messages": [{"role": "assistant", "content": "a", "weight": 0}, trained["messages"][1]]
+    }
+    one, other = (tokenise(write(tmp_path, row), "auto", tokenizer, 200) for row in (trained, half))
+    assert one.tokens.tolist() == other.tokens.tolist()
+    assert one.digest != other.digest
+
+
+def test_what_cannot_be_trained_on_is_said_with_its_row(tmp_path, tokenizer):
+    good = {"prompt": "q", "completion": "a"}
+    with pytest.raises(DataError, match=r"rows\.jsonl, row 2, completion: is missing"):
+        tokenise(write(tmp_path, good, {"prompt": "q"}), "auto", tokenizer, 200)
+    with pytest.raises(DataError, match="none of its 1 rows has an answer within 3 tokens"):
+        tokenise(write(tmp_path, good), "auto", tokenizer, 3)
+    tokenizer.chat_template = SHOUTING
+    with pytest.raises(DataError, match=r"row 1: .* does not show the text of turn 2"):
+        tokenise(write(tmp_path, good), "auto", tokenizer, 200)
+    tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
+    with pytest.raises(DataError, match=r"refuses the turns user, assistant .*no system turns"):
+        tokenise(write(tmp_path, good), "auto", tokenizer, 200)

@@ -1,0 +1,66 @@
+"""The fixed world: who is silent is named, and models that are none are refused in a sentence."""
+
+import os
+
+import pytest
+import torch
+
+from remote.engine import Tally, WorldError
+from remote.engine.static import StaticEngine
+from remote.model import ModelError, load_tokenizer
+from tests.remote.torch.fixtures import free_port
+
+
+def test_a_rank_that_does_not_come_is_named_with_the_time_waited(
+    make_world, tiny_model, dataset, monkeypatch
+):
+    two = make_world("two").plan(tiny_model, dataset, 2)
+    path = two.run_dir() / "run.json"
+    path.write_text(path.read_text().replace('"start_timeout_s": 60', '"start_timeout_s": 0.5'))
+    run = two.run()
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }.items():
+        monkeypatch.setenv(name, value)
+    engine = StaticEngine(run, run.rank_of_slot(0))
+    with pytest.raises(WorldError, match=r"1 of 2 ranks .* 0\.5 s: w2 \(slot 1, 127\.0\.0\.1\)"):
+        engine.join()
+
+
+def test_a_rank_launched_under_anothers_number_is_refused(
+    make_world, tiny_model, dataset, monkeypatch
+):
+    run = make_world("two").plan(tiny_model, dataset, 2).run()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(WorldError, match="slot 0 as rank 1 where the plan says 0"):
+        StaticEngine(run, run.rank_of_slot(0))
+
+
+def test_a_world_of_one_needs_no_launcher(make_world, tiny_model, dataset):
+    assert "RANK" not in os.environ
+    run = make_world("alone").plan(tiny_model, dataset, 1).run()
+    engine = StaticEngine(run, run.rank_of_slot(0))
+    engine.join()
+    flat = torch.ones(3)
+    tally = engine.reduce(flat, Tally(samples=2, tokens=2**40 + 1, loss_sum=0.1))
+    assert (tally.tokens, tally.loss_sum, flat.tolist()) == (2**40 + 1, 0.1, [1, 1, 1])
+    assert engine.exchange("grün") == {0: "grün"}
+    engine.close()
+
+
+def test_a_folder_that_is_no_model_is_said_in_a_sentence(tmp_path):
+    with pytest.raises(ModelError, match="is not a folder"):
+        load_tokenizer(str(tmp_path / "none"))
+    with pytest.raises(ModelError, match=r"holds no config\.json"):
+        load_tokenizer(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"holds no \*\.safetensors weights"):
+        load_tokenizer(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="no tokenizer can be loaded"):
+        load_tokenizer(str(tmp_path))

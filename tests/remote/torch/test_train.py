@@ -1,0 +1,185 @@
+"""Training as ranks do it: real processes, real gloo, a tiny Llama."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+
+from remote.checkpoint import damage
+from remote.control import Action, write_control
+from remote.engine import Tally
+from remote.events import EventWriter
+from remote.start import start
+from remote.train import Step, commit, compute, main
+
+STEPS = 6
+
+
+def assert_same_curve(one: dict[int, float], other: dict[int, float]) -> None:
+    assert one.keys() == other.keys()
+    for step, loss in one.items():
+        assert other[step] == pytest.approx(loss, rel=1e-5), f"step {step}"
+
+
+@pytest.fixture
+def alone(make_world, tiny_model, dataset):
+    """One rank that trained the whole run, with a checkpoint every second step."""
+    world = make_world("alone").plan(tiny_model, dataset, 1, save_steps=2, sample_prompts=["hello"])
+    assert main([str(world.run_dir()), "0", "1"]) == 0
+    return world
+
+
+def test_two_ranks_learn_what_one_learns_and_stop_and_resume_change_nothing(
+    alone, make_world, tiny_model, dataset
+):
+    two = make_world("two").plan(tiny_model, dataset, 2, save_steps=2)
+    write_control(two.run_dir("w2"), Action.STOP)  # told to one rank, agreed by both
+    assert two.train() == [0, 0]
+    assert [two.events("stopped", host)[0]["step"] for host in two.hosts] == [1, 1]
+    write_control(two.run_dir("w2"), Action.RUN)
+    assert two.train() == [0, 0]
+    assert_same_curve(alone.losses(), two.losses())
+    assert sorted(two.losses()) == [*range(1, STEPS + 1)]
+    ends = [two.events("finished", host)[0] for host in two.hosts]
+    assert ends[0]["digest"] == ends[1]["digest"]
+    assert (ends[0]["samples_done"], ends[1]["result"]) == (45, None)
+
+
+def test_a_checkpoint_of_one_rank_goes_on_with_two_and_a_corrupt_one_is_passed_over(
+    alone, make_world, tiny_model, dataset
+):
+    two = make_world("two").plan(tiny_model, dataset, 2, save_steps=2)
+    for host in two.hosts:
+        checkpoints = two.run_dir(host) / "checkpoints"
+        checkpoints.mkdir()
+        for step in (2, 4):
+            source = alone.run_dir() / "checkpoints" / f"checkpoint-{step}"
+            shutil.copytree(source, checkpoints / source.name)
+    newest = two.run_dir("w2") / "checkpoints" / "checkpoint-4" / "optimizer.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    assert two.train() == [0, 0]
+    notices = [event["message"] for event in two.events("notice", "w2")]
+    assert any("checkpoint-4 is passed over: optimizer.pt does not" in line for line in notices)
+    assert_same_curve({step: alone.losses()[step] for step in (3, 4, 5, 6)}, two.losses())
+
+
+def test_the_result_loads_with_peft_and_says_what_was_trained(alone, tiny_model):
+    result = alone.run_dir() / "result"
+    assert damage(result) is None
+    names = {path.name for path in result.iterdir()}
+    assert {"README.md", "trainer_state.json", "tokenizer.json", "manifest.json"} <= names
+    state = json.loads((result / "trainer_state.json").read_text())
+    assert (state["global_step"], state["samples_done"], len(state["log_history"])) == (6, 45, 6)
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    adapted = PeftModel.from_pretrained(base, result)
+    trained = load_file(result / "adapter_model.safetensors")
+    head = adapted.base_model.model.lm_head.modules_to_save["default"].weight
+    torch.testing.assert_close(head, trained["base_model.model.lm_head.weight"])
+    assert not torch.equal(head, base.lm_head.original_module.weight)
+    phases = [event["phase"] for event in alone.events("sample")]
+    assert phases == ["before", "after"]
+    losses = alone.losses()
+    assert losses[STEPS] < losses[1] - 0.5
+
+
+def test_checkpoints_beyond_the_limit_go(alone):
+    kept = sorted(path.name for path in (alone.run_dir() / "checkpoints").iterdir())
+    assert kept == ["checkpoint-2", "checkpoint-4", "checkpoint-6"]
+
+
+def test_ranks_with_other_data_are_refused_by_name(make_world, tiny_model, dataset):
+    two = make_world("two").plan(tiny_model, dataset, 2)
+    other = dataset.with_name("other.jsonl")
+    other.write_text(dataset.read_text().replace("colour 7?", "colour 8?"))
+    run = json.loads((two.run_dir("w2") / "run.json").read_text())
+    (two.run_dir("w2") / "run.json").write_text(json.dumps({**run, "dataset": str(other)}))
+    assert two.train() == [1, 1]
+    for host in two.hosts:
+        [failed] = two.events("failed", host)
+        assert "w2 (slot 1) has other tokens and labels than w1 (slot 0)" in failed["error"]
+        assert not two.events("step", host)
+
+
+def test_a_world_that_the_launcher_split_is_refused_with_both_numbers(
+    make_world, tiny_model, dataset, monkeypatch, capsys
+):
+    two = make_world("two").plan(tiny_model, dataset, 2)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert main([str(two.run_dir()), "0", "1"]) == 1
+    [failed] = two.events("failed")
+    assert "made a world of 1 where the plan has 2 ranks" in failed["error"]
+    assert "WorldError" in failed["traceback"]
+    assert "WorldError" in capsys.readouterr().err
+
+
+def test_rows_whose_loss_is_not_finite_are_named(
+    make_world, tiny_model, dataset, tokenizer, tmp_path
+):
+    poisoned = tmp_path / "poisoned"
+    shutil.copytree(tiny_model, poisoned)
+    model = LlamaForCausalLM.from_pretrained(poisoned)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[tokenizer("Z").input_ids[0]] = math.nan
+    model.save_pretrained(poisoned)
+    lines = dataset.read_text().splitlines()
+    lines[30] = lines[30].replace("colour", "Z")
+    dataset.write_text("\n".join(lines))
+    world = make_world("alone").plan(poisoned, dataset, 1, lora={"r": 4, "alpha": 8})
+    assert world.train() == [1]
+    [failed] = world.events("failed")
+    assert "the loss of dataset row 31 is not finite" in failed["error"]
+
+
+@pytest.fixture
+def session(make_world, tiny_model, dataset):
+    world = make_world("alone").plan(tiny_model, dataset, 1)
+    events = EventWriter(
+        world.run_dir() / "events.0.1.jsonl", job="j", host="w1", slot=0, attempt=1, generation=1
+    )
+    run = world.run()
+    session, _ = start(run, run.rank_of_slot(0), world.run_dir(), events)
+    yield session
+    session.engine.close()
+    events.close()
+
+
+def step_of(session, share: slice) -> Step:
+    samples = np.arange(20)
+    tokens = int(session.rows.label_counts[samples].sum())
+    return Step(number=1, samples=samples, share=samples[share], tokens=tokens, lr=1e-3)
+
+
+def test_gradients_of_unequal_shares_add_up_to_that_of_the_whole(session):
+    compute(session, step_of(session, slice(0, 20)))
+    whole = session.gradients.values.clone()
+    session.gradients.clear()
+    tallies = [compute(session, step_of(session, part)) for part in (slice(0, 13), slice(13, 20))]
+    assert whole.norm() > 0.1
+    torch.testing.assert_close(session.gradients.values, whole, rtol=1e-5, atol=1e-7)
+    assert sum(tally.samples for tally in tallies) == 20
+
+
+def test_the_loss_is_that_of_transformers(session):
+    batch = session.rows.batch(np.array([3]), session.model.pad_id)
+    ids = torch.from_numpy(batch.ids)
+    labels = ids.where(torch.from_numpy(batch.labelled), -100)
+    with torch.no_grad():
+        mean = session.model.network(input_ids=ids, labels=labels).loss
+        total = session.model.token_loss(batch)
+    assert total.item() == pytest.approx(mean.item() * batch.labelled.sum(), rel=1e-5)
+
+
+def test_a_step_whose_tally_is_short_is_not_committed(session):
+    step = step_of(session, slice(0, 20))
+    before = session.model.digest()
+    with pytest.raises(RuntimeError, match=r"computed 13 samples .* where 20 .* not committed"):
+        commit(session, step, Tally(samples=13, tokens=step.tokens))
+    assert session.model.digest() == before
