@@ -179,8 +179,10 @@ def render(example: Example, tokenizer: Any) -> Rendered:
         before, after = _around(turns[:place], tokenizer)
         # What opens an answer is what will stand there when the model is asked.
         start = _shared_length(_opening(turns[:place], tokenizer) if place else before, text)
-        content = turn.content.strip()
-        at = text.find(content, start)
+        content = turn.content
+        if (at := text.find(content, start)) < 0:  # most templates strip it
+            content = content.strip()
+            at = text.find(content, start)
         if at < 0:
             raise DataError(
                 f"row {example.row}: the tokenizer's chat template does not show the text of turn "
