@@ -17,7 +17,7 @@ from remote.train import main
 
 DEADLINE_S = 90
 TRAIN = {
-    "global_batch": 8,
+    "global_batch": 9,  # shares of two ranks are never equal
     "batch_size": 3,
     "max_length": 96,
     "learning_rate": 3e-3,
@@ -41,11 +41,11 @@ def tokenizer(tiny_model: Path) -> Any:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """45 rows of unequal length: the last of six steps is short."""
+    """47 rows of unequal length: the last of six steps is short."""
     path = tmp_path / "rows.jsonl"
     rows = [
         {"instruction": f"colour {n}?", "output": " ".join([WORDS[n % 5]] * (n % 4 + 1))}
-        for n in range(45)
+        for n in range(47)
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     return path

@@ -48,7 +48,7 @@ def test_two_ranks_learn_what_one_learns_and_stop_and_resume_change_nothing(
     assert sorted(two.losses()) == [*range(1, STEPS + 1)]
     ends = [two.events("finished", host)[0] for host in two.hosts]
     assert ends[0]["digest"] == ends[1]["digest"]
-    assert (ends[0]["samples_done"], ends[1]["result"]) == (45, None)
+    assert (ends[0]["samples_done"], ends[1]["result"]) == (47, None)
 
 
 def test_a_checkpoint_of_one_rank_goes_on_with_two_and_a_corrupt_one_is_passed_over(
@@ -77,7 +77,7 @@ def test_the_result_loads_with_peft_and_says_what_was_trained(alone, tiny_model)
     names = {path.name for path in result.iterdir()}
     assert {"README.md", "trainer_state.json", "tokenizer.json", "manifest.json"} <= names
     state = json.loads((result / "trainer_state.json").read_text())
-    assert (state["global_step"], state["samples_done"], len(state["log_history"])) == (6, 45, 6)
+    assert (state["global_step"], state["samples_done"], len(state["log_history"])) == (6, 47, 6)
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     adapted = PeftModel.from_pretrained(base, result)
     trained = load_file(result / "adapter_model.safetensors")

@@ -51,6 +51,6 @@ def test_two_launches_make_one_world(make_world, tiny_model, dataset):
     assert codes == [0, 0], "\n".join(logs)
     assert [world.events("ready", host)[0]["world_size"] for host in world.hosts] == [2, 2]
     assert {event["world_size"] for event in world.events("step")} == {2}
-    assert world.events("finished")[0]["samples_done"] == 45
+    assert world.events("finished")[0]["samples_done"] == 47
     assert "[6/6] loss " in logs[0]
     assert "Warning" not in logs[0]
