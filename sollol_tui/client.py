@@ -48,8 +48,7 @@ class SOLLOLClient:
         self._store = Store(self.home)
         self._lock = threading.RLock()
         self._parsed: tuple[tuple[int, int, int], Inventory] | None = None
-        with self._lock:
-            revive(self._store)
+        self.revive()
 
     def close(self) -> None:
         with self._lock:
@@ -157,6 +156,11 @@ class SOLLOLClient:
         """What the job's workers said, in the order in which it was heard."""
         with self._lock:
             return read_events(self._store, self._store.find_job(job_id), kinds)
+
+    def revive(self) -> list[str]:
+        """Restarts the supervisors of live jobs that have lost theirs; returns those jobs."""
+        with self._lock:
+            return revive(self._store)
 
     def newest_live_job(self) -> JobView:
         """The newest job that has not ended. Raises JobError when there is none."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _POLL_S: Final = 0.25
 _LINE_EVERY_S: Final = 2.0
+_REVIVE_EVERY_S: Final = 3.0  # a killed supervisor is back before anybody misses it
 _TAIL_BYTES: Final = 20_000
 
 
@@ -36,9 +37,12 @@ def follow_job(client: "SOLLOLClient", job: str) -> JobView:
 
 
 def _follow(client: "SOLLOLClient", job: str) -> JobView:
-    state, stage, step, printed_at = None, "", -1, 0.0
+    state, stage, step, printed_at, revived_at = None, "", -1, 0.0, time.monotonic()
     while True:
         view = client.get_job_status(job)
+        if time.monotonic() - revived_at > _REVIVE_EVERY_S:
+            client.revive()
+            revived_at = time.monotonic()
         if view.state is not state and not view.state.is_terminal:
             click.echo(f"{view.state}")
         if view.stage and view.stage != stage and view.state is not JobState.RUNNING:
@@ -67,7 +71,11 @@ def progress_line(view: JobView) -> str:
 
 def wait_for_end(client: "SOLLOLClient", job: str) -> JobView:
     """The job once it has ended."""
+    revived_at = time.monotonic()
     while not (view := client.get_job_status(job)).state.is_terminal:
+        if time.monotonic() - revived_at > _REVIVE_EVERY_S:
+            client.revive()
+            revived_at = time.monotonic()
         time.sleep(_POLL_S)
     return view
 

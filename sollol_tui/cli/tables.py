@@ -33,9 +33,9 @@ def print_jobs(jobs: Sequence[JobView]) -> None:
     if not jobs:
         click.echo("no jobs yet - start one with: sollol train --model DIR --dataset FILE")
         return
-    now, bar = time.time(), 18 if _width() >= 120 else 8
+    now, bar = time.time(), columns.LONG_BAR if _width() >= 120 else 8
     cells = [columns.job_cells(job, now, bar_width=bar) for job in columns.jobs_in_order(jobs)]
-    _print(columns.JOB_COLUMNS, cells)
+    _print(columns.job_columns(bar), cells)
 
 
 def _print(shape: Sequence[columns.Column], rows: Sequence[Sequence[str]]) -> None:

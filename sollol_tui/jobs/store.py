@@ -272,11 +272,9 @@ class Store:
         self._set_job(job, **values)
 
     def _set_job(self, job: str, **values: Any) -> None:
+        values["updated_at"] = time.time()
         names = ", ".join(f"{name} = ?" for name in values)
-        self.connection.execute(
-            f"UPDATE jobs SET {names}, updated_at = ? WHERE id = ?",
-            (*values.values(), time.time(), job),
-        )
+        self.connection.execute(f"UPDATE jobs SET {names} WHERE id = ?", (*values.values(), job))
 
     # workers
 

@@ -242,16 +242,14 @@ class Supervisor:
             copies.mkdir(mode=0o700, parents=True, exist_ok=True)
             for path in sorted(copies.glob("events.*")):
                 self._on_data(worker.host.name, path.name, path)
-        watchers = [
-            asyncio.create_task(worker.watch(self._on_data, self._on_seen))
-            for worker in self.workers
-        ]
-        try:
+        async with asyncio.TaskGroup() as group:
+            watchers = [
+                group.create_task(worker.watch(self._on_data, self._on_seen))
+                for worker in self.workers
+            ]
             yield
-        finally:
             for watcher in watchers:
                 watcher.cancel()
-            await asyncio.gather(*watchers, return_exceptions=True)
 
     def _all_agents_finished(self) -> bool:
         return len(self.progress.agents_finished) == len(self.workers)
