@@ -20,6 +20,7 @@ MAX_OUTPUT: Final = 16 * 1024 * 1024
 MAX_LINE: Final = 64 * 1024
 _CHUNK: Final = 256 * 1024
 _PREAMBLE: Final = 1024 * 1024  # what a login shell's start-up files may print before a command
+_CLOSE_S: Final = 2.0
 _SESSIONS: Final = 6  # of the 10 that sshd admits by default; the others are long-lived streams
 
 
@@ -119,7 +120,7 @@ class HostConnection:
         try:
             yield
         except asyncssh.ChannelOpenError as error:
-            if self._connection.is_closed():
+            if self._connection.is_closed() or "connection closed" in error.reason:
                 raise self.lost() from None
             raise CommandError(
                 self.host.name,
@@ -271,8 +272,10 @@ class RemoteProcess:
     async def close(self) -> None:
         """Ends the channel. The command sees the end of its input; it is not killed."""
         self._process.close()
-        with suppress(asyncssh.Error, ConnectionError):
-            await self._process.wait_closed()
+        # A command that never takes what was sent to it keeps the channel open, but not the caller.
+        with suppress(asyncssh.Error, ConnectionError, TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._process.wait_closed()
         self._errors.cancel()
         with suppress(asyncio.CancelledError):
             await self._errors

@@ -1,6 +1,7 @@
 """The `connection: local` transport: an SSH server for this very process, on a socket pair.
 
-Nothing listens, keys live in memory, and commands take the path of every other host. Refuses any peer but its own socket.
+Nothing listens, keys live in memory, and commands take the path of every other host.
+Refuses any peer but its own socket.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ CIPHERS: Final = (
 )
 _USER: Final = "sollol"
 _CHUNK: Final = 256 * 1024
-_GRACE_S: Final = 2.0
+_GRACE_S: Final = 0.5
 
 
 @asynccontextmanager
@@ -130,57 +131,88 @@ async def _run_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
         process.stderr.write(b"this host runs commands, not login shells\n")
         process.exit(1)
         return
-    child = await asyncio.create_subprocess_exec(
-        "/bin/sh",
-        "-c",
-        process.command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=Path.home(),
-        env=_environment(),
-        start_new_session=True,
+    async with AsyncExitStack() as stack:
+        # Pipes of our own: asyncio's count a command as running while a daemon holds one open.
+        child_in, feed = await _pipe_to_child(stack)
+        out, child_out = await _pipe_from_child(stack)
+        err, child_err = await _pipe_from_child(stack)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                "/bin/sh",
+                "-c",
+                process.command,
+                stdin=child_in,
+                stdout=child_out,
+                stderr=child_err,
+                cwd=Path.home(),
+                env=_environment(),
+                start_new_session=True,
+            )
+        finally:
+            for descriptor in (child_in, child_out, child_err):
+                os.close(descriptor)
+        feeding = asyncio.create_task(_feed(process.stdin, feed))
+        draining = [
+            asyncio.create_task(_drain(out, process.stdout)),
+            asyncio.create_task(_drain(err, process.stderr)),
+        ]
+        leaving = asyncio.create_task(process.wait_closed())
+        ending = asyncio.create_task(child.wait())
+        try:
+            await asyncio.wait([leaving, ending], return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
+                # What the command wrote is still on its way; a slow client may take its time.
+                await asyncio.wait([leaving, _all(draining)], return_when=asyncio.FIRST_COMPLETED)
+            else:
+                # The client is gone: what reads its input sees the end of it and may leave.
+                feeding.cancel()
+                await stack.aclose()
+                await asyncio.wait([ending], timeout=_GRACE_S)
+        finally:
+            if child.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+            code = await ending
+            for task in (feeding, *draining, leaving):
+                task.cancel()
+            await asyncio.gather(feeding, *draining, leaving, return_exceptions=True)
+            if not process.is_closing():
+                process.exit(code if code >= 0 else 128 - code)
+
+
+def _all(tasks: list[asyncio.Task[None]]) -> asyncio.Task[None]:
+    async def wait() -> None:
+        await asyncio.wait(tasks)
+
+    return asyncio.create_task(wait())
+
+
+async def _pipe_to_child(stack: AsyncExitStack) -> tuple[int, asyncio.StreamWriter]:
+    """The descriptor for a child's standard input, and what writes to it."""
+    loop = asyncio.get_running_loop()
+    theirs, ours = os.pipe()
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(ours, "wb", 0)
     )
-    assert child.stdin
-    assert child.stdout
-    assert child.stderr
-    feeding = asyncio.create_task(_feed(process.stdin, child.stdin))
-    draining = [
-        asyncio.create_task(_drain(child.stdout, process.stdout)),
-        asyncio.create_task(_drain(child.stderr, process.stderr)),
-    ]
-    leaving = asyncio.create_task(process.wait_closed())
-    waiting = asyncio.create_task(child.wait())
-    try:
-        await asyncio.wait([leaving, waiting], return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            # The client is gone: what reads its standard input sees the end of it and may leave.
-            feeding.cancel()
-            child.stdin.close()
-            await asyncio.wait([waiting], timeout=_GRACE_S)
-        else:
-            # A daemon that kept the pipes open must not keep the command open.
-            await asyncio.wait(draining, timeout=_GRACE_S)
-    finally:
-        if child.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-        await waiting
-        pumps = [feeding, *draining, leaving]
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
-        if not process.is_closing():
-            code = child.returncode
-            assert code is not None
-            process.exit(code if code >= 0 else 128 - code)
-        _close_pipes(child)
+    stack.callback(_abort, transport)
+    return theirs, asyncio.StreamWriter(transport, protocol, None, loop)
 
 
-def _close_pipes(child: asyncio.subprocess.Process) -> None:
-    # A daemon may still hold the other ends; without this the transport waits for it for ever.
-    transport = child._transport  # type: ignore[attr-defined]
-    transport.close()
+def _abort(transport: asyncio.WriteTransport) -> None:
+    if not transport.is_closing():  # a pipe's transport cannot be aborted twice
+        transport.abort()
+
+
+async def _pipe_from_child(stack: AsyncExitStack) -> tuple[asyncio.StreamReader, int]:
+    """What reads a child's output, and the descriptor for it."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = os.pipe()
+    reader = asyncio.StreamReader(limit=_CHUNK)
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", 0)
+    )
+    stack.callback(transport.close)
+    return reader, theirs
 
 
 async def _feed(source: asyncssh.SSHReader[bytes], target: asyncio.StreamWriter) -> None:

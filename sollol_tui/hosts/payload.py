@@ -36,8 +36,10 @@ def payload_root() -> Path:
 
 
 def _files(root: Path) -> Iterator[tuple[str, bytes]]:
-    """Relative paths and bytes, in the order of the paths."""
-    for path in sorted((root / PACKAGE).rglob("*"), key=lambda path: path.as_posix()):
+    """Relative paths and bytes, in the order of the paths. A checkout holds other things beside
+    `remote/`; a folder made for workers travels as it is."""
+    top = root / PACKAGE if (root / "pyproject.toml").exists() else root
+    for path in sorted(top.rglob("*"), key=lambda path: path.as_posix()):
         wanted = path.suffix == ".py" or path.name in _OTHER_NAMES
         if wanted and path.is_file() and "__pycache__" not in path.parts:
             yield path.relative_to(root).as_posix(), path.read_bytes()

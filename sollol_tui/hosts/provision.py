@@ -342,7 +342,7 @@ class _Work:
             )
         file = f"{self._workdir}/envs/{environment.env_id}/.selfcheck.{environment.payload_hash}"
         await self._connection.run(
-            f"umask 077; cat >{quote(file + '.tmp')} && mv -f {quote(file + '.tmp', file)}",
+            f'umask 077; file={quote(file)}; cat >"$file.$$" && mv -f -- "$file.$$" "$file"',
             input=json.dumps(answer).encode() + b"\n",
             timeout_s=SHORT_S,
         )

@@ -109,7 +109,7 @@ async def destination(host: Host, known_hosts: Sequence[Path]) -> Destination:
     """Where `host` is, with what the inventory says laid over ~/.ssh/config."""
     try:
         options = await asyncssh.SSHClientConnectionOptions.construct(
-            None, host=host.name, client_keys=None, agent_path=None, **_given(host)
+            None, config=(), host=host.name, client_keys=None, agent_path=None, **_given(host)
         )
     except (asyncssh.ConfigParseError, OSError, ValueError) as error:
         raise UnreachableError(
@@ -221,7 +221,7 @@ async def _open(
                 encryption_algs=CIPHERS,
                 keepalive_interval=_KEEPALIVE_S,
                 keepalive_count_max=_KEEPALIVE_COUNT,
-                login_timeout=host.connect_timeout_s,
+                login_timeout=0,  # the caller's limit stands over all hops
                 connect_timeout=None,
                 agent_forwarding=False,
                 password_auth=False,
@@ -234,8 +234,9 @@ async def _open(
         except asyncssh.HostKeyNotVerifiable as error:
             raise host_key_error(host.name, known, witness.refused, error.reason) from None
         except asyncssh.KeyExchangeFailed as error:
-            if "host key" in error.reason and known.trusted:
-                raise host_key_error(host.name, known, None, error.reason) from None
+            # It has no key of the kind that is known; a person needs to see the one it has.
+            if known.trusted and (shown := await shown_key(host, place, tunnel)):
+                raise host_key_error(host.name, known, shown, error.reason) from None
             raise _unreachable(host, place, error) from None
         except asyncssh.PermissionDenied:
             raise _not_admitted(host, place) from None
@@ -263,6 +264,16 @@ async def _open(
             return place
 
 
+async def shown_key(host: Host, place: Destination, tunnel: Any) -> asyncssh.SSHKey | None:
+    """The key that the host shows, fetched without logging in and without trusting it."""
+    with explained(host, place):
+        return await asyncssh.get_server_host_key(
+            host.name,
+            () if host.port is None else host.port,
+            tunnel=() if tunnel is None else tunnel,
+        )
+
+
 def _not_admitted(host: Host, place: Destination) -> HostError:
     files = place.identities or tuple(
         str(path) for path in sorted((Path.home() / ".ssh").glob("id_*")) if path.suffix != ".pub"
@@ -282,8 +293,6 @@ def explained(host: Host, place: Destination) -> Iterator[None]:
     """Turns what a connection attempt raises inside into an UnreachableError."""
     try:
         yield
-    except TimeoutError:
-        raise
     except (asyncssh.Error, OSError) as error:
         raise _unreachable(host, place, error) from None
 

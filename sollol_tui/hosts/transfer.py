@@ -34,22 +34,24 @@ _SKIPPED: Final = frozenset({".git", ".cache", "__pycache__"})
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 # Both scripts hold a lock while they write: two coordinators that send the same file take turns.
+# It is a file of its own, because a program that anyone holds open for writing cannot be started.
 _RECEIVE_FILE: Final = r"""
 umask 077
 mkdir -p -- "${target%/*}" || exit 1
 has() { [ -f "$1" ] && [ "$(sha256sum <"$1")" = "$sha256  -" ]; }
 if has "$target"; then echo there; exit 0; fi
-part=$target.part
-exec 9>>"$part" || exit 1
+exec 9>>"$target.lock" || exit 1
 command -v flock >/dev/null && flock 9
 if has "$target"; then echo there; exit 0; fi
-[ -f "$part" ] || { echo 'another transfer has just ended; try again' >&2; exit 1; }
-size=$(wc -c <"$part")
-if [ "$size" -gt "$total" ]; then : >"$part"; size=0; fi
+part=$target.part
+size=0; [ -f "$part" ] && size=$(wc -c <"$part")
+if [ "$size" -gt "$total" ]; then size=0; : >"$part" || exit 1; fi
 echo "offset $((size))"
-cat >&9 || exit 1
-if ! has "$part"; then : >"$part"; echo damaged; exit 0; fi
-chmod "$mode" "$part" && sync "$part" 2>/dev/null; mv -f -- "$part" "$target" && echo received
+cat >>"$part" || exit 1
+if ! has "$part"; then rm -f -- "$part"; echo damaged; exit 0; fi
+chmod "$mode" "$part" || exit 1
+sync "$part" 2>/dev/null
+mv -f -- "$part" "$target" && rm -f -- "$target.lock" && echo received
 """
 _RECEIVE_TREE: Final = r"""
 umask 077

@@ -15,7 +15,7 @@ from typing import Final
 import asyncssh
 
 from sollol_tui.hosts.hostkeys import read_known_keys
-from sollol_tui.hosts.ssh import close_hops, explained, open_route, too_slow
+from sollol_tui.hosts.ssh import close_hops, open_route, shown_key, too_slow
 from sollol_tui.model.errors import HostKeyError, UnreachableError
 from sollol_tui.model.inventory import ConnectionKind, Host
 
@@ -24,8 +24,8 @@ _MARKERS: Final = ("@", "#")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostKey:
-    """`line` is as a known_hosts file has it; `known` holds the fingerprints that the files have for
-    this host already."""
+    """`line` is as a known_hosts file has it; `known` holds the fingerprints that the files have
+    for this host already."""
 
     host: str
     algorithm: str
@@ -55,12 +55,7 @@ async def scan_key(
         try:
             async with asyncio.timeout(limit):
                 place, tunnel = await open_route(host, known_hosts, hops)
-                with explained(host, place):
-                    key = await asyncssh.get_server_host_key(
-                        host.name,
-                        () if host.port is None else host.port,
-                        tunnel=() if tunnel is None else tunnel,
-                    )
+                key = await shown_key(host, place, tunnel)
         except TimeoutError:
             raise too_slow(host, limit) from None
     if key is None:

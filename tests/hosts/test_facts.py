@@ -1,0 +1,56 @@
+"""Facts: real answers pasted into JSON files, and what a broken or hostile host may answer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sollol_tui.hosts.facts import gather_facts, parse_facts
+from sollol_tui.hosts.ssh import HostConnection
+from sollol_tui.model.errors import CommandError
+from sollol_tui.model.inventory import Host
+
+CASES = sorted((Path(__file__).parent / "facts").glob("*.json"))
+
+
+@pytest.mark.parametrize("file", CASES, ids=lambda file: file.stem)
+def test_an_answer_becomes_facts(file: Path) -> None:
+    case: dict[str, Any] = json.loads(file.read_text())
+    facts = parse_facts("\n".join(case["answer"]) + "\n", Host(name="w1", **case["host"]))
+    found = {
+        key: [f"{p.version} {p.path}" for p in facts.pythons]
+        if key == "pythons"
+        else [f"{g.index} {g.name} {g.vram_bytes}" for g in facts.gpus]
+        if key == "gpus"
+        else getattr(facts, key)
+        for key in case["facts"]
+    }
+    assert found == case["facts"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["", "bash: sh: command not found", "begin=facts\nhome=/root\n", "begin=facts\nend=facts\n"],
+)
+def test_an_answer_that_is_not_whole_is_refused(answer: str) -> None:
+    with pytest.raises(CommandError):
+        parse_facts(answer, Host(name="w1"))
+
+
+@given(st.text(), st.sampled_from(["cpuinfo", "meminfo", "df", "python", "gpu", "usable_cpus"]))
+def test_nonsense_in_one_line_never_raises(text: str, key: str) -> None:
+    head = "begin=facts\nhome=/h\nworkdir=/h/w\nsmi_status=0\n"
+    facts = parse_facts(f"{head}{key}={text}\nend=facts\n", Host(name="w1"))
+    assert facts.cpu_cores >= 1
+
+
+async def test_this_machine_says_what_it_is(local: HostConnection, tmp_path: Path) -> None:
+    facts = await gather_facts(local)
+    assert (facts.system, facts.address) == ("Linux", "127.0.0.1")
+    assert facts.workdir == str(tmp_path / "workdir")
+    assert facts.ram_bytes > 0
+    assert facts.disk_free_bytes > 0
+    assert all(Path(python.path).exists() for python in facts.pythons)
