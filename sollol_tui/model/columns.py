@@ -34,8 +34,9 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column's title and how it gives way: widths count terminal cells, the typical one keeps a
-    table from jumping, the least is what shrinking may leave. The highest `drops` leaves first."""
+    """A column's title and how it gives way. Widths count terminal cells: `typical` keeps a table
+    from jumping, `least` is what shrinking leaves of a longer text, `most` is what a long one gets.
+    The column with the highest `drops` leaves first, one without any never."""
 
     key: str
     title: str
@@ -52,27 +53,35 @@ def _column(
     return Column(key=key, title=key.upper(), typical=typical, least=least, most=most, drops=drops)
 
 
-JOB_COLUMNS: Final = (
-    _column("job", 6),
-    _column("name", 12, 8, 28),
-    _column("state", 8),
-    _column("progress", 14, 14, 44),
-    _column("loss", 5, drops=1),
-    _column("speed", 10, drops=2),
-    _column("workers", 10, 8, 36, drops=3),
-    _column("eta", 6),
-)
+LONG_BAR: Final = 18  # cells; a shorter bar goes without the counts of samples
+
+
+def job_columns(bar_width: int = LONG_BAR) -> tuple[Column, ...]:
+    """The columns of `job_cells(..., bar_width=bar_width)`: a bar is never cut."""
+    progress = bar_width + (5 if bar_width < LONG_BAR else 15)
+    return (
+        _column("job", 6),
+        _column("name", 12, 8, 28),
+        _column("state", 8, 12),
+        _column("progress", 18, progress, 44),
+        _column("loss", 5, drops=1),
+        _column("speed", 10, drops=2),
+        _column("workers", 8, 12, 36, drops=3),
+        _column("eta", 6, 9),
+    )
+
+
 HOST_COLUMNS: Final = (
-    _column("host", 8, 6, 24),
+    _column("host", 8, 12, 24),
     _column("state", 5),
-    _column("gpu", 11, 8, 28, drops=3),
-    _column("util", 4),
-    _column("vram", 12, drops=1),
-    _column("temp", 4, drops=5),
-    _column("cpu", 4, drops=2),
-    _column("ram", 11, drops=4),
+    _column("gpu", 8, 11, 28, drops=4),
+    _column("util", 4, drops=1),
+    _column("vram", 12, drops=2),
+    _column("temp", 4, drops=6),
+    _column("cpu", 4, drops=3),
+    _column("ram", 11, drops=5),
     _column("job", 6),
-    _column("share", 5, 5, 48),
+    _column("share", 5, 22, 48),
 )
 
 
@@ -81,30 +90,34 @@ def fit_columns(
 ) -> tuple[int, ...]:
     """The width of each column in a table of `width` cells, 0 for those that have to go.
 
-    Wide cells shrink first, then columns without any value leave, then those that matter least.
+    Columns without any value leave first; then wide ones shrink, as far as it helps; then those
+    leave that matter least.
     """
     wanted = [
         min(column.most, max([column.typical, *(cell_len(row[at]) for row in rows)]))
         for at, column in enumerate(columns)
     ]
-    empty = {at for at, _ in enumerate(columns) if rows and all(row[at] == NOTHING for row in rows)}
-    leaving = sorted(
-        (at for at, column in enumerate(columns) if column.drops),
-        key=lambda at: (at in empty, columns[at].drops),
-    )
-    kept = set(range(len(columns)))
-    while True:
-        room = width - gap * (len(kept) - 1)
-        if not leaving or sum(min(wanted[at], columns[at].least) for at in kept) <= room:
-            break
-        kept.remove(leaving.pop())
+    least = [min(column.least, want) for column, want in zip(columns, wanted, strict=True)]
+    kept = dict.fromkeys(range(len(columns)))
+
+    def excess(widths: Sequence[int]) -> int:
+        return sum(widths[at] for at in kept) + gap * (len(kept) - 1) - width
+
+    by_weight = sorted(range(len(columns)), key=lambda at: -columns[at].drops)
+    droppable = [at for at in by_weight if columns[at].drops]
+    for at in droppable:
+        if excess(wanted) > 0 and all(row[at] == NOTHING for row in rows):
+            del kept[at]
+    for at in droppable:
+        if excess(least) > 0 and at in kept:
+            del kept[at]
     widths = [wanted[at] if at in kept else 0 for at in range(len(columns))]
-    while (excess := sum(widths) - room) > 0:
-        slack = {at: widths[at] - columns[at].least for at in kept}
-        widest = max(slack, key=lambda at: slack[at])
-        if slack[widest] <= 0:
+    while (surplus := excess(widths)) > 0:
+        widest = max(kept, key=lambda at: widths[at] - least[at])
+        slack = widths[widest] - least[widest]
+        if slack <= 0:
             break
-        widths[widest] -= min(excess, max(1, slack[widest] // 2))
+        widths[widest] -= min(surplus, max(1, slack // 2))
     return tuple(widths)
 
 
@@ -151,8 +164,8 @@ def jobs_in_order(jobs: Sequence[JobView]) -> tuple[JobView, ...]:
     )
 
 
-def job_cells(job: JobView, now: float, *, bar_width: int = 18) -> tuple[str, ...]:
-    """The texts of JOB_COLUMNS. A bar narrower than 18 goes without the counts."""
+def job_cells(job: JobView, now: float, *, bar_width: int = LONG_BAR) -> tuple[str, ...]:
+    """The texts of `job_columns(bar_width)`."""
     if job.state.is_terminal:
         eta = f"{age(now - job.ended_at)} ago" if job.ended_at else NOTHING
     else:
@@ -182,17 +195,22 @@ def job_tone(job: JobView) -> Tone:
 
 
 def job_sentence(job: JobView, now: float) -> str:
-    """What a person asks first about a job: how it stands, why, and since when."""
+    """What a person asks first about a job: how it stands, since when, why, how far and where."""
     state = job.state.value
     if job.state.is_terminal and job.ended_at:
         state += f" {age(now - job.ended_at)} ago"
-    why = clean(job.reason or ("" if job.state.is_terminal else job.stage), limit=400)
-    unseen = [
-        f"{clean(worker.host, limit=80)} unseen for {age(now - worker.unseen_since)}"
-        for worker in job.workers
-        if worker.unseen_since is not None and not job.state.is_terminal
-    ]
-    return ": ".join(part for part in (state, ", ".join([why, *unseen]).strip(", ")) if part)
+    facts = [clean(job.reason or ("" if job.state.is_terminal else job.stage), limit=400)]
+    if job.max_steps:
+        facts.append(f"step {job.step}/{job.max_steps}")
+    if job.loss is not None:
+        first = "" if job.first_loss is None else f"{job.first_loss:.3f} -> "
+        facts.append(f"loss {first}{job.loss:.3f}")
+    if job.state is JobState.DONE:
+        facts.append(clean(job.output_dir, limit=400))
+    elif not job.state.is_terminal and job.workers:
+        facts.append("on " + " ".join(_workers(job, now)))
+    told = ", ".join(fact for fact in facts if fact)
+    return f"{state}: {told}" if told else state
 
 
 def host_cells(host: HostView, now: float) -> tuple[str, ...]:
@@ -269,8 +287,8 @@ def _progress(job: JobView, bar_width: int) -> str:
             return clean(job.reason, limit=200)
         case _ if not job.samples_total:
             return clean(job.stage or job.reason, limit=200) or NOTHING
-    bar = f"{int(job.progress * 100):3d}% {progress_bar(job.progress, bar_width)}"
-    if bar_width < 18:
+    bar = f"{int(job.progress * 100)}%".ljust(4) + f" {progress_bar(job.progress, bar_width)}"
+    if bar_width < LONG_BAR:
         return bar
     return f"{bar} {format_count(job.samples_done)}/{format_count(job.samples_total)}"
 

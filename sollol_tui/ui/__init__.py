@@ -1,1 +1,1 @@
-"""The terminal application: the only package that imports textual. Asks the client, never a host."""
+"""The terminal application, and all that imports textual. It asks the client, never a host."""

@@ -6,10 +6,10 @@ It reads no file and opens no connection of its own; a failing poll is a line on
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import App
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.reactive import reactive
 
@@ -31,8 +31,9 @@ class SollolApp(App[str]):
     """Leaves with the sentence for the shell to print."""
 
     TITLE = "sollol"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
-    BINDINGS = [
+    # textual types it as an instance variable, so it cannot be a ClassVar here.
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "Leave", id="app.leave", tooltip="Leave; jobs go on"),
         Binding(
             "ctrl+q,ctrl+c", "leave", "Leave", id="app.leave_now", show=False, system=True,
@@ -94,7 +95,8 @@ class SollolApp(App[str]):
         self.snapshot = message.snapshot
 
     def on_sollol_app_poll_failed(self, message: PollFailed) -> None:
-        self.trouble = f"the state cannot be read, what you see may be old: {message.reason}"
+        old = "" if self.snapshot is None else "what you see is old: "
+        self.trouble = f"{old}{message.reason}"
 
     def action_look_again(self) -> None:
         self._look_now.set()

@@ -40,7 +40,9 @@ RUNNING = JobView(
     id="j-7f3a", name="tools-621k", state=JobState.RUNNING, step=2187, max_steps=4852,
     samples_done=280_000, samples_total=621_000, loss=1.214, first_loss=2.31, samples_per_s=14.9,
     eta_s=22_860, world_size=4, created_at=NOW - 19_000, started_at=NOW - 18_800,
-    workers=tuple(JobWorkerView(host=name, state="training") for name in ("hydra", "desktop", "attic")),
+    workers=(JobWorkerView(host="hydra", state="training"),
+             JobWorkerView(host="desktop", state="training"),
+             JobWorkerView(host="attic", state="training")),
 )  # fmt: skip
 QUEUED = JobView(
     id="j-81c0", name="magicoder-r16", state=JobState.QUEUED, reason="#1: waits for 2 GPU hosts",
@@ -127,7 +129,7 @@ class SampleClient:
     def cancel_job(self, job_id: str, *, now: bool = False) -> None:
         self.cancelled.append(job_id)
 
-    def open_logs(self, job_id: str) -> Reader:
+    def open_logs(self, job_id: str, *, tail_bytes: int | None = None) -> Reader:
         return Reader(self.logs.setdefault(job_id, []))
 
     def show(self, shown: Snapshot) -> None:

@@ -1,1 +1,1 @@
-"""What fills the terminal: one module per screen, its layout and colours in the `.tcss` beside it."""
+"""What fills the terminal: a module per screen, layout and colours in the `.tcss` beside it."""

@@ -1,8 +1,10 @@
-"""The question before a job is cancelled: which one, how old it is, what is kept and what is lost."""
+"""The question before a job is cancelled: which one, how old it is, and what is kept."""
+
+from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
@@ -19,7 +21,7 @@ class ConfirmCancel(ModalScreen[bool]):
 
     CSS_PATH = "confirm.tcss"
     AUTO_FOCUS = "#keep"
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes", id="confirm.yes", tooltip="Cancel the job"),
         Binding("n,escape,q", "answer(False)", "No", id="confirm.no", tooltip="Leave it running"),
         Binding("left,right,h,l", "app.focus_next", "Other", id="confirm.other", show=False,

@@ -1,8 +1,10 @@
 """The keys that work in the pane one came from, with a sentence each."""
 
+from typing import ClassVar
+
 from rich.table import Table
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
@@ -10,7 +12,7 @@ from textual.widgets import Static
 
 class HelpScreen(ModalScreen[None]):
     CSS_PATH = "help.tcss"
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1", "dismiss", "Close", id="help.close",
                 tooltip="Back to the screen"),
         Binding("j", "scroll(1)", "Down", id="help.down", show=False, tooltip="Scroll down"),
@@ -27,7 +29,7 @@ class HelpScreen(ModalScreen[None]):
             yield Static(self._keys())
 
     def _keys(self) -> Table:
-        """Keys that do the same share a line; what has no sentence is the toolkit's own business."""
+        """Keys that do the same share a line; what has no sentence is the toolkit's business."""
         lines: dict[str, list[str]] = {}
         for active in self._bindings_below:
             if active.tooltip and active.binding.id:

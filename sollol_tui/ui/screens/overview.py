@@ -2,10 +2,10 @@
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widgets import Footer
@@ -23,16 +23,18 @@ from sollol_tui.ui.widgets.log_pane import LogPane
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
+    from sollol_tui.jobs.logs import LogLine, LogReader
 
 _LOGS_S: Final = 0.25
 _BATCH: Final = 2000
+_TAIL_BYTES: Final = 1 << 20  # of each rank's log; older lines are in the files
 _PROBE_S: Final = 10.0
 
 
 class Overview(Screen[None]):
     CSS_PATH = "overview.tcss"
     AUTO_FOCUS = "#jobs-table"
-    BINDINGS = [
+    BINDINGS: ClassVar[list[BindingType]] = [
         Binding("x", "cancel", "Cancel job", id="job.cancel",
                 tooltip="Stop the job under the cursor after a checkpoint; asks first"),
         Binding("slash", "filter", "Filter", id="log.filter", key_display="/",
@@ -89,8 +91,7 @@ class Overview(Screen[None]):
         if snapshot is None:
             return
         self.snapshot = snapshot
-        if self._wanted_job is not None:
-            self._jobs_table.move_to(self._wanted_job)
+        if self._wanted_job is not None and self._jobs_table.move_to(self._wanted_job):
             self._wanted_job = None
         pane = self.query_one(LogPane)
         pane.now = snapshot.at
@@ -100,6 +101,12 @@ class Overview(Screen[None]):
 
     def _say_trouble(self) -> None:
         self.trouble = self.app.trouble or self._probe_trouble  # type: ignore[attr-defined]
+
+    @property
+    def _is_shown(self) -> bool:
+        """Whether a person can see this screen, be it behind a question."""
+        opaque = (screen for screen in reversed(self.app.screen_stack) if not screen.is_modal)
+        return next(opaque, None) is self
 
     @property
     def _jobs_table(self) -> KeyedTable:
@@ -128,10 +135,9 @@ class Overview(Screen[None]):
         """The hosts pane says in full why the host under its cursor is not up."""
         name = self._hosts_table.key_under_cursor
         host = next((host for host in self._hosts() if host.name == name), None)
-        pane = self.query_one(HostsTable)
-        pane.explain(
-            "" if host is None or self.snapshot is None else host_reason(host, self.snapshot.at)
-        )
+        reason = host_reason(host, self.snapshot.at) if host and self.snapshot else ""
+        note = f"{clean(name or '', limit=80)}: {reason}" if reason else ""
+        self.query_one(HostsTable).explain(note)
 
     def watch_job_id(self) -> None:
         if not self.is_mounted:
@@ -147,26 +153,27 @@ class Overview(Screen[None]):
     async def _follow_log(self, job_id: str) -> None:
         """Hands the job's lines to the pane, a batch at a time, until another job is chosen."""
         pane = self.query_one(LogPane)
-        reader = None
+        reader: LogReader | None = None
         while True:
-            lines = []
+            lines: list[LogLine] = []
             try:
                 if reader is None:
-                    reader = await asyncio.to_thread(self._client.open_logs, job_id)
+                    reader = await asyncio.to_thread(
+                        self._client.open_logs, job_id, tail_bytes=_TAIL_BYTES
+                    )
                 lines = await asyncio.to_thread(reader.read, _BATCH)
                 pane.trouble = ""
             except Exception as error:  # the pane says it and the next round tries again
-                reader = None
                 pane.trouble = f"the log cannot be read: {clean(str(error), limit=400)}"
             if lines:
                 pane.append([(log_prefix(line.host, line.slot), line.text) for line in lines])
-            await asyncio.sleep(0 if len(lines) == _BATCH else _LOGS_S)
+            await asyncio.sleep(0 if len(lines) >= _BATCH else _LOGS_S)
 
     async def _probe_forever(self) -> None:
-        """Asks the hosts for their figures as long as someone looks at them, one round at a time."""
+        """Asks the hosts for their figures while someone looks at them, one round at a time."""
         while True:
             self._probe_wanted.clear()
-            if self.app.screen_stack and self in self.app.screen_stack:
+            if self._is_shown:
                 try:
                     await self._client.probe_hosts()
                     self._probe_trouble = ""
@@ -177,11 +184,10 @@ class Overview(Screen[None]):
                 await asyncio.wait_for(self._probe_wanted.wait(), _PROBE_S)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None greys a key out: what ended cannot be cancelled, and --readonly acts on nothing."""
+        job = self.job
         if action == "cancel" and (
-            self._readonly
-            or self.job is None
-            or self.job.state.is_terminal
-            or self.job.state is JobState.STOPPING
+            self._readonly or job is None or job.state.is_terminal or job.state is JobState.STOPPING
         ):
             return None
         return True

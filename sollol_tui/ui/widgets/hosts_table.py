@@ -17,22 +17,26 @@ class HostsTable(Vertical):
     snapshot: reactive[Snapshot | None] = reactive(None)
 
     def compose(self) -> ComposeResult:
-        yield KeyedTable(HOST_COLUMNS, id="hosts-table")
+        yield KeyedTable(id="hosts-table")
         yield Static(NO_HOSTS, classes="empty", markup=False)
 
     def on_mount(self) -> None:
-        self.border_title = "hosts"
+        self._title = ""
+        self.explain("")
 
-    def explain(self, reason: str) -> None:
-        """Says in the border why the host under the cursor is not up."""
-        self.border_subtitle = Text(reason) if reason else None
+    def explain(self, note: str) -> None:
+        """Says in the title what the row under the cursor has no room for."""
+        title = f"hosts - {note}" if note else "hosts"
+        if title != self._title:
+            self._title = title
+            self.border_title = Text(title)
 
     def watch_snapshot(self) -> None:
         if self.snapshot is None:
             return
         self.set_class(not self.snapshot.hosts, "-empty")
         rows = [_row(host, self.snapshot.at) for host in self.snapshot.hosts]
-        self.query_one(KeyedTable).show_rows(rows)
+        self.query_one(KeyedTable).show_rows(HOST_COLUMNS, rows)
 
 
 def _row(host: HostView, now: float) -> Row:

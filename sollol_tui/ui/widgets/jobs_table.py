@@ -5,7 +5,7 @@ from textual.containers import Vertical
 from textual.reactive import reactive
 from textual.widgets import Static
 
-from sollol_tui.model.columns import JOB_COLUMNS, Tone, job_cells, job_tone, jobs_in_order
+from sollol_tui.model.columns import LONG_BAR, Tone, job_cells, job_columns, job_tone, jobs_in_order
 from sollol_tui.model.snapshot import JobView, Snapshot
 from sollol_tui.ui.widgets.keyed_table import KeyedTable, Row
 
@@ -17,7 +17,7 @@ class JobsTable(Vertical):
     snapshot: reactive[Snapshot | None] = reactive(None)
 
     def compose(self) -> ComposeResult:
-        yield KeyedTable(JOB_COLUMNS, id="jobs-table")
+        yield KeyedTable(id="jobs-table")
         yield Static(NO_JOBS, classes="empty", markup=False)
 
     def on_mount(self) -> None:
@@ -30,10 +30,10 @@ class JobsTable(Vertical):
         if self.snapshot is None:
             return
         now, jobs = self.snapshot.at, jobs_in_order(self.snapshot.jobs)
-        bar_width = 18 if self.size.width >= _ROOMY else 8
+        bar_width = LONG_BAR if self.size.width >= _ROOMY else 13
         self.set_class(not jobs, "-empty")
         rows = [_row(job, now, bar_width) for job in jobs]
-        self.query_one(KeyedTable).show_rows(rows)
+        self.query_one(KeyedTable).show_rows(job_columns(bar_width), rows)
 
 
 def _row(job: JobView, now: float, bar_width: int) -> Row:
@@ -41,5 +41,5 @@ def _row(job: JobView, now: float, bar_width: int) -> Row:
     cells = job_cells(job, now, bar_width=bar_width)
     rest = Tone.MUTED if job.state.is_terminal else Tone.PLAIN
     by_key = {"state": tone, "progress": tone if tone is Tone.BAD else rest, "name": Tone.PLAIN}
-    tones = tuple(by_key.get(column.key, rest) for column in JOB_COLUMNS)
+    tones = tuple(by_key.get(column.key, rest) for column in job_columns())
     return Row(key=job.id, cells=cells, tones=tones)

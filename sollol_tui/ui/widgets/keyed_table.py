@@ -3,10 +3,11 @@ survive every snapshot. It knows no job and no host."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rich.text import Text
 from textual import events
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
@@ -24,12 +25,14 @@ class Row:
 class KeyedTable(DataTable[Text]):
     """Rows come in by `show_rows`; out go `CursorMoved` and `Opened`, both with the row's key."""
 
-    BINDINGS = [
-        Binding("j", "cursor_down", "Down", id="table.down", show=False, tooltip="Next row"),
-        Binding("k", "cursor_up", "Up", id="table.up", show=False, tooltip="Previous row"),
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j,down", "cursor_down", "Down", id="table.down", show=False, tooltip="Next row"),
+        Binding("k,up", "cursor_up", "Up", id="table.up", show=False, tooltip="Previous row"),
         Binding("g", "scroll_top", "First", id="table.first", show=False, tooltip="First row"),
         Binding("G", "scroll_bottom", "Last", id="table.last", show=False, tooltip="Last row"),
-    ]
+        Binding("enter", "select_cursor", "Read log", id="table.open", show=False,
+                tooltip="Into the log of this job, or of this host's job"),
+    ]  # fmt: skip
 
     @dataclass
     class CursorMoved(Message):
@@ -41,9 +44,9 @@ class KeyedTable(DataTable[Text]):
         table: "KeyedTable"
         key: str
 
-    def __init__(self, columns: Sequence[Column], *, id: str) -> None:  # noqa: A002
+    def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(cursor_type="row", cell_padding=GAP // 2, id=id)
-        self._all_columns = tuple(columns)
+        self._all_columns: tuple[Column, ...] = ()
         self._rows: tuple[Row, ...] = ()
         self._widths: tuple[int, ...] = ()
         self._fitted_to = 0
@@ -56,15 +59,20 @@ class KeyedTable(DataTable[Text]):
     def key_under_cursor(self) -> str | None:
         return self._rows[self.cursor_row].key if 0 <= self.cursor_row < len(self._rows) else None
 
-    def move_to(self, key: str) -> None:
-        """Puts the cursor on a row; a key that is not there changes nothing."""
+    def move_to(self, key: str) -> bool:
+        """Puts the cursor on a row; False when there is no such row."""
         for index, row in enumerate(self._rows):
             if row.key == key:
                 self.move_cursor(row=index)
+                return True
+        return False
 
-    def show_rows(self, rows: Sequence[Row]) -> None:
-        """Makes these the rows, in this order."""
+    def show_rows(self, columns: tuple[Column, ...], rows: Sequence[Row]) -> None:
+        """Makes these the rows, in this order, in those of the columns that have room."""
         old, self._rows = self._rows, tuple(rows)
+        if [column.key for column in columns] != [column.key for column in self._all_columns]:
+            self._widths = ()
+        self._all_columns = columns
         widths = self._fit()
         if widths != self._widths or [row.key for row in old] != [row.key for row in rows]:
             self._widths = widths
@@ -131,7 +139,7 @@ class KeyedTable(DataTable[Text]):
 
     def on_resize(self, event: events.Resize) -> None:
         if self._rows:
-            self.show_rows(self._rows)
+            self.show_rows(self._all_columns, self._rows)
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         event.stop()

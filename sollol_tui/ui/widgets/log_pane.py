@@ -1,14 +1,17 @@
 """The pane of one job's log: follows, freezes when one scrolls up, filters. It reads no file: lines
 are handed in, already clean, and cleaned again if they are not."""
 
+import re
 from collections import deque
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Sequence
+from typing import ClassVar, Final
 
 from rich.highlighter import Highlighter
+from rich.style import Style
 from rich.text import Text
-from textual.app import ComposeResult
-from textual.binding import Binding
+from textual import events
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.reactive import reactive
 from textual.widgets import Input, Log, Static
@@ -25,35 +28,69 @@ NO_LINES = "no output yet"
 _TRACEBACK_LINES = 4
 
 
+_TROUBLE = re.compile(r"\b(\w*error|\w*exception|traceback|failed|killed)\b", re.IGNORECASE)
+_WARNING = re.compile(r"\b\w*warn(ing)?\b", re.IGNORECASE)
+
+
 class _LogStyle(Highlighter):
     """Dims whose line it is, and marks the words one looks for."""
 
+    def __init__(self, app: App[object]) -> None:
+        self._app = app
+
     def highlight(self, text: Text) -> None:
-        text.highlight_regex(r"^\S+ │", "dim")
-        text.highlight_regex(r"(?i)\b(\w*error|\w*exception|traceback|failed|killed)\b", "bold red")
-        text.highlight_regex(r"(?i)\bwarn(ing)?\b", "yellow")
+        text.highlight_regex(r"^\S+ │", Style(dim=True))
+        text.highlight_regex(_TROUBLE, tone_style(self._app, Tone.BAD))
+        text.highlight_regex(_WARNING, tone_style(self._app, Tone.BUSY))
 
 
 class LogView(Log):
-    """The lines themselves. Frozen as soon as it is not at its end."""
+    """The lines themselves. It follows what comes as long as one looks at its end."""
 
-    BINDINGS = [
-        Binding("j", "scroll_down", "Down", id="log.down", show=False, tooltip="One line down"),
-        Binding("k", "scroll_up", "Up", id="log.up", show=False, tooltip="One line up; freezes"),
-        Binding("g", "scroll_home", "First", id="log.first", show=False, tooltip="Oldest line"),
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j,down", "scroll_down", "Down", id="log.down", show=False, tooltip="A line down"),
+        Binding("k,up", "scroll_up", "Up", id="log.up", show=False, tooltip="A line up; freezes"),
+        Binding("g,home", "scroll_home", "First", id="log.first", show=False,
+                tooltip="The oldest line"),
         Binding("G,end", "follow", "Follow", id="log.follow", show=False,
-                tooltip="Newest line, and follow what comes"),
+                tooltip="The newest line, and follow what comes"),
         Binding("ctrl+d", "page(0.5)", "Half down", id="log.half_down", show=False,
                 tooltip="Half a page down"),
         Binding("ctrl+u", "page(-0.5)", "Half up", id="log.half_up", show=False,
                 tooltip="Half a page up; freezes"),
     ]  # fmt: skip
 
+    follows: reactive[bool] = reactive(True)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self.follows = self.is_vertical_scroll_end
+
+    def on_resize(self, event: events.Resize) -> None:
+        if self.follows:
+            self.action_follow()
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Writes a batch, and stays at the end if it was there."""
+        follows = self.follows
+        self.write_lines(lines, scroll_end=False)
+        if follows:
+            self.action_follow()
+
     def action_follow(self) -> None:
         self.scroll_end(animate=False, immediate=True, x_axis=False)
 
     def action_page(self, pages: float) -> None:
         self.scroll_relative(y=round(pages * self.size.height), animate=False)
+
+
+class FilterEntry(Input):
+    """Where the filter is typed; it acts with every letter."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", "Keep filter", id="filter.keep", tooltip="Keep the filter"),
+        Binding("escape", "screen.back", "Clear filter", id="filter.clear", tooltip="Show all"),
+    ]  # fmt: skip
 
 
 class LogPane(Vertical):
@@ -69,30 +106,31 @@ class LogPane(Vertical):
         self._waiting: deque[str] = deque(maxlen=KEPT_LINES)
         self._unseen = 0
         self._filter: LogFilter = EVERYTHING
+        self._complaint = ""
+        self._title = Text()
 
     def compose(self) -> ComposeResult:
         yield Static("", id="log-head", markup=False)
-        log = LogView(highlight=True, max_lines=KEPT_LINES, id="log-view")
-        log.highlighter = _LogStyle()
-        yield log
         yield Static(NO_JOB, classes="empty", markup=False)
-        yield Input(placeholder="text, !text or re:pattern", id="log-filter", compact=True)
+        log = LogView(highlight=True, max_lines=KEPT_LINES, id="log-view")
+        log.highlighter = _LogStyle(self.app)
+        yield log
+        yield FilterEntry(placeholder="text, !text or re:pattern", id="log-filter", compact=True)
 
     def on_mount(self) -> None:
-        self.query_one(Input).display = False
-        self.watch(self.query_one(LogView), "scroll_y", self._scrolled)
-        self._say()
+        self.query_one(FilterEntry).display = False
+        self.watch(self.query_one(LogView), "follows", self._followed)
 
     @property
     def filtering(self) -> bool:
         """Whether a filter is on or being typed."""
-        return self._filter is not EVERYTHING or self.query_one(Input).has_focus
+        return self._filter is not EVERYTHING or self.query_one(FilterEntry).has_focus
 
     def start(self, job: JobView | None) -> None:
-        """Begins with another job: nothing of the last one stays."""
+        """Begins with another job: nothing of the last one stays but the filter."""
         self._kept.clear()
-        self.job = job
         self.trouble = ""
+        self.job = job
         self._rewrite()
 
     def append(self, lines: Sequence[tuple[str, str]]) -> None:
@@ -100,25 +138,23 @@ class LogPane(Vertical):
         fresh = [f"{prefix} │ {_safe(text)}" for prefix, text in lines]
         self._kept.extend(fresh)
         admitted = [line for line in fresh if self._filter.admits(line)]
-        if self.query_one(LogView).is_vertical_scroll_end and not self._waiting:
-            self._write(admitted)
+        log = self.query_one(LogView)
+        if log.follows:
+            log.add(admitted)
         else:
             self._waiting.extend(admitted)
             self._unseen += len(admitted)
         self._say()
 
     def open_filter(self) -> None:
-        entry = self.query_one(Input)
+        entry = self.query_one(FilterEntry)
         entry.display = True
         entry.focus()
 
     def clear_filter(self) -> None:
-        self.query_one(Input).value = ""
+        self.query_one(FilterEntry).value = ""
         self._close_filter()
         self._set_filter(EVERYTHING)
-
-    def follow(self) -> None:
-        self.query_one(LogView).action_follow()
 
     def focus_lines(self) -> None:
         self.query_one(LogView).focus()
@@ -137,65 +173,64 @@ class LogPane(Vertical):
         try:
             self._set_filter(parse_filter(event.value))
         except ValueError as error:
-            self.query_one(Input).add_class("-invalid")
-            self.border_subtitle = Text(clean(str(error)))
+            self._complaint = clean(str(error))
+            self._say()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         self._close_filter()
 
     def _close_filter(self) -> None:
-        entry = self.query_one(Input)
+        entry = self.query_one(FilterEntry)
         if entry.has_focus:
             self.focus_lines()
         entry.display = False
 
     def _set_filter(self, wanted: LogFilter) -> None:
-        self.query_one(Input).remove_class("-invalid")
+        self._complaint = ""
         if wanted.text != self._filter.text:
             self._filter = wanted
             self._rewrite()
-
-    def _rewrite(self) -> None:
-        log = self.query_one(LogView)
-        self._waiting.clear()
-        self._unseen = 0
-        log.clear()
-        log.scroll_end(animate=False, immediate=True)
-        self._write(line for line in self._kept if self._filter.admits(line))
         self._say()
 
-    def _write(self, lines: Iterable[str]) -> None:
-        if batch := list(lines):
-            self.query_one(LogView).write_lines(batch, scroll_end=True)
+    def _rewrite(self) -> None:
+        """Shows what is kept and admitted, from its end."""
+        self._waiting.clear()
+        self._unseen = 0
+        log = self.query_one(LogView)
+        log.clear()
+        log.follows = True
+        log.add([line for line in self._kept if self._filter.admits(line)])
+        self._say()
 
-    def _scrolled(self) -> None:
-        if self._waiting and self.query_one(LogView).is_vertical_scroll_end:
+    def _followed(self, follows: bool) -> None:
+        """Back at the end: what waited is shown."""
+        if follows and self._waiting:
             batch = list(self._waiting)
             self._waiting.clear()
             self._unseen = 0
-            self._write(batch)
+            self.query_one(LogView).add(batch)
         self._say()
 
     def _say(self) -> None:
-        """Title, badge, and what stands in for lines when there are none."""
+        """Head, title, badge, and what stands in for lines when there are none."""
         self._say_head()
+        title = Text("log")
         log = self.query_one(LogView)
-        title = "log"
         if self.job is not None:
-            title += f" {clean(self.job.id, limit=80)} {clean(self.job.name, limit=80)}"
-        self.border_title = Text(title)
-        notes = [f"filter {clean(self._filter.text)}"] if self._filter.text else []
-        if not log.is_vertical_scroll_end or self._waiting:
-            notes.append(
-                f"frozen, {self._unseen} new - G follows" if self._unseen else "frozen - G follows"
-            )
-        elif self.job is not None and not self.job.state.is_terminal:
-            notes.append("follows")
-        self.border_subtitle = Text("   ".join(notes)) if notes else None
+            title.append(f" {clean(self.job.id, limit=80)} {clean(self.job.name, limit=80)}")
+        if not log.follows:
+            new = f"{self._unseen} new, " if self._unseen else ""
+            title.append(f" - frozen: {new}G follows", style=tone_style(self.app, Tone.BUSY))
+        if self._complaint:
+            title.append(f" - {self._complaint}", style=tone_style(self.app, Tone.BAD))
+        elif self._filter.text:
+            title.append(f" - only {clean(self._filter.text)}")
+        if title != self._title or title.spans != self._title.spans:
+            self._title = title
+            self.border_title = title
         empty = self.query_one(".empty", Static)
         empty.display = not log.lines
-        log.display = bool(log.lines)
         if self.job is None:
             empty.update(NO_JOB)
         elif self._filter.text and self._kept:
@@ -205,23 +240,18 @@ class LogPane(Vertical):
 
     def _say_head(self) -> None:
         head = self.query_one("#log-head", Static)
+        head.display = self.job is not None
         if self.job is None:
-            head.display = False
             return
-        style = tone_style(self.app, job_tone(self.job))
-        text = Text(
-            job_sentence(self.job, self.now), style=style, no_wrap=True, overflow="ellipsis"
-        )
+        text = Text()
+        text.append(job_sentence(self.job, self.now), tone_style(self.app, job_tone(self.job)))
         for line in clean_lines(self.job.traceback)[-_TRACEBACK_LINES:]:
-            text.append("\n" + line, style=tone_style(self.app, Tone.MUTED))
+            text.append(f"\n{line}", tone_style(self.app, Tone.MUTED))
         if self.trouble:
-            text.append("\n" + clean(self.trouble), style=tone_style(self.app, Tone.BAD))
-        head.display = True
+            text.append(f"\n{clean(self.trouble)}", tone_style(self.app, Tone.BAD))
         head.update(text)
 
 
 def _safe(text: str) -> str:
-    """Log drops empty lines, so a blank stands for one; anything unprintable is cleaned away."""
-    if not text:
-        return ""
+    """What a reader hands in is clean already; this is where it would reach the terminal."""
     return text if len(text) <= MAX_LINE and text.isprintable() else clean(text)
