@@ -17,12 +17,13 @@ from typing import Any, Final, TypeVar
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import Step, provision
+from sollol_tui.hosts.reading import take_reading
 from sollol_tui.hosts.ssh import connect
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.logs import LogReader
 from sollol_tui.jobs.planner import accelerator_of
-from sollol_tui.jobs.probe import ask, note_answers, stale_hosts
+from sollol_tui.jobs.probe import ask, note_readings, stale_hosts
 from sollol_tui.jobs.records import EventRecord
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.submit import Prepared, prepare, revive, submit
@@ -88,12 +89,15 @@ class SOLLOLClient:
         """Asks the hosts of which nothing fresh is known, and stores their answers."""
         inventory = self.inventory()
         hosts = stale_hosts(inventory, self.snapshot().hosts)
-        answers = await ask(self.home, hosts, timeout_s=timeout_s)
+        answers = await ask(self.home, hosts, take_reading, timeout_s=timeout_s)
         with self._lock:
-            note_answers(self._store, inventory, answers)
+            note_readings(self._store, inventory, answers)
 
-    async def provision_host(self, host: Host, report: Callable[[Step], None]) -> Environment:
-        """Brings the training environment to one host; what is there stays."""
+    async def provision_host(
+        self, host: Host, report: Callable[[Step], None], *, recreate: bool = False
+    ) -> Environment:
+        """Brings the training environment to one host; what is there stays, unless it is to be
+        built anew."""
         async with connect(host, [self.home.known_hosts]) as connection:
             facts = await gather_facts(connection)
             return await provision(
@@ -103,6 +107,7 @@ class SOLLOLClient:
                 accelerator=accelerator_of(host, facts),
                 env=host.env,
                 report=report,
+                recreate=recreate,
             )
 
     def list_nodes(self) -> list[HostView]:

@@ -14,6 +14,7 @@ from sollol_tui.model.patterns import select
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
+    from sollol_tui.hosts.provision import Step
     from sollol_tui.model.inventory import Host
 
 
@@ -69,8 +70,9 @@ def list_hosts(session: Session) -> None:
 
 @click.command()
 @click.argument("names", metavar="[HOST...]", nargs=-1)
+@click.option("--recreate", is_flag=True, help="Build the environment anew.")
 @pass_session
-def provision(session: Session, names: tuple[str, ...]) -> int:
+def provision(session: Session, names: tuple[str, ...], recreate: bool) -> int:
     """Brings the training environment to hosts; a second run changes nothing.
 
     \b
@@ -79,19 +81,19 @@ def provision(session: Session, names: tuple[str, ...]) -> int:
     with session.client(acts=True) as client:
         inventory = client.inventory().with_coordinator()
         chosen = {h.name: h for name in names or ("all",) for h in select(inventory, name).hosts}
-        failed = asyncio.run(_provision_all(client, list(chosen.values())))
+        failed = asyncio.run(_provision_all(client, list(chosen.values()), recreate))
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
-async def _provision_all(client: "SOLLOLClient", chosen: "list[Host]") -> bool:
+async def _provision_all(client: "SOLLOLClient", chosen: "list[Host]", recreate: bool) -> bool:
     """Whether any of them failed; each is on its own."""
 
     async def one(host: "Host") -> bool:
+        def say(step: "Step") -> None:
+            click.echo(f"{host.name}  {step.name}: {step.state} {step.detail}".rstrip())
+
         try:
-            environment = await client.provision_host(
-                host,
-                lambda step: click.echo(f"{host.name}  {step.name}: {step.state} {step.detail}"),
-            )
+            environment = await client.provision_host(host, say, recreate=recreate)
         except HostError as error:
             click.echo(f"sollol: {error}", err=True)
             return False

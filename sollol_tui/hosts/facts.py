@@ -102,22 +102,10 @@ async def gather_facts(connection: HostConnection, *, timeout_s: float = 20.0) -
 
 def parse_facts(text: str, host: Host) -> HostFacts:
     """The facts in the script's output; what stands outside its first and last line is ignored."""
-    _, begun, rest = text.partition("begin=facts\n")
-    answer, ended, _ = rest.rpartition("end=facts\n")
-    if not begun or not ended:
-        raise CommandError(
-            host.name,
-            "did not say what it is: the answer of its shell is incomplete",
-            remedy="is /bin/sh there a POSIX shell?",
-        )
-    said: dict[str, list[str]] = defaultdict(list)
-    for line in answer.split("\n"):
-        key, separator, value = line.partition("=")
-        if separator:
-            said[key].append(value)
+    said = answers(text, "facts", host)
     gpus, gpu_problem = _gpus(said)
     cores, model = _processors(said)
-    memory = dict(_memory(said["meminfo"]))
+    memory = dict(memory_sizes(said["meminfo"]))
     address = host.internal_ip or _first(said, "address")
     if host.connection is ConnectionKind.LOCAL:
         address = host.internal_ip or _LOCAL_ADDRESS
@@ -133,13 +121,32 @@ def parse_facts(text: str, host: Host) -> HostFacts:
         cpu_cores=cores,
         ram_bytes=memory.get("MemTotal", 0),
         ram_available_bytes=memory.get("MemAvailable", 0),
-        disk_free_bytes=_disk_free(_first(said, "df")),
+        disk_free_bytes=disk_free_bytes(_first(said, "df")),
         pythons=_pythons(said),
         gpus=gpus,
         address=address,
         uv=_first(said, "uv"),
         gpu_problem=gpu_problem,
     )
+
+
+def answers(text: str, topic: str, host: Host) -> dict[str, list[str]]:
+    """What a script said between its first and its last line, by key. Raises CommandError when one
+    of these is missing."""
+    _, begun, rest = text.partition(f"begin={topic}\n")
+    answer, ended, _ = rest.rpartition(f"end={topic}\n")
+    if not begun or not ended:
+        raise CommandError(
+            host.name,
+            "did not say what it is: the answer of its shell is incomplete",
+            remedy="is /bin/sh there a POSIX shell?",
+        )
+    said: dict[str, list[str]] = defaultdict(list)
+    for line in answer.split("\n"):
+        key, separator, value = line.partition("=")
+        if separator:
+            said[key].append(value)
+    return said
 
 
 def _first(said: Mapping[str, Sequence[str]], key: str) -> str:
@@ -177,7 +184,8 @@ def _processors(said: Mapping[str, Sequence[str]]) -> tuple[int, str]:
     return max(1, min(len(cores) or processors or usable, usable)), model
 
 
-def _memory(lines: Sequence[str]) -> list[tuple[str, int]]:
+def memory_sizes(lines: Sequence[str]) -> list[tuple[str, int]]:
+    """Bytes by name, of lines of /proc/meminfo."""
     found = []
     for line in lines:
         match = re.fullmatch(r"(\w+):\s+(\d{1,15}) kB\s*", line)
@@ -186,7 +194,7 @@ def _memory(lines: Sequence[str]) -> list[tuple[str, int]]:
     return found
 
 
-def _disk_free(line: str) -> int:
+def disk_free_bytes(line: str) -> int:
     """Bytes free in the last line of `df -Pk`; the device's name may hold blanks."""
     match = re.search(r"\s(\d{1,18})\s+-?\d+\s+(-?\d{1,18})\s+\d+%\s", line + " ")
     return max(0, int(match[2])) * 1024 if match else 0

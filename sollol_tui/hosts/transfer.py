@@ -1,37 +1,32 @@
-"""Files and folders to and from one host: content-addressed, verified, whole or not at all.
+"""Files and folders to one host: content-addressed, verified, whole or not at all.
 
-Everything travels as plain bytes through a command's channel, so no SFTP subsystem is needed and no
-name from a host is ever a path here before it was checked. Memory stays bounded whatever the size.
+Everything travels as plain bytes through a command's channel, so no SFTP subsystem is needed.
+Memory stays bounded whatever the size.
 """
 
 import asyncio
 import hashlib
-import json
 import os
 import re
-import shutil
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
-from sollol_tui.hosts.shell import assignments, quote
+from sollol_tui.hosts.shell import assignments
 from sollol_tui.hosts.ssh import HostConnection, RemoteProcess
-from sollol_tui.model.errors import CommandError, HostError, InputError, TransferError
+from sollol_tui.model.errors import HostError, InputError, TransferError
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_bytes
 
 Report = Callable[[int, int], None]  # bytes done, bytes in all
 
 STALL_S: Final = 60.0  # how long one step of a transfer may stand still
-MAX_MANIFEST: Final = 4 * 1024 * 1024
 MAX_FILES: Final = 10_000
-MANIFEST: Final = "manifest.json"
-_PIECE: Final = 1024 * 1024
+PIECE: Final = 1024 * 1024
 _SKIPPED: Final = frozenset({".git", ".cache", "__pycache__"})
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 # Both scripts hold a lock while they write: two coordinators that send the same file take turns.
 # It is a file of its own, because a program that anyone holds open for writing cannot be started.
@@ -71,7 +66,7 @@ mv -- "$part" "$target" && rm -f -- "$target.lock" && echo received
 """
 
 
-def _silent(done: int, total: int) -> None:
+def silent(done: int, total: int) -> None:
     pass
 
 
@@ -82,7 +77,7 @@ async def send_file(
     sha256: str,
     *,
     mode: int = 0o600,
-    report: Report = _silent,
+    report: Report = silent,
 ) -> bool:
     """Puts `source` at the absolute path `target`; False when it was there. Goes on where an
     interrupted transfer stopped. Raises TransferError."""
@@ -95,14 +90,14 @@ async def send_file(
     }
     for last in (False, True):
         async with _receiver(connection, _RECEIVE_FILE, variables) as process:
-            answer = await _answer(connection, process, STALL_S + total / _PIECE)
+            answer = await _answer(connection, process, STALL_S + total / PIECE)
             if answer == "there":
                 return False
             offset = _offset(connection, answer, total)
             with source.open("rb") as file:
                 file.seek(offset)
                 await _send(connection, process, _pieces(file), offset, total, report)
-            if await _answer(connection, process, STALL_S + total / _PIECE) == "received":
+            if await _answer(connection, process, STALL_S + total / PIECE) == "received":
                 return True
         if last:
             raise TransferError(
@@ -155,20 +150,20 @@ def tree_hash(path: Path) -> str:
 
 
 async def send_tree(
-    connection: HostConnection, source: Path, target: str, *, report: Report = _silent
+    connection: HostConnection, source: Path, target: str, *, report: Report = silent
 ) -> bool:
     """Puts the folder `source` at the absolute path `target`; False when it was there, which its
     content-addressed name and its last rename vouch for. Raises TransferError."""
     files = await asyncio.to_thread(_tree_files, source)
     total = sum(file.size for file in files)
     async with _receiver(connection, _RECEIVE_TREE, {"target": target}) as process:
-        answer = await _answer(connection, process, STALL_S + total / _PIECE)
+        answer = await _answer(connection, process, STALL_S + total / PIECE)
         if answer == "there":
             return False
         _offset(connection, answer, total)
         sums = await asyncio.to_thread(_sums, files)
         await _send(connection, process, _archive(files, sums), 0, total, report)
-        if await _answer(connection, process, STALL_S + total / _PIECE) != "received":
+        if await _answer(connection, process, STALL_S + total / PIECE) != "received":
             raise TransferError(
                 connection.host.name,
                 f"the folder {clean(source.name)} arrives damaged",
@@ -205,7 +200,7 @@ def _padded(data: bytes) -> bytes:
 
 
 def _pieces(file: Any) -> Iterator[bytes]:
-    while piece := file.read(_PIECE):
+    while piece := file.read(PIECE):
         yield piece
 
 
@@ -275,153 +270,3 @@ def _offset(connection: HostConnection, answer: str, total: int) -> int:
     if match is None or int(match[1]) > total:
         raise TransferError(connection.host.name, f"answers {answer!r} to a transfer")
     return int(match[1])
-
-
-async def fetch_tree(
-    connection: HostConnection,
-    source: str,
-    target: Path,
-    *,
-    max_bytes: int = 64 * 1024**3,
-    report: Report = _silent,
-) -> None:
-    """Pulls the files that `source`/manifest.json names, verifies size and sha256 of each, and puts
-    the folder at `target`, replacing what was there. Raises TransferError and leaves `target` as it
-    was."""
-    name = connection.host.name
-    try:
-        shown = await connection.run(
-            f"head -c {MAX_MANIFEST + 1} {quote(source + '/' + MANIFEST)}", timeout_s=STALL_S
-        )
-    except CommandError as error:
-        raise TransferError(name, f"has no manifest at {clean(source)}: {error.message}") from None
-    files = read_manifest(name, shown.stdout, max_bytes)
-    part = target.with_name(f".{target.name}.part")
-    await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
-    part.mkdir(mode=0o700, parents=True)
-    try:
-        await _fetch_files(connection, source, part, files, report)
-        _write(part / MANIFEST, iter([shown.stdout]))
-        await asyncio.to_thread(_swap, part, target)
-    except BaseException:
-        await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
-        raise
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManifestFile:
-    name: str
-    size: int
-    sha256: str
-
-
-def read_manifest(host: str, raw: bytes, max_bytes: int) -> list[ManifestFile]:
-    """The files of a manifest, none of which can leave the folder it is put into."""
-    if len(raw) > MAX_MANIFEST:
-        raise TransferError(host, f"its manifest has more than {format_bytes(MAX_MANIFEST)}")
-    try:
-        listed = json.loads(raw)["files"]
-        files = [
-            ManifestFile(name=str(name), size=entry["size"], sha256=entry["sha256"])
-            for name, entry in listed.items()
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise TransferError(host, "its manifest cannot be read") from None
-    for file in files:
-        if not _is_safe(file.name):
-            raise TransferError(host, f"its manifest names {clean(file.name, limit=120)!r}")
-        whole = isinstance(file.size, int) and not isinstance(file.size, bool)
-        if not whole or file.size < 0 or not _SHA256.fullmatch(str(file.sha256)):
-            raise TransferError(host, f"its manifest describes {file.name} wrongly")
-    total = sum(file.size for file in files)
-    if len(files) > MAX_FILES or total > max_bytes:
-        raise TransferError(
-            host,
-            f"its folder has {len(files)} files and {format_bytes(total)}; at most {MAX_FILES} and "
-            f"{format_bytes(max_bytes)} are taken",
-        )
-    return files
-
-
-def _is_safe(name: str) -> bool:
-    path = PurePosixPath(name)
-    return (
-        0 < len(name) <= 255
-        and clean(name) == name
-        and "\\" not in name
-        and not path.is_absolute()
-        and path.as_posix() == name
-        and all(part not in ("..", ".") for part in path.parts)
-        and name != MANIFEST
-    )
-
-
-async def _fetch_files(
-    connection: HostConnection,
-    source: str,
-    part: Path,
-    files: list[ManifestFile],
-    report: Report,
-) -> None:
-    """One `cat` for all: the manifest says where one file ends and the next begins."""
-    total, done = sum(file.size for file in files), 0
-    report(0, total)
-    names = "".join(f"cat -- {quote('./' + file.name)} || exit 1\n" for file in files)
-    process = await connection.open(f"cd {quote(source)} && sh -s")
-    try:
-        await process.write(names.encode())
-        await process.write_eof()
-        for file in files:
-            path = part / file.name
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            digest, left = hashlib.sha256(), file.size
-            with path.open("xb") as opened:
-                path.chmod(0o600)
-                while left:
-                    try:
-                        async with asyncio.timeout(STALL_S):
-                            piece = await process.read(min(left, _PIECE))
-                    except TimeoutError:
-                        raise TransferError(
-                            connection.host.name, f"sends nothing of {file.name} for {STALL_S:g} s"
-                        ) from None
-                    if not piece:
-                        break
-                    await asyncio.to_thread(opened.write, piece)
-                    digest.update(piece)
-                    left -= len(piece)
-                    done += len(piece)
-                    report(done, total)
-                opened.flush()
-                await asyncio.to_thread(os.fsync, opened.fileno())
-            if left or digest.hexdigest() != file.sha256:
-                raise TransferError(
-                    connection.host.name,
-                    f"{file.name} is not what its manifest says",
-                    remedy="another checkpoint or worker may have a good copy",
-                )
-    finally:
-        await process.close()
-
-
-def _write(path: Path, pieces: Iterator[bytes]) -> None:
-    with path.open("xb") as opened:
-        path.chmod(0o600)
-        for piece in pieces:
-            opened.write(piece)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
-def _swap(part: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        target.rename(old)
-    part.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-    descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
+from sollol_tui.hosts.fetch import fetch_tree
 from sollol_tui.hosts.ssh import connect
-from sollol_tui.hosts.transfer import fetch_tree
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.worker import Worker
 from sollol_tui.model.errors import StateError

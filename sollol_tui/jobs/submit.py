@@ -8,10 +8,11 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.jobs.dataset import check_dataset, resolve_model
 from sollol_tui.jobs.home import VARIABLE, Home
 from sollol_tui.jobs.planner import make_plan, resources
-from sollol_tui.jobs.probe import ask, note_answers
+from sollol_tui.jobs.probe import ask, note_silence
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervisor import LOCK
 from sollol_tui.model.inventory import Inventory
@@ -41,13 +42,11 @@ async def prepare(store: Store, spec: JobSpec, inventory: Inventory, folder: Pat
     dataset = await check_dataset(
         (folder / Path(spec.dataset).expanduser()).absolute(), spec.format
     )
-    answers = await ask(store.home, selection.hosts)
-    note_answers(store, inventory, answers)
-    errors = {
-        name: "; ".join(filter(None, [error.message, error.remedy]))
-        for name, error in answers.errors.items()
-    }
-    plan = make_plan(spec, everyone, selection, answers.facts, errors, dataset, store.leased())
+    answers = await ask(store.home, selection.hosts, gather_facts)
+    note_silence(store, inventory, answers)
+    plan = make_plan(
+        spec, everyone, selection, answers.said, answers.reasons(), dataset, store.leased()
+    )
     name = spec.name or f"{Path(dataset.path).stem}-{Path(model).name}"
     name = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60].lstrip(".-") or "job"
     output = str((folder / Path(spec.output_dir).expanduser()).absolute())

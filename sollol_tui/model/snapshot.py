@@ -26,6 +26,18 @@ class GpuReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How busy a host is. None is what it did not tell."""
+
+    cpu_percent: float | None
+    cpu_cores: int | None
+    ram_used_bytes: int | None
+    ram_total_bytes: int | None
+    disk_free_bytes: int | None
+    gpus: tuple[GpuReading, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostView:
     """One row of the hosts table. `at` is when the figures were read, on the coordinator's clock;
     `since` when it got its state. Answers `view["name"]` like a dict."""

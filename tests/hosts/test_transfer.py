@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sollol_tui.hosts.fetch import fetch_tree, read_manifest
 from sollol_tui.hosts.ssh import HostConnection
-from sollol_tui.hosts.transfer import (
-    fetch_tree,
-    file_sha256,
-    read_manifest,
-    send_file,
-    send_tree,
-    tree_hash,
-)
+from sollol_tui.hosts.transfer import file_sha256, send_file, send_tree, tree_hash
 from sollol_tui.model.errors import InputError, TransferError
 
 

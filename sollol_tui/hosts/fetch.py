@@ -1,0 +1,177 @@
+"""A folder with a manifest from one host: verified, whole or not at all.
+
+No name from a host is a path here before it was checked, and no archive of a host is ever opened.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from sollol_tui.hosts.shell import quote
+from sollol_tui.hosts.ssh import HostConnection
+from sollol_tui.hosts.transfer import MAX_FILES, PIECE, STALL_S, Report, silent
+from sollol_tui.model.errors import CommandError, TransferError
+from sollol_tui.model.text import clean
+from sollol_tui.model.units import format_bytes
+
+MAX_MANIFEST: Final = 4 * 1024 * 1024
+MANIFEST: Final = "manifest.json"
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+async def fetch_tree(
+    connection: HostConnection,
+    source: str,
+    target: Path,
+    *,
+    max_bytes: int = 64 * 1024**3,
+    report: Report = silent,
+) -> None:
+    """Pulls the files that `source`/manifest.json names, verifies size and sha256 of each, and puts
+    the folder at `target`, replacing what was there. Raises TransferError and leaves `target` as it
+    was."""
+    name = connection.host.name
+    try:
+        shown = await connection.run(
+            f"head -c {MAX_MANIFEST + 1} {quote(source + '/' + MANIFEST)}", timeout_s=STALL_S
+        )
+    except CommandError as error:
+        raise TransferError(name, f"has no manifest at {clean(source)}: {error.message}") from None
+    files = read_manifest(name, shown.stdout, max_bytes)
+    part = target.with_name(f".{target.name}.part")
+    await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+    part.mkdir(mode=0o700, parents=True)
+    try:
+        await _fetch_files(connection, source, part, files, report)
+        _write(part / MANIFEST, iter([shown.stdout]))
+        await asyncio.to_thread(_swap, part, target)
+    except BaseException:
+        await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+        raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestFile:
+    name: str
+    size: int
+    sha256: str
+
+
+def read_manifest(host: str, raw: bytes, max_bytes: int) -> list[ManifestFile]:
+    """The files of a manifest, none of which can leave the folder it is put into."""
+    if len(raw) > MAX_MANIFEST:
+        raise TransferError(host, f"its manifest has more than {format_bytes(MAX_MANIFEST)}")
+    try:
+        listed = json.loads(raw)["files"]
+        files = [
+            ManifestFile(name=str(name), size=entry["size"], sha256=entry["sha256"])
+            for name, entry in listed.items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise TransferError(host, "its manifest cannot be read") from None
+    for file in files:
+        if not _is_safe(file.name):
+            raise TransferError(host, f"its manifest names {clean(file.name, limit=120)!r}")
+        whole = isinstance(file.size, int) and not isinstance(file.size, bool)
+        if not whole or file.size < 0 or not _SHA256.fullmatch(str(file.sha256)):
+            raise TransferError(host, f"its manifest describes {file.name} wrongly")
+    total = sum(file.size for file in files)
+    if len(files) > MAX_FILES or total > max_bytes:
+        raise TransferError(
+            host,
+            f"its folder has {len(files)} files and {format_bytes(total)}; at most {MAX_FILES} and "
+            f"{format_bytes(max_bytes)} are taken",
+        )
+    return files
+
+
+def _is_safe(name: str) -> bool:
+    path = PurePosixPath(name)
+    return (
+        0 < len(name) <= 255
+        and clean(name) == name
+        and "\\" not in name
+        and not path.is_absolute()
+        and path.as_posix() == name
+        and all(part not in ("..", ".") for part in path.parts)
+        and name != MANIFEST
+    )
+
+
+async def _fetch_files(
+    connection: HostConnection,
+    source: str,
+    part: Path,
+    files: list[ManifestFile],
+    report: Report,
+) -> None:
+    """One `cat` for all: the manifest says where one file ends and the next begins."""
+    total, done = sum(file.size for file in files), 0
+    report(0, total)
+    names = "".join(f"cat -- {quote('./' + file.name)} || exit 1\n" for file in files)
+    process = await connection.open(f"cd {quote(source)} && sh -s")
+    try:
+        await process.write(names.encode())
+        await process.write_eof()
+        for file in files:
+            path = part / file.name
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            digest, left = hashlib.sha256(), file.size
+            with path.open("xb") as opened:
+                path.chmod(0o600)
+                while left:
+                    try:
+                        async with asyncio.timeout(STALL_S):
+                            piece = await process.read(min(left, PIECE))
+                    except TimeoutError:
+                        raise TransferError(
+                            connection.host.name, f"sends nothing of {file.name} for {STALL_S:g} s"
+                        ) from None
+                    if not piece:
+                        break
+                    await asyncio.to_thread(opened.write, piece)
+                    digest.update(piece)
+                    left -= len(piece)
+                    done += len(piece)
+                    report(done, total)
+                opened.flush()
+                await asyncio.to_thread(os.fsync, opened.fileno())
+            if left or digest.hexdigest() != file.sha256:
+                raise TransferError(
+                    connection.host.name,
+                    f"{file.name} is not what its manifest says",
+                    remedy="another checkpoint or worker may have a good copy",
+                )
+    finally:
+        await process.close()
+
+
+def _write(path: Path, pieces: Iterator[bytes]) -> None:
+    with path.open("xb") as opened:
+        path.chmod(0o600)
+        for piece in pieces:
+            opened.write(piece)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _swap(part: Path, target: Path) -> None:
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    part.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
