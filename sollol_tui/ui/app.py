@@ -23,7 +23,8 @@ from sollol_tui.ui.theme import CALM
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
 
-_POLL_S: Final = 0.1  # at most ten snapshots a second
+_POLL_S: Final = 0.1  # how soon news is noticed
+_NEWS_S: Final = 0.25  # between two snapshots while news keeps coming: a repaint costs 20-30 ms
 _AGES_S: Final = 2.0  # without news, often enough for "4m ago" to be true
 
 
@@ -78,8 +79,8 @@ class SollolApp(App[str]):
         while True:
             try:
                 version = await asyncio.to_thread(self._client.state_version)
-                due = time.monotonic() - taken_at >= _AGES_S or self._look_now.is_set()
-                if version != seen or due:
+                due_after = _AGES_S if version == seen else _NEWS_S
+                if time.monotonic() - taken_at >= due_after or self._look_now.is_set():
                     self._look_now.clear()
                     snapshot = await asyncio.to_thread(self._client.snapshot)
                     seen, taken_at = version, time.monotonic()

@@ -88,4 +88,5 @@ async def driven(
         running = Driven(app, pilot)
         await running.until(lambda: app.snapshot is not None)
         await running.sees("coordinator free")
+        await running.until(lambda: running.overview.job_id == running.jobs.key_under_cursor)
         yield running

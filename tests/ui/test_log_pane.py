@@ -76,7 +76,7 @@ async def test_another_job_brings_its_own_log_only() -> None:
         await screen.sees("attic │ words of the second")
         assert "words of the first" not in screen.text
         await screen.press("j")
-        await screen.sees("no output yet")
+        await screen.sees("no output")
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ class Overview(Screen[None]):
 
     snapshot: reactive[Snapshot | None] = reactive(None)
     trouble: reactive[str] = reactive("")
-    job_id: reactive[str | None] = reactive(None, bindings=True)
+    job_id: reactive[str | None] = reactive(None)
+    can_cancel: reactive[bool] = reactive(False, bindings=True)
 
     def __init__(self, client: "SOLLOLClient", *, readonly: bool, job: str | None) -> None:
         super().__init__()
@@ -97,7 +98,17 @@ class Overview(Screen[None]):
         pane.now = snapshot.at
         pane.job = self.job
         self._explain_host()
-        self.refresh_bindings()
+        self._judge_cancel()
+
+    def _judge_cancel(self) -> None:
+        """What ended or ends cannot be cancelled, and --readonly acts on nothing."""
+        job = self.job
+        self.can_cancel = (
+            not self._readonly
+            and job is not None
+            and not job.state.is_terminal
+            and job.state is not JobState.STOPPING
+        )
 
     def _say_trouble(self) -> None:
         self.trouble = self.app.trouble or self._probe_trouble  # type: ignore[attr-defined]
@@ -143,6 +154,7 @@ class Overview(Screen[None]):
         if not self.is_mounted:
             return
         self.query_one(LogPane).start(self.job)
+        self._judge_cancel()
         if self.job_id is not None:
             self.run_worker(
                 self._follow_log(self.job_id), group="log", exclusive=True, exit_on_error=False
@@ -184,13 +196,8 @@ class Overview(Screen[None]):
                 await asyncio.wait_for(self._probe_wanted.wait(), _PROBE_S)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None greys a key out: what ended cannot be cancelled, and --readonly acts on nothing."""
-        job = self.job
-        if action == "cancel" and (
-            self._readonly or job is None or job.state.is_terminal or job.state is JobState.STOPPING
-        ):
-            return None
-        return True
+        """None greys a key out."""
+        return None if action == "cancel" and not self.can_cancel else True
 
     def action_cancel(self) -> None:
         job, snapshot = self.job, self.snapshot

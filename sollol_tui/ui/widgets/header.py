@@ -15,6 +15,8 @@ class Header(Vertical):
     snapshot: reactive[Snapshot | None] = reactive(None)
     trouble: reactive[str] = reactive("", init=False)
 
+    _line = ""
+
     def compose(self) -> ComposeResult:
         yield Static("SOLLOL  reading the state of the cluster", id="headline", markup=False)
         yield Static("", id="trouble", markup=False)
@@ -26,6 +28,9 @@ class Header(Vertical):
         if self.snapshot is None or not self.size.width:
             return
         line = headline(self.snapshot, width=self.content_size.width)
+        if line == self._line:
+            return
+        self._line = line
         text = Text(line, no_wrap=True, overflow="ellipsis")
         text.highlight_regex(r"^SOLLOL", "bold")
         self.query_one("#headline", Static).update(text)

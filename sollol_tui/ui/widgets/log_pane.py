@@ -24,7 +24,6 @@ from sollol_tui.ui.theme import tone_style
 
 KEPT_LINES: Final = 20_000
 NO_JOB = "the log of the job under the cursor appears here"
-NO_LINES = "no output yet"
 _TRACEBACK_LINES = 4
 
 
@@ -108,6 +107,7 @@ class LogPane(Vertical):
         self._filter: LogFilter = EVERYTHING
         self._complaint = ""
         self._title = Text()
+        self._head = ""
 
     def compose(self) -> ComposeResult:
         yield Static("", id="log-head", markup=False)
@@ -232,11 +232,13 @@ class LogPane(Vertical):
         empty = self.query_one(".empty", Static)
         empty.display = not log.lines
         if self.job is None:
-            empty.update(NO_JOB)
+            words = NO_JOB
         elif self._filter.text and self._kept:
-            empty.update("no line passes the filter - esc clears it")
+            words = "no line passes the filter - esc clears it"
         else:
-            empty.update(NO_LINES)
+            words = "no output" if self.job.state.is_terminal else "no output yet"
+        if empty.display:
+            empty.update(words)
 
     def _say_head(self) -> None:
         head = self.query_one("#log-head", Static)
@@ -249,7 +251,9 @@ class LogPane(Vertical):
             text.append(f"\n{line}", tone_style(self.app, Tone.MUTED))
         if self.trouble:
             text.append(f"\n{clean(self.trouble)}", tone_style(self.app, Tone.BAD))
-        head.update(text)
+        if (head_text := text.markup) != self._head:
+            self._head = head_text
+            head.update(text)
 
 
 def _safe(text: str) -> str:
