@@ -2,15 +2,17 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.follow import follow_job, report_end
 from sollol_tui.cli.session import Session, pass_session
-from sollol_tui.jobs.submit import Prepared
 from sollol_tui.model.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from sollol_tui.jobs.submit import Prepared
 
 
 @click.command()
@@ -78,7 +80,7 @@ def train(
         return report_end(follow_job(client, job.id))
 
 
-def print_plan(prepared: Prepared) -> None:
+def print_plan(prepared: "Prepared") -> None:
     """The plan, its first line marked."""
     spec = prepared.spec
     model = Path(prepared.model).name if Path(prepared.model).is_absolute() else prepared.model
