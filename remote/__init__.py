@@ -1,1 +1,1 @@
-"""What runs on a worker: the agent, its monitor, the trainer. Imports nothing of the coordinator's package."""
+"""What runs on a worker: the agent and the trainer. Imports nothing of the coordinator's."""

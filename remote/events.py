@@ -30,7 +30,7 @@ class EventWriter:
         self._descriptor = os.open(path, flags, 0o600)
 
     def emit(self, kind: str, **data: Any) -> None:
-        """Writes one event. Numbers that are not finite become text ("nan", "inf"): JSON has none."""
+        """Writes one event. Numbers that are not finite become text ("nan"): JSON has none."""
         with self._lock:
             line = {
                 "v": VERSION,

@@ -7,7 +7,7 @@ PRIVATE = 0o600
 
 
 def write_atomic(path: Path, data: bytes, mode: int = PRIVATE) -> None:
-    """Replaces `path` by `data`: a reader sees the old bytes or the new ones, also after a power loss."""
+    """Replaces `path` by `data`: readers see the old bytes or the new, also after a power loss."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode)
     try:

@@ -2,8 +2,9 @@
 
 Run: make lock
 
-The lock pins every package for Linux and Python 3.11-3.13, apart from what torch itself pins for one accelerator
-(CUDA, ROCm): those come with the torch build that a worker gets, so the lock serves all of them as constraints.
+The lock pins every package for Linux and Python 3.11-3.13, apart from what torch itself pins for
+one accelerator (CUDA, ROCm): those come with the torch build that a worker gets, so one lock serves
+all of them as constraints.
 """
 
 import re
@@ -22,12 +23,29 @@ def main() -> None:
     header = "# Written by tools/lock.py from pyproject.toml.\n"
     wanted.write_text(header + "\n".join(requirements) + "\n")
     compiled = subprocess.run(
-        ["uv", "pip", "compile", "--universal", "--python-version", "3.11", "--no-header",
-         "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--upgrade", str(wanted)],
-        check=True, capture_output=True, text=True,
+        [
+            "uv",
+            "pip",
+            "compile",
+            "--universal",
+            "--python-version",
+            "3.11",
+            "--no-header",
+            "--no-annotate",
+            "--no-emit-index-url",
+            "--no-emit-find-links",
+            "--upgrade",
+            str(wanted),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
-    pins = [line for line in compiled.splitlines()
-            if line and not FOLLOWS_TORCH.match(line) and not line.startswith("torch==")]
+    pins = [
+        line
+        for line in compiled.splitlines()
+        if line and not FOLLOWS_TORCH.match(line) and not line.startswith("torch==")
+    ]
     torch = next(line for line in requirements if line.startswith("torch=="))
     header = "# Written by tools/lock.py; constraints for every accelerator's build of torch.\n"
     (ROOT / "remote" / "worker.lock").write_text(header + "\n".join(sorted([*pins, torch])) + "\n")
