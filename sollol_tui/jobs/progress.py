@@ -49,12 +49,11 @@ class Progress:
                 self.stopped[slot] = event
             case "failed", int(slot):
                 self._fail(host, f"rank {slot}: {clean(event.text('error'))}", event)
-            case "rank_exited", None if event.data.get("code") != 0:
-                reason = clean(event.text("reason"))
-                self._fail(host, f"rank {event.count('of_slot')} {reason}", event)
+            case "rank_exited", None:
+                self._take_exit(host, event)
             case "agent_finished", None:
                 self.agents_finished[host] = event
-                if event.text("outcome") == "failed":
+                if event.text("outcome") in ("failed", "killed"):
                     self._fail(host, clean(event.text("reason")) or "its agent gave up", event)
             case _:
                 pass
@@ -131,6 +130,12 @@ class Progress:
         self.step = event
         if self.first_loss is None:
             self.first_loss = event.number("loss")
+
+    def _take_exit(self, host: str, event: Event) -> None:
+        """A rank that had said its last word may crash while its libraries unload."""
+        slot = event.count("of_slot")
+        if event.data.get("code") != 0 and slot not in (*self.finished, *self.stopped):
+            self._fail(host, f"rank {slot}: {clean(event.text('reason'))}", event)
 
     def _fail(self, host: str, reason: str, event: Event) -> None:
         traceback = "\n".join(clean_lines(event.text("traceback")))
