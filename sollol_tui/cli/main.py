@@ -9,7 +9,7 @@ import click
 
 from sollol_tui.cli.exits import ExitCode, exit_code_of
 from sollol_tui.cli.session import Session
-from sollol_tui.model.errors import NoWorkersError, SollolError
+from sollol_tui.model.errors import InputError, NoWorkersError, SollolError
 
 _COMMANDS: Final = {  # name: module and what it is called there
     "attach": "follow:attach",
@@ -100,7 +100,9 @@ def main(args: list[str] | None = None) -> None:
         if isinstance(error, NoWorkersError):
             for host, reason in error.reasons.items():
                 click.echo(f"  {host}: {reason}", err=True)
-        click.echo(f"sollol: {error}", err=True)
+        # A problem in a file begins with its place, so that editors can jump there.
+        prefix = "" if isinstance(error, InputError) else "sollol: "
+        click.echo(f"{prefix}{error}", err=True)
         code = exit_code_of(error)
     except click.exceptions.Abort:
         code = ExitCode.INTERRUPTED

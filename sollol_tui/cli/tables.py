@@ -10,7 +10,7 @@ import click
 from rich.cells import set_cell_size
 
 from sollol_tui.model import columns
-from sollol_tui.model.snapshot import HostView, JobView, Snapshot
+from sollol_tui.model.snapshot import HostState, HostView, JobView, Snapshot
 
 PIPE_WIDTH: Final = 160  # a pipe has no width of its own
 
@@ -27,6 +27,11 @@ def print_status(snapshot: Snapshot) -> None:
 def print_hosts(hosts: Sequence[HostView]) -> None:
     now = time.time()
     _print(columns.HOST_COLUMNS, [columns.host_cells(host, now) for host in hosts])
+    troubled = [host for host in hosts if host.state in (HostState.DOWN, HostState.REFUSED)]
+    if troubled:
+        click.echo()
+    for host in troubled:
+        click.echo(f"{host.name}: {columns.host_reason(host, now)}")
 
 
 def print_jobs(jobs: Sequence[JobView]) -> None:
