@@ -1,11 +1,12 @@
 """YAML that people write, with the place of every key, checked against a dataclass.
 
-Refuses what YAML can do and these files never need: aliases, tags, several documents, depth, size.
+Refuses what YAML can do and these files never need: aliases, merge keys, tags, several documents,
+depth, size.
 """
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from io import StringIO
 from typing import Any, Final, TypeVar, get_args, get_type_hints
 
@@ -14,7 +15,13 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    NodeEvent,
+    ScalarEvent,
+)
 
 from sollol_tui.model.errors import InputError, Problem
 
@@ -27,17 +34,21 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """`data` is plain dicts, lists and scalars; `places` maps the path of each key or item to its
-    line and column, counted from 1."""
+    line and column, counted from 1; `elsewhere` holds the paths of what was laid over the file and
+    where that came from."""
 
     file: str
     data: Any
     places: Mapping[Path, tuple[int, int]]
+    elsewhere: Mapping[Path, str] = field(default_factory=dict)
 
     def problem(self, path: Path, message: str) -> Problem:
         """A problem at `path`, or at the nearest place above it that the file has."""
         while path and path not in self.places:
+            if path in self.elsewhere:
+                return Problem(file=self.elsewhere[path], message=message)
             path = path[:-1]
-        line, column = self.places.get(path, (1, 1))
+        line, column = self.places.get(path, (1, 1) if self.places else (0, 0))
         return Problem(file=self.file, line=line, column=column, message=message)
 
 
@@ -78,6 +89,8 @@ def _refuse_unsafe(text: str, file: str) -> None:
             ("!", "tag:")
         ):
             raise InputError([Problem(**place, message="tags are not used here")])
+        if isinstance(event, ScalarEvent) and event.value == "<<" and event.implicit[0]:
+            raise InputError([Problem(**place, message="merge keys (<<) are not used here")])
         if isinstance(event, CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

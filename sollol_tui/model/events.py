@@ -56,7 +56,7 @@ def decode(line: bytes) -> Event | None:
         return None
     kind, at, slot = raw.get("kind"), raw.get("t"), raw.get("slot")
     whole = [raw.get(key) for key in ("attempt", "generation", "seq")]
-    if not isinstance(kind, str) or not kind or len(kind) > 40 or not _is_number(at):
+    if not isinstance(kind, str) or not _is_word(kind) or not _is_number(at):
         return None
     if not all(_is_whole(value) for value in whole) or not (slot is None or _is_whole(slot)):
         return None
@@ -71,6 +71,10 @@ def decode(line: bytes) -> Event | None:
         seq=seq,
         data=data,
     )
+
+
+def _is_word(text: str) -> bool:
+    return 0 < len(text) <= 40 and text.isascii() and text.isprintable()
 
 
 def _is_whole(value: Any) -> bool:

@@ -23,7 +23,8 @@ from sollol_tui.model.names import COORDINATOR, check_name
 from sollol_tui.model.patterns import select
 from sollol_tui.model.units import parse_duration_s
 
-_RANGE = re.compile(r"(.*)\[(\d+):(\d+)\](.*)")
+_RANGE = re.compile(r"(.*?)\[(\d{1,9}):(\d{1,9})\](.*)")
+_MAX_NAMES = 1000  # that one entry may stand for
 _ALIASES = {
     "hostname": "address",
     "ansible_host": "address",
@@ -235,18 +236,16 @@ def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, _Settings]]
 
 
 def _expand(pattern: str) -> list[str]:
-    """The names of `pi[01:03]`; leading zeros are kept."""
+    """The names of `pi[01:03]`; leading zeros are kept. A range that is empty or too long is left
+    as it stands, which is no name."""
     match = _RANGE.fullmatch(pattern)
     if match is None:
         return [pattern]
     before, first, last, after = match.groups()
-    if not 0 <= int(last) - int(first) < 1000:
+    numbers, endings = range(int(first), int(last) + 1), _expand(after)
+    if not 0 < len(numbers) * len(endings) <= _MAX_NAMES or _RANGE.fullmatch(endings[0]):
         return [pattern]
-    return [
-        name
-        for number in range(int(first), int(last) + 1)
-        for name in _expand(f"{before}{number:0{len(first)}d}{after}")
-    ]
+    return [f"{before}{number:0{len(first)}d}{ending}" for number in numbers for ending in endings]
 
 
 def _group_entries(reader: _Reader, data: Any) -> dict[str, tuple[str, _Settings]]:

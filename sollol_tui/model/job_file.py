@@ -1,12 +1,13 @@
 """Job files and `--set`: reads them into a JobSpec, or into every problem with line and column."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from sollol_tui.model.document import Document, check, read_document, unknown_key
+from sollol_tui.model.document import Document, Path, check, read_document, unknown_key
 from sollol_tui.model.errors import InputError
 from sollol_tui.model.spec import ALIASES, JobSpec, job_keys
 
@@ -49,7 +50,11 @@ def _spec(document: Document, overrides: Mapping[str, Any]) -> JobSpec:
             _put(data, name.split("."), value)
     if problems:
         raise InputError(problems)
-    return check(document, JobSpec, data)
+    elsewhere: dict[Path, str] = {}
+    if document.data:
+        elsewhere = {tuple(ALIASES.get(k, k).split(".")): "command line" for k in overrides}
+    places = {path: place for path, place in document.places.items() if path not in elsewhere}
+    return check(replace(document, places=places, elsewhere=elsewhere), JobSpec, data)
 
 
 def _put(data: dict[str, Any], path: list[str], value: Any) -> None:

@@ -28,8 +28,8 @@ def select(inventory: Inventory, pattern: str) -> Selection:
     remote = [host for host in enabled if host.connection is not ConnectionKind.LOCAL]
     usable = remote or enabled
     pattern = pattern.strip()
-    if pattern.isdigit() and int(pattern) > 0:
-        return Selection(hosts=tuple(usable), at_most=int(pattern))
+    if pattern.isdecimal() and int(pattern[:9]) > 0:
+        return Selection(hosts=tuple(usable), at_most=int(pattern[:9]))
     parts = [part.strip() for part in pattern.split(",") if part.strip()]
     wanted: set[str] = set()
     if parts and all(part.startswith("!") for part in parts):

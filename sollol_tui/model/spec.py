@@ -18,7 +18,7 @@ class Engine(StrEnum):
     STATIC = "static"
 
 
-_STRICT: dict[str, str] = {"extra": "forbid"}
+_STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class Lora:
     """LoRA, Hu et al. 2021. `target` is all-linear or the names of modules; `modules_to_save` are
     trained whole."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     r: Annotated[int, Ge(1), Le(4096)] = 32
     alpha: Annotated[float, Gt(0)] = 64
     dropout: Annotated[float, Ge(0), Le(0.9)] = 0.0
@@ -39,7 +39,7 @@ class JobSpec:
     """What to train on what, and how. `global_batch` is samples per optimizer step, `batch_size`
     samples in memory at once; the latter never changes what is learnt."""
 
-    __pydantic_config__: ClassVar[dict[str, str]] = _STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     model: Annotated[str, MinLen(1)]
     dataset: Annotated[str, MinLen(1)]
     name: Annotated[str, MinLen(1)] | None = None

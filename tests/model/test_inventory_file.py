@@ -1,0 +1,193 @@
+"""inventory.yaml: what may stand in it, and how each mistake is told with its place."""
+
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from sollol_tui.model.errors import InputError, NotFoundError
+from sollol_tui.model.inventory import ConnectionKind, Inventory, TorchBackend
+from sollol_tui.model.inventory_file import parse_inventory
+
+WHOLE = """\
+version: 1
+defaults:                        # weaker than a group, which is weaker than the host itself
+  workdir: ~/.sollol
+  connect_timeout: 10s
+hosts:
+  hydra:                         # nothing else needed
+  desktop:
+    address: 192.168.1.40
+    port: 2222
+    user: ml
+    identity_file: ~/.ssh/lab_ed25519
+    tags: [cuda, rtx3060]
+    limits: {gpu_ids: [0], cpu_cores: 8, ram_gb: 24}
+  attic: {address: 10.8.0.7, proxy_jump: bastion, internal_ip: 10.20.0.7, env: {OFFLINE: "1"}}
+  old-xeon: {tags: [cpu], nice: 10}
+  "pi[01:03]": {enabled: false}
+  laptop: {connection: local, limits: {cpu_cores: 4}}
+groups:
+  gpu: {match: "tag:cuda"}
+network: {cidr: 192.168.1.0/24, ports: 29500-29549}
+packages: {index_url: null, find_links: null, torch_backend: auto}
+"""
+
+
+def parsed(text: str) -> Inventory:
+    return parse_inventory(text.encode(), "inventory.yaml")
+
+
+def complaint(text: str) -> str:
+    with pytest.raises(InputError) as refusal:
+        parsed(text)
+    return str(refusal.value)
+
+
+def test_everything_that_may_stand_in_the_file_is_read() -> None:
+    inventory = parsed(WHOLE)
+    names = ["hydra", "desktop", "attic", "old-xeon", "pi01", "pi02", "pi03", "laptop"]
+    assert [host.name for host in inventory.hosts] == names
+    hydra, desktop, attic = (inventory.host(name) for name in names[:3])
+    assert (hydra.address, hydra.port, hydra.user) == (None, None, None)
+    assert (desktop.address, desktop.port, desktop.user) == ("192.168.1.40", 2222, "ml")
+    assert (desktop.tags, desktop.groups) == (("cuda", "rtx3060"), ("gpu",))
+    limits = desktop.limits
+    assert (limits.gpu_ids, limits.cpu_cores, limits.ram_gb) == ((0,), 8, 24)
+    assert (attic.proxy_jump, attic.internal_ip) == ("bastion", "10.20.0.7")
+    assert attic.env == {"OFFLINE": "1"}
+    assert inventory.host("old-xeon").nice == 10
+    assert not inventory.host("pi02").enabled
+    assert inventory.host("laptop").connection is ConnectionKind.LOCAL
+    assert (inventory.network.cidr, inventory.network.ports) == ("192.168.1.0/24", (29500, 29549))
+    assert inventory.packages.torch_backend is TorchBackend.AUTO
+
+
+def test_the_shortest_inventory_is_a_list_of_hosts() -> None:
+    inventory = parsed("hosts: [hydra, 10.0.0.12]")
+    assert [host.name for host in inventory.hosts] == ["hydra", "10.0.0.12"]
+
+
+def test_a_host_is_stronger_than_its_group_and_that_than_the_defaults() -> None:
+    inventory = parsed(
+        "defaults: {user: d, nice: 1, env: {A: d, B: d}, limits: {cpu_cores: 2}}\n"
+        "groups: {g: {match: [one, two], user: g, env: {B: g}}}\n"
+        "hosts: {one: {user: h, limits: {ram_gb: 4}}, two: , three: }\n"
+    )
+    one, two, three = inventory.hosts
+    assert [host.user for host in (one, two, three)] == ["h", "g", "d"]
+    assert one.env == {"A": "d", "B": "g"}
+    assert (one.limits.cpu_cores, one.limits.ram_gb) == (2, 4)
+    assert three.nice == 1
+
+
+def test_what_other_tools_call_an_address_is_understood() -> None:
+    inventory = parsed("hosts: {a: {hostname: 10.0.0.1}, b: {ansible_host: b.lan}}")
+    assert [host.address for host in inventory.hosts] == ["10.0.0.1", "b.lan"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("hosts:\n  a:\n    adress: x\n", "3:5  unknown key 'adress' - did you mean 'address'?"),
+        ("host: [a]\n", "1:1  unknown key 'host' - did you mean 'hosts'?"),
+        ("hosts: [a]\nnetwork: {port: 1}\n", "2:11  unknown key 'port' - did you mean 'ports'?"),
+        (
+            "hosts: [a]\npackages:\n  index: x\n",
+            "3:3  unknown key 'index' - did you mean 'index_url'?",
+        ),
+        ("hosts: [a]\nnetwork: {ports: 10}\n", "2:11  ports: write a range of ports like 29500-"),
+        ("hosts:\n  a: {port: 99999}\n", "2:7  port: "),
+        ("hosts:\n  a: {port: 22:22}\n", "2:7  port: "),
+        ("hosts:\n  a: {nice: soon}\n", "2:7  nice: "),
+        ("hosts:\n  a: {limits: {gpus: [0]}}\n", "2:16  unknown key 'gpus' - did you mean 'gpu_"),
+        ("hosts:\n  a: {workdir: rel/ative}\n", "2:7  workdir: write an absolute path"),
+        ("hosts:\n  a: {connect_timeout: soon}\n", "2:7  connect_timeout: 'soon' is not a durat"),
+        ("hosts:\n  a: {address: -oProxyCommand=sh}\n", "2:7  address: '-oProxyCommand=sh' is not"),
+        ("hosts:\n  a: {user: 'x; reboot'}\n", "2:7  user: 'x; reboot' is not a host name"),
+        ("hosts:\n  a: {password: x}\n", "2:7  'password': secrets do not belong in this file"),
+        ("hosts:\n  a: {env: {HF_TOKEN: x}}\n", "2:7  env: HF_TOKEN is a secret"),
+        ("hosts:\n  a: {env: {'A B': x}}\n", "2:7  env: 'A B' is not the name of an environment"),
+        ("hosts:\n  - a\n  - a\n", "3:5  host 'a' is there twice"),
+        ("hosts:\n  a: {port: 1}\n  a: {port: 2}\n", "3:3  found duplicate key"),
+        ("hosts:\n  ../a: {}\n", "2:3  '../a' is not a name"),
+        ("hosts:\n  coordinator: {}\n", "2:3  'coordinator' is a reserved name"),
+        ("hosts:\n  all: {}\n", "2:3  'all' is a reserved name"),
+        ("hosts: []\n", "1:1  names no host"),
+        ("hosts: {a: }\ngroups:\n  g: {match: b}\n", "3:3  no host or group fits 'b'"),
+        ("hosts: {a: }\ngroups:\n  g: {tags: [x]}\n", "3:3  group 'g' needs match"),
+        ("version: 2\nhosts: [a]\n", "1:1  version 2 is not known"),
+        ("- a\n- b\n", "1:1  holds no mapping"),
+        ("# empty\n", "  holds no mapping"),
+        ("hosts: [a\n", "2:1  "),
+        ("hosts: &x [a]\nmore: *x\n", "1:8  anchors and aliases are not used here"),
+        ("hosts: !!python/object/apply:os.system [x]\n", "1:8  tags are not used here"),
+        ("hosts:\n  a: {<<: {port: 22}}\n", "2:7  merge keys (<<) are not used here"),
+        ("hosts:\n  'a[0:999][0:999][0:999]': {}\n", "2:3  'a[0:999][0:999][0:999]' is not a name"),
+        ("hosts: " + "[" * 30, "1:27  nested deeper than 20"),
+    ],
+)
+def test_each_mistake_is_told_with_its_place(text: str, said: str) -> None:
+    assert f"inventory.yaml{said if said.startswith(' ') else ':' + said}" in complaint(text)
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+    lines = complaint(
+        "verson: 1\nhosts:\n  a: {prot: 22}\n  b: {tag: [x]}\nnetwork: {ports: x}\n"
+    ).splitlines()
+    assert [line.split(":")[1] for line in lines] == ["1", "3", "4", "5"]
+
+
+def test_bytes_that_are_no_text_are_named_with_their_line() -> None:
+    with pytest.raises(InputError, match=r"inventory\.yaml:2:1  is not UTF-8 text"):
+        parse_inventory(b"hosts:\n  \xff: {}\n", "inventory.yaml")
+
+
+def test_a_huge_file_is_refused_without_reading_it() -> None:
+    began = time.monotonic()
+    with pytest.raises(InputError, match="at most 1,000,000 are read"):
+        parse_inventory(b"a: b\n" * 2_000_000, "inventory.yaml")
+    assert time.monotonic() - began < 0.2
+
+
+def test_a_yaml_bomb_does_not_go_off() -> None:
+    bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+        f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n"
+        for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    assert "anchors and aliases" in complaint(bomb)
+
+
+def test_a_missing_host_is_told_with_those_there_are() -> None:
+    with pytest.raises(NotFoundError, match=r"no host 'c' in inventory\.yaml; it has: a, b"):
+        parsed("hosts: [a, b]").host("c")
+
+
+PIECES = st.sampled_from(
+    [*"{}[]:,-?!&*#|>'\"%@` \n\t", "\n  ", "hosts:", "a: ", "port: ", "22", "groups: ", "match: ",
+     "env: ", "<<: ", "limits: ", "1e400", ".nan", "~", "2001-01-01", "0o17", "? ", "- ", "---\n",
+     "[0:9]", "tags: ", "\u2028", "\x00", "é", "%YAML 9.9\n", "!!set ", "workdir: ", "/x"]
+)  # fmt: skip
+
+
+@settings(max_examples=400, deadline=2000)
+@given(st.lists(PIECES, max_size=25).map("".join))
+@example("? [a, b]\n: c\nhosts: [x]\n")
+@example("hosts:\n  <<: {a: }\n")
+@example("hosts: {2001-01-01: {port: 2001-01-01}}\n")
+@example("hosts: {a: {limits: 2001-01-01T00:00:00Z}}\n")
+@example("%YAML 9.9\n---\nhosts: [a]\n")
+@example("hosts: {null: , 1.5: , true: }\n")
+@example("hosts: [[a], {b: c}, null]\n")
+def test_no_text_crashes_the_reader(text: str) -> None:
+    with suppress(InputError):
+        parsed(text)
+
+
+@settings(max_examples=200, deadline=2000)
+@given(st.binary(max_size=300))
+def test_no_bytes_crash_the_reader(raw: bytes) -> None:
+    with suppress(InputError):
+        parse_inventory(raw, "inventory.yaml")
