@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remote.files import write_atomic
+from remote.lease import is_locked
 from remote.processes import die_with_parent
 from remote.remains import COOKIE, TEMPORARY
 from remote.run import Rank, Run, RunError
@@ -59,6 +60,15 @@ def prepare_launch(
     return Launch(rank=rank, attempt=attempt, argv=[*trampoline, *command], env=env)
 
 
+def die_with_launcher(run_dir: Path) -> None:
+    """Ties a rank to its launcher, and so to its agent. Its launcher may have died before this was
+    called; then its agent has too, which holds its lock for life, and the rank leaves at once. A
+    rank that was started by hand, without an agent, stays."""
+    die_with_parent(os.getppid())
+    if os.environ.get(COOKIE) == str(run_dir) and not is_locked(run_dir):
+        os._exit(1)
+
+
 def _assignments_by_hand(env: Mapping[str, str], secrets: Mapping[str, str]) -> list[str]:
     """What a user's shell lacks; without the cookie, or `clean` would take their try for ours."""
     ours = {
@@ -80,7 +90,7 @@ def rank_environment(
 ) -> dict[str, str]:
     """The environment of a rank. What run.json's `env` says wins over our defaults, but not over
     what keeps the world together or the run findable."""
-    threads = str(_threads(run))
+    threads = str(threads_of_rank(run))
     interface = interface_of(rank.address)
     env = {
         name: value
@@ -131,7 +141,8 @@ def interface_of(address: str) -> str:
     )
 
 
-def _threads(run: Run) -> int:
+def threads_of_rank(run: Run) -> int:
+    """How many threads each of this host's ranks computes with: its part of the run's cores."""
     cores = run.cpu_cores or len(os.sched_getaffinity(0))
     return max(1, cores // len(run.own_ranks))
 

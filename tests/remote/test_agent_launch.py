@@ -1,12 +1,15 @@
 """What a rank is started with."""
 
 import os
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
-from remote.launch import interface_of, prepare_launch, rank_environment
+from remote.launch import PAYLOAD, interface_of, prepare_launch, rank_environment, threads_of_rank
+from remote.lease import take_lock
 from remote.run import Run, RunError, parse_run
 
 RUN = {
@@ -55,6 +58,27 @@ def test_a_cpu_rank_sees_no_gpu_and_a_gpu_rank_only_its_own(run_dir: Path, run: 
 def test_ranks_of_a_host_share_its_cores(run_dir: Path, run: Run) -> None:
     env = environment(run_dir, run, 4)
     assert (env["OMP_NUM_THREADS"], env["MKL_NUM_THREADS"]) == ("2", "2")
+    assert threads_of_rank(run) == 2
+
+
+def tied(run_dir: Path, **env: str) -> int:
+    """Ties a process to this one as a rank is tied to its launcher; returns its exit code."""
+    program = (
+        "import sys; from pathlib import Path; from remote.launch import die_with_launcher;"
+        "die_with_launcher(Path(sys.argv[1])); sys.exit(7)"
+    )
+    command = [sys.executable, "-P", "-c", program, str(run_dir)]
+    return subprocess.run(command, env={"PYTHONPATH": str(PAYLOAD), **env}, check=False).returncode
+
+
+def test_a_rank_whose_agent_died_before_it_began_leaves_at_once(run_dir: Path) -> None:
+    ours = {"SOLLOL_RUN": str(run_dir)}
+    assert tied(run_dir, **ours) == 1
+    assert tied(run_dir) == 7  # by hand, where there is no agent
+    lock = take_lock(run_dir)
+    assert lock is not None
+    assert tied(run_dir, **ours) == 7
+    os.close(lock)
 
 
 def test_a_login_shell_cannot_bend_the_world(run_dir: Path, run: Run) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from remote.control import Action, read_control
 from remote.events import EventWriter
 from remote.files import write_atomic
-from remote.processes import die_with_parent
+from remote.launch import die_with_launcher
 from remote.run import Run, read_run
 
 FAIL = os.environ.get("SOLLOL_STUB_FAIL", "")
@@ -151,7 +151,7 @@ def save(folder: Path, step: int) -> Path:
     for name, data in files.items():
         write_atomic(temporary / name, data)
     sums = {
-        name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         for name, data in files.items()
     }
     write_atomic(temporary / "manifest.json", json.dumps({"v": 1, "files": sums}).encode())
@@ -181,7 +181,6 @@ def leave_strays(listing: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    die_with_parent(os.getppid())
     run_dir, slot, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     run = read_run(run_dir)
     events = EventWriter(
@@ -203,4 +202,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    die_with_launcher(Path(sys.argv[1]))
     sys.exit(main(sys.argv[1:]))
