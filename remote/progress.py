@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WINDOW_S = 20.0
+TELL_EVERY_S = 0.2
 LINE_EVERY_S = 1.0
 HISTORY_ENTRIES = 1000
 
@@ -37,12 +38,13 @@ class Progress:
         self._samples_total = samples_total
         self._clock = clock
         self._recent = deque([(clock(), samples_done)])
-        self._said_at = float("-inf")
+        self._told_at = self._said_at = float("-inf")
         self._history_every = -(-max_steps // HISTORY_ENTRIES)
         self.history = history
 
-    def add(self, done: Committed) -> dict[str, Any]:
-        """Counts a committed step; returns what its event says."""
+    def add(self, done: Committed, *, last: bool) -> dict[str, Any] | None:
+        """Counts a committed step; returns what its event says. None when one was told less than
+        TELL_EVERY_S ago and more will come: a loop may be faster than anyone reads."""
         now = self._clock()
         self._recent.append((now, done.samples_done))
         while len(self._recent) > 2 and now - self._recent[0][0] > WINDOW_S:
@@ -59,6 +61,9 @@ class Progress:
                     "grad_norm": done.grad_norm,
                 }
             )
+        if now - self._told_at < TELL_EVERY_S and not last:
+            return None
+        self._told_at = now
         return {
             "step": done.step,
             "max_steps": self._max_steps,

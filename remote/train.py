@@ -22,6 +22,7 @@ from remote.control import Action, read_control
 from remote.data.order import deal, samples_of_step
 from remote.engine import StepLost, Tally, WorldError
 from remote.events import EventWriter
+from remote.launch import die_with_launcher, threads_of_rank
 from remote.progress import Committed, Progress, duration
 from remote.result import save_checkpoint, write_result
 from remote.run import Rank, Run, read_run
@@ -81,9 +82,10 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
             grad_norm=grad_norm,
             sync_s=sync_s,
         )
-        tell(session, progress, committed)
+        done = cursor.samples_done == session.samples_total
+        tell(session, progress, committed, last=done or stopping)
         due = session.settings.save_steps and cursor.step % session.settings.save_steps == 0
-        if due or stopping or cursor.samples_done == session.samples_total:
+        if due or stopping or done:
             agree_on_weights(session.engine, session.model)
             if session.keeps_checkpoints:
                 save_checkpoint(session, cursor)
@@ -200,11 +202,11 @@ def blame_rows(session: Session, step: Step) -> str:
     )
 
 
-def tell(session: Session, progress: Progress, committed: Committed) -> None:
-    """One event a step and one line a second, from the rank that speaks for the job."""
-    event = progress.add(committed)
+def tell(session: Session, progress: Progress, committed: Committed, *, last: bool) -> None:
+    """At most five events and one line a second, from the rank that speaks for the job."""
+    event = progress.add(committed, last=last)
     members = session.engine.members()
-    if not members.is_first:
+    if event is None or not members.is_first:
         return
     session.events.emit("step", **event, world_size=len(members.ranks))
     if line := progress.line(event):
@@ -256,8 +258,8 @@ def main(arguments: list[str]) -> int:
         attempt=attempt,
         generation=run.generation,
     )
-    if run.cpu_cores:
-        torch.set_num_threads(run.cpu_cores)
+    if "OMP_NUM_THREADS" not in run.env:
+        torch.set_num_threads(threads_of_rank(run))
     try:
         train(run, run.rank_of_slot(slot), run_dir, events)
     except Exception as error:
@@ -270,4 +272,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    die_with_launcher(Path(sys.argv[1]))
     sys.exit(main(sys.argv[1:]))

@@ -68,7 +68,8 @@ def test_a_checkpoint_of_one_rank_goes_on_with_two_and_a_corrupt_one_is_passed_o
     assert two.train() == [0, 0]
     notices = [event["message"] for event in two.events("notice", "w2")]
     assert any("checkpoint-4 is passed over: optimizer.pt does not" in line for line in notices)
-    assert_same_curve({step: alone.losses()[step] for step in (3, 4, 5, 6)}, two.losses())
+    assert any("continuing from checkpoint-2," in line for line in notices)
+    assert_same_curve(alone.losses(), two.losses())
 
 
 def test_the_result_loads_with_peft_and_says_what_was_trained(alone, tiny_model):
