@@ -50,8 +50,9 @@ async def start_agent(
     run_dir: str,
     run: Mapping[str, Any],
     secrets: Mapping[str, str],
-) -> AgentStarted:
-    """Starts the run's agent, or finds it started: safe to repeat after an answer was lost.
+) -> AgentStarted | None:
+    """Starts the run's agent, or finds it started: safe to repeat after an answer was lost. None
+    when the run is done already.
 
     Secrets travel on standard input, never in an argument. Raises CommandError with the agent's
     reason when it refuses."""
@@ -60,6 +61,8 @@ async def start_agent(
         connection, environment, "remote.agent", "start", run_dir, data=request, status=_REFUSED
     )
     outcome = answer.get("outcome")
+    if outcome == "finished":
+        return None
     if outcome not in ("started", "adopted"):
         reason = clean(str(answer.get("reason") or done.complaint or "no reason"), limit=500)
         raise CommandError(connection.host.name, f"its agent refuses the run: {reason}")

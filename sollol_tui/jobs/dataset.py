@@ -62,10 +62,22 @@ def _problem(path: Path, line: dict[str, Any]) -> Problem:
     return Problem(file=str(path), message=f"{place}: {reason}" if place else reason)
 
 
+def locate(text: str, folder: Path) -> Path:
+    """The path that a person wrote, made absolute from `folder`. Raises InputError for what no file
+    system takes."""
+    try:
+        path = (folder / Path(text).expanduser()).absolute()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError.single(text[:80], f"cannot be a path: {reason}") from None
+    return path
+
+
 def resolve_model(model: str, folder: Path) -> str:
     """The model as an absolute folder, or as the Hub id that it is. `folder` is where a relative
     path starts. Raises InputError for a folder that holds no model."""
-    path = folder / Path(model).expanduser()
+    path = locate(model, folder)
     looks_like_path = model.startswith((".", "/", "~")) or path.exists()
     if not looks_like_path:
         if _HUB_ID.fullmatch(model) is None:

@@ -1,6 +1,7 @@
 """The state folder of the coordinator: where it lies, what is in it, and that it is private."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,7 @@ from typing import Final
 from sollol_tui.model.errors import StateError
 
 VARIABLE: Final = "SOLLOL_HOME"
+MOUNTS = Path("/proc/self/mounts")
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"}
 )
@@ -73,13 +75,14 @@ def open_home(root: Path | None = None) -> Home:
 def _filesystem(path: Path) -> str:
     """The type of the filesystem that holds `path`, or "" where the system does not tell."""
     try:
-        mounts = Path("/proc/self/mounts").read_text()
+        mounts = MOUNTS.read_bytes()
     except OSError:
         return ""
     best, kind = -1, ""
     for line in mounts.splitlines():
-        _, point, found, *_ = line.split(" ")
-        point = point.encode().decode("unicode_escape")
+        _, raw, found, *_ = line.split(b" ")
+        # Spaces, tabs, newlines and backslashes in it are written as three octal digits.
+        point = os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), raw))
         if path.is_relative_to(point) and len(point) >= best:
-            best, kind = len(point), found
+            best, kind = len(point), found.decode("ascii", "replace")
     return kind

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from sollol_tui.jobs.progress import Progress
 from sollol_tui.jobs.store import Store
-from sollol_tui.model.events import Event, decode
+from sollol_tui.model.events import Event, decode, finite, whole
 from sollol_tui.model.text import clean
 
 _CHUNK: Final = 4 * 1024 * 1024
@@ -78,9 +78,7 @@ class Ingest:
 
 
 def _gpu(raw: dict[str, Any]) -> dict[str, Any]:
-    known: dict[str, Any] = {"name": clean(str(raw.get("name", "GPU")), limit=60)}
-    for key in ("index", "util_percent", "vram_used_bytes", "vram_total_bytes", "temp_c"):
-        value = raw.get(key)
-        known[key] = value if isinstance(value, int | float) else None
-    known["index"] = int(known["index"] or 0)
-    return known
+    figures = {key: finite(raw.get(key)) for key in ("util_percent", "temp_c")}
+    counts = {key: whole(raw.get(key)) for key in ("vram_used_bytes", "vram_total_bytes")}
+    name = clean(str(raw.get("name", "GPU")), limit=60)
+    return {"index": whole(raw.get("index")) or 0, "name": name, **figures, **counts}

@@ -1,6 +1,7 @@
 """Reads a job's logs from the coordinator's copies: merged over its ranks, new lines only."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,18 +33,21 @@ class LogReader:
         """Lines that came since the last call, about `max_lines` at most, files in order of host
         and slot. A last line without a newline waits."""
         lines: list[LogLine] = []
-        for path in sorted(self._folder.glob("*/log.*")):
-            match = _LOG.fullmatch(path.name)
-            if match is None:
-                continue
-            slot = None if match[1] == "agent" else int(match[1])
+        for host, slot, _, path in sorted(self._files(), key=lambda file: (file[0], *file[2])):
             while len(lines) < max_lines:
                 fresh = self._read(path)
                 if not fresh:
                     break
-                host = path.parent.name
                 lines += [LogLine(host=host, slot=slot, text=text) for text in fresh]
         return lines
+
+    def _files(self) -> Iterator[tuple[str, int | None, tuple[int, int], Path]]:
+        """Host, slot, order within the host, and path of each log."""
+        for path in self._folder.glob("*/log.*"):
+            if (match := _LOG.fullmatch(path.name)) is not None:
+                slot = None if match[1] == "agent" else int(match[1])
+                order = (-1 if slot is None else slot, int(match[2]))
+                yield path.parent.name, slot, order, path
 
     def _read(self, path: Path) -> list[str]:
         size = path.stat().st_size

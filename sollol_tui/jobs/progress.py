@@ -41,7 +41,7 @@ class Progress:
         match event.kind, event.slot:
             case "ready", int(slot):
                 self.ready[slot] = event
-            case "step", int():
+            case "step", 0:
                 self._take_step(event)
             case "finished", int(slot):
                 self.finished[slot] = event
@@ -134,6 +134,8 @@ class Progress:
     def _take_exit(self, host: str, event: Event) -> None:
         """A rank that had said its last word may crash while its libraries unload."""
         slot = event.count("of_slot")
+        if slot is None or self.host_of(slot) != host:
+            return
         if event.data.get("code") != 0 and slot not in (*self.finished, *self.stopped):
             self._fail(host, f"rank {slot}: {clean(event.text('reason'))}", event)
 
@@ -141,21 +143,29 @@ class Progress:
         traceback = "\n".join(clean_lines(event.text("traceback")))
         self.failures.append(Failure(host=host, reason=reason, traceback=traceback))
 
+    def lose_agent(self, host: str) -> None:
+        """Takes note that the agent of `host` is gone and everything that it said is known."""
+        if host not in self.agents_finished:
+            reason = "its agent is gone: it was killed, or the host restarted"
+            self.failures.append(Failure(host=host, reason=reason))
+
     @property
     def failure(self) -> Failure | None:
-        """The failure to show: the first with a traceback that is not merely a lost peer, else the
-        first. One rank's death makes its peers' collectives fail; theirs is not the cause."""
-        return next(iter(self._causes or self.failures), None)
+        """The failure to show: the first that tells a cause, with a traceback if there is one. One
+        rank's death makes its peers' collectives fail; theirs is not the cause."""
+        return next(iter(sorted(self.failures, key=_distance_to_cause)), None)
 
     @property
     def cause_is_known(self) -> bool:
-        return bool(self._causes)
-
-    @property
-    def _causes(self) -> list[Failure]:
-        return [f for f in self.failures if f.traceback and not _lost_peer(f.traceback)]
+        return any(_distance_to_cause(failure) == 0 for failure in self.failures)
 
 
-def _lost_peer(traceback: str) -> bool:
+def _distance_to_cause(failure: Failure) -> int:
+    if _lost_peer(failure.traceback or failure.reason):
+        return 2
+    return 0 if failure.traceback else 1
+
+
+def _lost_peer(text: str) -> bool:
     signs = ("Connection closed by peer", "Connection reset by peer", "Timed out waiting", "gloo")
-    return any(sign in traceback for sign in signs)
+    return any(sign in text for sign in signs)

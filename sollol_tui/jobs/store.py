@@ -3,16 +3,15 @@ changes a job's state is `Store.move_job`. Safe for many processes: WAL and shor
 
 import json
 import secrets
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from typing import Any, Final
 
+from sollol_tui.jobs.database import open_database
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.records import JobRecord, WorkerRecord, dump
-from sollol_tui.model.errors import JobError, NotFoundError, StateError
+from sollol_tui.model.errors import JobError, NotFoundError
 from sollol_tui.model.events import Event
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.plan import Plan
@@ -25,9 +24,6 @@ from sollol_tui.model.states import (
     worker_may_become,
 )
 
-VERSION: Final = 1
-BUSY_TIMEOUT_S: Final = 10.0
-_MIGRATIONS: Final = ("schema.sql",)  # file N brings version N to N + 1
 _LIVE: Final = ", ".join(f"'{state}'" for state in JobState if state not in TERMINAL)
 
 
@@ -36,24 +32,7 @@ class Store:
 
     def __init__(self, home: Home) -> None:
         self.home = home
-        home.database.touch(mode=0o600, exist_ok=True)
-        try:
-            self.connection = sqlite3.connect(
-                home.database,
-                timeout=BUSY_TIMEOUT_S,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            self.connection.row_factory = sqlite3.Row
-            self.connection.execute("PRAGMA journal_mode = WAL")
-            self.connection.execute("PRAGMA synchronous = FULL")
-            self.connection.execute("PRAGMA foreign_keys = ON")
-            self._migrate()
-        except sqlite3.DatabaseError as error:
-            raise StateError(
-                f"the state in {home.database} cannot be read: {error}",
-                remedy="move that file away to start afresh; workers keep their runs",
-            ) from None
+        self.connection = open_database(home.database)
 
     def __enter__(self) -> "Store":
         return self
@@ -64,32 +43,10 @@ class Store:
     def close(self) -> None:
         self.connection.close()
 
-    def _migrate(self) -> None:
-        found = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
-        if found > VERSION:
-            raise StateError(
-                f"the state in {self.home.database} was written by a newer sollol",
-                remedy="upgrade this one",
-            )
-        if found == VERSION:
-            return
-        with self.transaction():
-            found = int(self.connection.execute("PRAGMA user_version").fetchone()[0])
-            for name in _MIGRATIONS[found:]:
-                text = resources.files("sollol_tui.jobs").joinpath(name).read_text()
-                for statement in _statements(text):
-                    self.connection.execute(statement)
-            self.connection.execute(f"PRAGMA user_version = {VERSION}")
-
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        self.connection.execute("BEGIN IMMEDIATE")
-        try:
+        with self.connection.transaction():
             yield
-        except BaseException:
-            self.connection.execute("ROLLBACK")
-            raise
-        self.connection.execute("COMMIT")
 
     def version(self) -> int:
         """A number that grows when this or another connection has written."""
@@ -160,18 +117,20 @@ class Store:
         rows = self.connection.execute("SELECT resource, job FROM leases")
         return {row["resource"]: row["job"] for row in rows}
 
-    def replan(self, job: str, plan: Plan) -> None:
-        """Stores a plan with other workers, before the first launch."""
+    def replan(self, job: str, plan: Plan, resources: Sequence[str]) -> None:
+        """Stores a plan with fewer workers, before the first launch. The others have no slot any
+        more, and of its leases the job keeps those of `resources`."""
         with self.transaction():
             self.connection.execute("UPDATE jobs SET plan = ? WHERE id = ?", (dump(plan), job))
-            kept = {worker.host for worker in plan.workers}
-            for worker in self.workers(job):
-                if worker.host in kept:
-                    planned = plan.worker(worker.host)
-                    self.connection.execute(
-                        "UPDATE workers SET slots = ?, share = ? WHERE job = ? AND host = ?",
-                        (_slots(planned), planned.share, job, worker.host),
-                    )
+            self.connection.execute(
+                "UPDATE workers SET slots = '[]', share = 0 WHERE job = ?", (job,)
+            )
+            self.connection.executemany(
+                "UPDATE workers SET slots = ?, share = ? WHERE job = ? AND host = ?",
+                [(_slots(worker), worker.share, job, worker.host) for worker in plan.workers],
+            )
+            self.connection.execute("DELETE FROM leases WHERE job = ?", (job,))
+            self._lease(job, resources)
 
     def _add_workers(self, job: str, plan: Plan) -> None:
         self.connection.executemany(
@@ -386,12 +345,3 @@ class Store:
 
 def _slots(worker: Any) -> str:
     return json.dumps([rank.slot for rank in worker.ranks])
-
-
-def _statements(script: str) -> Iterator[str]:
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

@@ -5,11 +5,12 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sollol_tui.hosts.facts import gather_facts
-from sollol_tui.jobs.dataset import check_dataset, resolve_model
+from sollol_tui.jobs.dataset import check_dataset, locate, resolve_model
 from sollol_tui.jobs.home import VARIABLE, Home
 from sollol_tui.jobs.planner import make_plan, resources
 from sollol_tui.jobs.probe import ask, note_silence
@@ -39,9 +40,7 @@ async def prepare(store: Store, spec: JobSpec, inventory: Inventory, folder: Pat
     model = resolve_model(spec.model, folder)
     everyone = inventory.with_coordinator()
     selection = select(everyone, spec.workers)
-    dataset = await check_dataset(
-        (folder / Path(spec.dataset).expanduser()).absolute(), spec.format
-    )
+    dataset = await check_dataset(locate(spec.dataset, folder), spec.format)
     answers = await ask(store.home, selection.hosts, gather_facts)
     note_silence(store, inventory, answers)
     plan = make_plan(
@@ -49,7 +48,7 @@ async def prepare(store: Store, spec: JobSpec, inventory: Inventory, folder: Pat
     )
     name = spec.name or f"{Path(dataset.path).stem}-{Path(model).name}"
     name = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60].lstrip(".-") or "job"
-    output = str((folder / Path(spec.output_dir).expanduser()).absolute())
+    output = str(locate(spec.output_dir, folder))
     return Prepared(
         spec=replace(spec, name=name),
         inventory=inventory,
@@ -84,8 +83,9 @@ def start_supervisor(home: Home, job: str) -> None:
         folder / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
     )
     try:
-        subprocess.Popen(
-            [sys.executable, "-m", "sollol_tui.jobs.supervisor", job],
+        process = subprocess.Popen(
+            # -P: what lies in the user's folder is not ours to import.
+            [sys.executable, "-P", "-m", "sollol_tui.jobs.supervisor", job],
             stdin=subprocess.DEVNULL,
             stdout=descriptor,
             stderr=descriptor,
@@ -94,6 +94,8 @@ def start_supervisor(home: Home, job: str) -> None:
         )
     finally:
         os.close(descriptor)
+    # It outlives us, or we it: the screen runs for days and must not gather the dead.
+    threading.Thread(target=process.wait, daemon=True, name=f"reaper of {job}").start()
 
 
 def is_supervised(home: Home, job: str) -> bool:

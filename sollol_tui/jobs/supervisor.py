@@ -18,7 +18,7 @@ from typing import Final
 
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.ingest import Ingest
-from sollol_tui.jobs.planner import without
+from sollol_tui.jobs.planner import resources, without
 from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.results import collect
@@ -42,6 +42,7 @@ LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
 _REQUEST_POLL_S: Final = 0.25
 _SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
 _UNPREPARED: Final = (JobState.QUEUED, JobState.PLANNING, JobState.PROVISIONING)
+_LAUNCHED: Final = (JobState.STARTING, JobState.RUNNING, JobState.FINISHING)
 
 
 class _FailedError(Exception):
@@ -63,6 +64,8 @@ class Supervisor:
         self._take_plan(load(Plan, record.plan), record.generation)
         self.news = asyncio.Event()
         self._unseen: dict[str, str] = {}
+        self._over: set[str] = set()
+        self._launching = asyncio.Lock()
         self._said_at = 0.0
 
     def _take_plan(self, plan: Plan, generation: int) -> None:
@@ -94,7 +97,8 @@ class Supervisor:
         request = asyncio.create_task(self._stop_requested())
         await asyncio.wait({advance, request}, return_when=asyncio.FIRST_COMPLETED)
         if request.done() and not self.state.is_terminal:
-            advance.cancel()
+            async with self._launching:
+                advance.cancel()
             await asyncio.gather(advance, return_exceptions=True)
             await self._end(JobState.CANCELLED, request.result(), "")
             return
@@ -124,9 +128,8 @@ class Supervisor:
             await self._prepare()
         if self.state is JobState.STARTING:
             await self._launch()
-        if self.state in (JobState.STARTING, JobState.RUNNING):
+        if self.state in _LAUNCHED:
             await self._follow()
-        if self.state is JobState.FINISHING:
             await self._finish()
 
     # before the launch
@@ -169,7 +172,7 @@ class Supervisor:
             host, error = next(iter(errors.items()))
             reason = error.message + (f"; {error.remedy}" if error.remedy else "")
             raise _FailedError(Failure(host=host, reason=reason)) from error
-        self.store.replan(self.job, plan)
+        self.store.replan(self.job, plan, resources(plan))
         for host, error in errors.items():
             log.warning("going on without %s: %s", host, error)
         self._take_plan(plan, self.progress.generation)
@@ -184,19 +187,27 @@ class Supervisor:
         self._take_plan(self.plan, generation)
         secrets = {name: os.environ[name] for name in _SECRETS if name in os.environ}
         self._stage("starting the ranks")
-        async with asyncio.TaskGroup() as group:
-            for worker in self.workers:
-                assert worker.place is not None
-                run = run_file(
-                    job=self.job,
-                    spec=self.spec,
-                    plan=self.plan,
-                    host=worker.host,
-                    place=worker.place,
-                    generation=generation,
-                    main_port=port,
-                )
-                group.create_task(worker.launch(run, secrets))
+
+        async def launch(worker: Worker) -> None:
+            assert worker.place is not None
+            run = run_file(
+                job=self.job,
+                spec=self.spec,
+                plan=self.plan,
+                host=worker.host,
+                place=worker.place,
+                generation=generation,
+                main_port=port,
+            )
+            await worker.launch(run, secrets)
+
+        # A start that is cut short may still happen there, after the end has looked for it. So
+        # neither a request nor another worker's failure cancels one.
+        async with self._launching:
+            ends = await asyncio.gather(*map(launch, self.workers), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
         for worker in self.workers:
             self.store.move_worker(self.job, worker.host.name, WorkerState.TRAINING)
 
@@ -232,11 +243,12 @@ class Supervisor:
             if (problem := self.progress.weights_problem()) is not None:
                 raise _FailedError(problem)
             self._move(JobState.FINISHING)
-            await self._wait_for(self._all_agents_finished)
+            await self._wait_for(self._all_over)
 
     @asynccontextmanager
     async def _watching(self) -> AsyncIterator[None]:
         """Copies of the workers' files grow, and are read, while the body runs."""
+        self._over.clear()
         for worker in self.workers:
             copies = self.home.copies(self.job, worker.host.name)
             copies.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -244,15 +256,16 @@ class Supervisor:
                 self._on_data(worker.host.name, path.name, path)
         async with asyncio.TaskGroup() as group:
             watchers = [
-                group.create_task(worker.watch(self._on_data, self._on_seen))
+                group.create_task(worker.watch(self._on_data, self._on_seen, self._on_over))
                 for worker in self.workers
             ]
             yield
             for watcher in watchers:
                 watcher.cancel()
 
-    def _all_agents_finished(self) -> bool:
-        return len(self.progress.agents_finished) == len(self.workers)
+    def _all_over(self) -> bool:
+        """Whether no agent lives and all that they and their ranks wrote is here."""
+        return len(self._over) == len(self.workers)
 
     async def _finish(self) -> None:
         self._stage("fetching the adapter")
@@ -272,7 +285,7 @@ class Supervisor:
                 left = await self._leave_nothing(action)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LAST_WORDS_S):
-                        while not self._all_agents_finished():
+                        while not self._all_over():
                             self.news.clear()
                             await self.news.wait()
         self._move(state, "; ".join(filter(None, [reason, *left])))
@@ -330,13 +343,19 @@ class Supervisor:
         that of a rank that merely lost its peer."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
-                while not (self._all_agents_finished() or self.progress.cause_is_known):
+                while not (self._all_over() or self.progress.cause_is_known):
                     self.news.clear()
                     await self.news.wait()
 
     def _on_data(self, host: str, file: str, path: Path) -> None:
         self.ingest.read(host, file, path)
         self.news.set()
+
+    def _on_over(self, host: str) -> None:
+        if host not in self._over:
+            self._over.add(host)
+            self.progress.lose_agent(host)
+            self.news.set()
 
     def _on_seen(self, host: str, reason: str) -> None:
         """Notes when a worker goes out of sight and comes back; says nothing about its run."""

@@ -135,16 +135,20 @@ class Worker:
         self,
         on_data: Callable[[str, str, Path], None],
         on_seen: Callable[[str, str], None],
+        on_over: Callable[[str], None],
     ) -> None:
         """Follows the run for ever, through lost connections. `on_seen(host, reason)` is called
-        with "" when the worker is seen, with the reason when it is not."""
+        with "" when the worker is seen, with the reason when it is not; `on_over(host)` when its
+        agent is gone and all that the run wrote there has been copied."""
         place, failures = self._place(), 0
         copies = self.home.copies(self.job, self.host.name)
 
-        def seen(_agent_alive: bool) -> None:
+        def seen(is_agent_alive: bool) -> None:
             nonlocal failures
             failures = 0
             on_seen(self.host.name, "")
+            if not is_agent_alive:
+                on_over(self.host.name)
 
         while True:
             try:
@@ -185,14 +189,16 @@ class Worker:
     ) -> str:
         environment, run_dir = self._place().environment, self._place().run_dir
         loop = asyncio.get_running_loop()
-        await control(connection, environment, run_dir, action)
-        deadline = loop.time() + grace_s
+        deadline, is_told = loop.time() + grace_s, False
         while True:
             left = await inspect(connection, environment, run_dir)
             if left.processes and not left.agent:
                 left = await clean_up(connection, environment, run_dir)
-            if not left.agent and not left.processes:
+            if left.is_clean:
                 return ""
+            if not is_told:  # only now: a run that never began has no folder for the word
+                await control(connection, environment, run_dir, action)
+                is_told = True
             if loop.time() > deadline or (hurry.is_set() and action != "kill"):
                 if action == "kill":
                     names = ", ".join(f"{p.pid} ({p.role})" for p in left.processes)

@@ -23,17 +23,11 @@ class Event:
 
     def number(self, key: str) -> float | None:
         """A finite number of the event's data, or None."""
-        value = self.data.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        return float(value) if abs(value) < 1e300 else None
+        return finite(self.data.get(key))
 
     def count(self, key: str) -> int | None:
         """A whole number >= 0 of the event's data, or None."""
-        value = self.data.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
-            return None
-        return value
+        return whole(self.data.get(key))
 
     def text(self, key: str) -> str:
         value = self.data.get(key)
@@ -55,13 +49,13 @@ def decode(line: bytes) -> Event | None:
     if not isinstance(raw, dict) or raw.get("v") != VERSION:
         return None
     kind, at, slot = raw.get("kind"), raw.get("t"), raw.get("slot")
-    whole = [raw.get(key) for key in ("attempt", "generation", "seq")]
+    counts = [whole(raw.get(key)) for key in ("attempt", "generation", "seq")]
     if not isinstance(kind, str) or not _is_word(kind) or not _is_number(at):
         return None
-    if not all(_is_whole(value) for value in whole) or not (slot is None or _is_whole(slot)):
+    if None in counts or not (slot is None or whole(slot) is not None):
         return None
     data = {key: value for key, value in raw.items() if key not in _COMMON}
-    attempt, generation, seq = (int(value or 0) for value in whole)
+    attempt, generation, seq = (value or 0 for value in counts)
     return Event(
         kind=kind,
         at=float(at or 0),
@@ -77,8 +71,18 @@ def _is_word(text: str) -> bool:
     return 0 < len(text) <= 40 and text.isascii() and text.isprintable()
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+def finite(value: Any) -> float | None:
+    """`value` when it is a finite number, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) < 1e300 else None
+
+
+def whole(value: Any) -> int | None:
+    """`value` when it is a whole number >= 0 that every JSON reader keeps exact, else None."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**53:
+        return None
+    return value
 
 
 def _is_number(value: Any) -> bool:

@@ -73,7 +73,7 @@ class World:
     @staticmethod
     def _hear(peer: Any) -> str:
         if not (line := peer.readline()):
-            raise ConnectionError("a rank of the world has gone")
+            raise ConnectionError("Connection closed by peer")
         return line.strip()
 
 
@@ -83,12 +83,14 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
     if DEAF:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     events.emit("loading", what="world")
+    if FAIL == "mute":
+        signal.pause()
     world = World(run)
     batch, total = run.train.global_batch, STEPS * run.train.global_batch
     events.emit(
         "ready",
         rank=world.rank,
-        world_size=world.size,
+        world_size=1 if FAIL == "alone" else world.size,
         device="cpu",
         torch="stub",
         digest="0" * 16,
@@ -109,6 +111,7 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
         if wish == Action.KILL:
             return
         passed = time.monotonic() - started
+        sys.stdout.write(f"step {step} of {STEPS}\n")
         if slot == 0:
             events.emit(
                 "step",

@@ -1,0 +1,133 @@
+"""Opens the state's SQLite file, brings it to this version's shape, and says in a sentence what is
+wrong with it. Knows no table by name."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from sollol_tui.model.errors import StateError
+
+VERSION: Final = 1
+BUSY_TIMEOUT_S: Final = 10.0
+_MIGRATIONS: Final = ("schema.sql",)  # file N brings version N to N + 1
+_BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_DISK: Final = (
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM),
+)
+T = TypeVar("T")
+
+
+class Database(sqlite3.Connection):
+    """A connection whose errors are StateErrors, as far as they are not mistakes of ours."""
+
+    file: Path
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        return self._told(lambda: super(Database, self).execute(*arguments))
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        return self._told(lambda: super(Database, self).executemany(*arguments))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the body or nothing of it; waits for other writers."""
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            if self.in_transaction:  # SQLite itself has rolled back when the disk is full
+                self.execute("ROLLBACK")
+            raise
+        self.execute("COMMIT")
+
+    def _told(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except sqlite3.DatabaseError as error:
+            raise state_error(self.file, error) from error
+
+
+def open_database(file: Path) -> Database:
+    """The state in `file`, made when it is not there. Raises StateError."""
+    try:
+        file.touch(mode=0o600, exist_ok=True)
+        database = sqlite3.connect(
+            file,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Database,
+        )
+    except (sqlite3.DatabaseError, OSError) as error:
+        raise StateError(
+            f"the state in {file} cannot be opened: {error}",
+            remedy="set SOLLOL_HOME to a folder that you can write",
+        ) from None
+    database.file = file
+    database.row_factory = sqlite3.Row
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA foreign_keys = ON")
+        _migrate(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def state_error(file: Path, error: sqlite3.DatabaseError) -> Exception:
+    """What to tell people about an error of SQLite; a mistake in our SQL stays what it is."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in _BUSY:
+        return StateError(
+            f"the state in {file} is busy: another process has written to it for "
+            f"{BUSY_TIMEOUT_S:g} s",
+            remedy="try again",
+        )
+    if code in _BROKEN:
+        return StateError(
+            f"the state in {file} cannot be read: {error}",
+            remedy="move that file away to start afresh; workers keep their runs",
+        )
+    if code in _DISK:
+        return StateError(
+            f"the state in {file} cannot be written: {error}",
+            remedy="is the disk full or read-only?",
+        )
+    return error
+
+
+def _migrate(database: Database) -> None:
+    found = _version_of(database)
+    if found > VERSION:
+        raise StateError(
+            f"the state in {database.file} was written by a newer sollol",
+            remedy="upgrade this one",
+        )
+    if found == VERSION:
+        return
+    with database.transaction():
+        for name in _MIGRATIONS[_version_of(database) :]:
+            text = resources.files("sollol_tui.jobs").joinpath(name).read_text()
+            for statement in _statements(text):
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _version_of(database: Database) -> int:
+    return int(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,0 +1,105 @@
+"""The planner: who takes part, and why the others do not. Pure."""
+
+import pytest
+
+from sollol_tui.jobs.planner import accelerator_of, make_plan, resources, without
+from sollol_tui.model.errors import NoWorkersError
+from sollol_tui.model.facts import HostFacts
+from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.inventory_file import parse_inventory
+from sollol_tui.model.patterns import select
+from sollol_tui.model.plan import Plan
+from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.units import GIB
+from tests.jobs.samples import DATASET, facts, gpus
+
+
+def inventory(text: str = "hosts: [a, b, c]") -> Inventory:
+    return parse_inventory(text.encode(), "inventory.yaml")
+
+
+def planned(
+    pattern: str = "all",
+    *,
+    hosts: Inventory | None = None,
+    lost: dict[str, str] | None = None,
+    leased: dict[str, str] | None = None,
+    **known: HostFacts,
+) -> Plan:
+    everyone, lost = hosts or inventory(), lost or {}
+    names = [host.name for host in everyone.hosts if host.name not in lost]
+    spec = JobSpec(model="m", dataset="d", workers=pattern)
+    answers = {name: known.get(name, facts()) for name in names}
+    selection = select(everyone, pattern)
+    return make_plan(spec, everyone, selection, answers, lost, DATASET, leased or {})
+
+
+def test_each_cpu_host_is_one_rank_with_an_equal_share() -> None:
+    plan = planned()
+    assert [(w.host, [r.slot for r in w.ranks], r.gpu) for w in plan.workers for r in w.ranks] == [
+        ("a", [0], None), ("b", [1], None), ("c", [2], None),
+    ]  # fmt: skip
+    assert sum(worker.share for worker in plan.workers) == pytest.approx(1)
+    assert (plan.world_size, plan.global_batch, plan.max_steps) == (3, 16, 10)
+    assert resources(plan) == ["host a", "host b", "host c"]
+
+
+def test_each_gpu_is_one_rank_and_shares_follow_ranks() -> None:
+    plan = planned("a,b", a=facts(gpus=gpus(2)))
+    assert [[(r.slot, r.gpu) for r in w.ranks] for w in plan.workers] == [
+        [(0, 0), (1, 1)],
+        [(2, None)],
+    ]
+    assert [worker.share for worker in plan.workers] == pytest.approx([2 / 3, 1 / 3])
+    assert resources(plan) == ["host a GPU 0", "host a GPU 1", "host b"]
+
+
+def test_limits_choose_gpus_or_none_of_them() -> None:
+    one = inventory("hosts: {a: {limits: {gpu_ids: [1]}}}")
+    assert resources(planned("a", hosts=one, a=facts(gpus=gpus(2)))) == ["host a GPU 1"]
+    none = inventory("hosts: {a: {limits: {gpu_ids: [], cpu_cores: 4}}}")
+    plan = planned("a", hosts=none, a=facts(gpus=gpus(2)))
+    assert (resources(plan), plan.workers[0].cpu_cores) == (["host a"], 4)
+    assert accelerator_of(none.hosts[0], facts(gpus=gpus(2))) == "cpu"
+
+
+def test_as_many_as_asked_are_taken_past_those_that_cannot() -> None:
+    plan = planned("2", lost={"a": "no route to host"})
+    assert [worker.host for worker in plan.workers] == ["b", "c"]
+    assert plan.left_out == {"a": "no route to host"}
+    assert "without a: no route to host" in plan.lines("m", 32, 1)
+
+
+def test_too_few_is_refused_with_every_reason() -> None:
+    missing = inventory("hosts: {a: {limits: {gpu_ids: [3]}}, b: , c: }")
+    with pytest.raises(NoWorkersError, match="3 workers wanted, 0 suitable now") as refusal:
+        planned("3", hosts=missing, lost={"c": "refused"}, a=facts(gpus=gpus(1)),
+                b=facts(disk_free_bytes=GIB))  # fmt: skip
+    reasons = refusal.value.reasons
+    assert reasons["a"] == "has no GPU 3 (limits.gpu_ids); it has [0]"
+    assert reasons["b"].startswith("1.0 GiB free in /home/ml/.sollol, 3.0 GiB needed")
+    assert reasons["c"] == "refused"
+
+
+def test_what_another_job_holds_is_not_taken() -> None:
+    plan = planned(leased={"host b": "j-1"})
+    assert [worker.host for worker in plan.workers] == ["a", "c"]
+    assert plan.left_out == {"b": "in use by j-1"}
+    with pytest.raises(NoWorkersError):
+        planned("b", leased={"host b": "j-1"})
+
+
+def test_the_same_facts_give_the_same_plan() -> None:
+    assert planned() == planned()
+
+
+def test_a_plan_loses_a_host_and_numbers_the_rest_anew() -> None:
+    plan = without(planned(), "a", "no space", at_least=2)
+    assert [(w.host, w.ranks[0].slot, w.share) for w in plan.workers] == [
+        ("b", 0, 0.5),
+        ("c", 1, 0.5),
+    ]
+    assert plan.left_out == {"a": "no space"}
+    assert (plan.global_batch, plan.max_steps) == (planned().global_batch, planned().max_steps)
+    with pytest.raises(NoWorkersError, match="2 workers wanted, 1 left"):
+        without(plan, "b", "no space", at_least=2)

@@ -1,0 +1,150 @@
+"""What events add up to: the same for every reader, and nobody speaks for others."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sollol_tui.jobs.progress import Progress
+from sollol_tui.model.events import Event, decode
+from tests.jobs.samples import line, plan
+
+PEER = "Traceback (most recent call last):\nRuntimeError: Connection closed by peer [10.0.0.1]"
+CAUSE = "Traceback (most recent call last):\nImportError: libstub.so.1"
+
+
+def event(kind: str, slot: int | None, **data: Any) -> Event:
+    read = decode(line(kind, slot, **data))
+    assert read is not None
+    return read
+
+
+def progress() -> Progress:
+    return Progress(plan=plan(), generation=1)
+
+
+def test_all_are_ready_when_every_slot_has_said_so() -> None:
+    seen = progress()
+    seen.apply("w1", event("ready", 0, world_size=2))
+    assert (seen.all_ready, seen.silent_hosts) == (False, ["w2"])
+    seen.apply("w2", event("ready", 1, world_size=2))
+    assert (seen.all_ready, seen.silent_hosts, seen.world_problem()) == (True, [], None)
+
+
+def test_a_host_speaks_only_for_its_own_slots() -> None:
+    seen = progress()
+    seen.apply("w1", event("ready", 1, world_size=2))
+    seen.apply("w1", event("finished", 1))
+    seen.apply("w2", event("step", 0, step=9, loss=0.0))
+    seen.apply("w1", event("failed", 1, error="no"))
+    seen.apply("w1", event("ready", 7, world_size=2))
+    assert seen == progress()
+
+
+def test_only_the_first_slot_tells_steps() -> None:
+    seen = progress()
+    seen.apply("w2", event("step", 1, step=9, loss=0.0))
+    assert seen.figures() == {}
+
+
+def test_an_agent_tells_only_of_ranks_of_its_own_host() -> None:
+    seen = progress()
+    seen.apply("w1", event("rank_exited", None, of_slot=1, code=1, reason="died"))
+    assert seen.failure is None
+
+
+def test_another_generation_is_no_news() -> None:
+    seen = progress()
+    seen.apply("w1", event("failed", 0, error="old", generation=0))
+    seen.apply("w1", event("ready", 0, generation=2, world_size=2))
+    assert seen == progress()
+
+
+def test_a_rank_in_another_world_is_named() -> None:
+    seen = progress()
+    seen.apply("w1", event("ready", 0, world_size=2))
+    seen.apply("w2", event("ready", 1, world_size=1))
+    problem = seen.world_problem()
+    assert problem is not None
+    assert problem.host == "w2"
+    assert problem.reason.startswith("rank 1 sees a world of 1, the plan has 2")
+
+
+def test_the_traceback_that_tells_the_cause_wins_over_those_that_lost_a_peer() -> None:
+    seen = progress()
+    seen.apply("w1", event("failed", 0, error="peer", traceback=PEER))
+    assert (seen.failure.host if seen.failure else "", seen.cause_is_known) == ("w1", False)
+    seen.apply("w2", event("rank_exited", None, of_slot=1, code=1, reason="left with 1",
+                           traceback=CAUSE))  # fmt: skip
+    seen.apply("w1", event("failed", 0, error="later", traceback=CAUSE))
+    assert seen.failure is not None
+    assert (seen.failure.host, seen.failure.traceback) == ("w2", CAUSE)
+    assert seen.cause_is_known
+
+
+def test_a_host_that_fell_silent_is_the_cause_before_peers_that_lost_it() -> None:
+    seen = progress()
+    seen.apply("w1", event("failed", 0, error="peer", traceback=PEER))
+    reason = PEER.splitlines()[-1]
+    seen.apply("w1", event("agent_finished", None, outcome="failed", reason=reason))
+    seen.lose_agent("w2")
+    assert seen.failure is not None
+    assert (seen.failure.host, seen.cause_is_known) == ("w2", False)
+
+
+def test_an_agent_that_said_its_last_word_is_not_lost() -> None:
+    seen = progress()
+    seen.apply("w1", event("agent_finished", None, outcome="done"))
+    seen.lose_agent("w1")
+    assert seen.failure is None
+
+
+def test_what_a_failure_says_is_clean() -> None:
+    seen = progress()
+    seen.apply("w1", event("failed", 0, error="a\x1b[2Jb", traceback="x\x1b]0;t\x07\n\x1b[1my"))
+    assert seen.failure is not None
+    assert (seen.failure.reason, seen.failure.traceback) == ("rank 0: ab", "x\ny")
+
+
+def test_weights_that_differ_within_a_class_name_the_host() -> None:
+    seen = progress()
+    for slot, host in enumerate(("w1", "w2")):
+        seen.apply(host, event("ready", slot, world_size=2, device="cpu", torch="2.13"))
+        seen.apply(host, event("finished", slot, digest=f"{slot}"))
+    problem = seen.weights_problem()
+    assert problem is not None
+    assert (problem.host, problem.reason) == ("w2", "rank 1 ended with other weights than rank 0")
+
+
+def test_steps_never_go_back() -> None:
+    seen = progress()
+    for step in (1, 3, 2):
+        seen.apply("w1", event("step", 0, step=step, loss=5.0 - step, samples_done=step * 16))
+    assert (seen.figures()["step"], seen.figures()["samples_done"]) == (3, 48)
+    assert seen.first_loss == 4.0
+
+
+KINDS = ["ready", "step", "finished", "stopped", "failed", "rank_exited", "agent_finished", "x"]
+EVENTS = st.builds(
+    lambda kind, slot, data: (kind, slot, data),
+    st.sampled_from(KINDS),
+    st.sampled_from([None, 0, 1, 2]),
+    st.dictionaries(
+        st.sampled_from(["step", "loss", "world_size", "code", "of_slot", "outcome", "traceback"]),
+        st.sampled_from([0, 1, 2.5, "x", None, True, [1], "failed", 10**30]),
+    ),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["w1", "w2", "w3"]), EVENTS), max_size=12))
+def test_a_replay_gives_the_same_and_no_event_crashes(
+    told: list[tuple[str, tuple[str, int | None, dict[str, Any]]]],
+) -> None:
+    first, second = progress(), progress()
+    for seen in (first, second):
+        for host, (kind, slot, data) in told:
+            seen.apply(host, event(kind, slot, **data))
+            assert isinstance(seen.figures(), dict)
+            seen.world_problem(), seen.weights_problem(), seen.failure, seen.silent_hosts
+    assert first == second

@@ -1,0 +1,205 @@
+"""A job's life over embedded hosts: real supervisor process, real SSH, real agent, ranks of the
+standard library."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sollol_tui.model.states import JobState
+from tests.jobs.bench import Bench, is_alive, supervisors, until
+
+LONG = {"SOLLOL_STUB_STEPS": "100000"}
+
+
+def test_a_job_runs_to_its_end_and_brings_its_result(bench: Bench) -> None:
+    job = bench.submit(name="tiny")
+    view = bench.reaches(job, JobState.DONE)
+    out = Path(view.output_dir)
+    assert out == bench.folder / "out" / job
+    assert (out / "adapter_model.safetensors").read_bytes() == b"stub 20\n"
+    assert (out / "job.yaml").read_text().startswith(f"# {job}\n")
+    assert {path.name for path in (out / "logs").rglob("log.*")} >= {"log.0.1", "log.1.1"}
+    assert (view.step, view.world_size, view.samples_done) == (20, 2, 320)
+    assert view.loss is not None
+    assert view.first_loss is not None
+    assert view.loss < view.first_loss
+    assert [(w.host, w.slots, w.state) for w in view.workers] == [
+        ("one", (0,), "gone"),
+        ("two", (1,), "gone"),
+    ]
+    assert bench.copies_are_equal(job)
+    assert bench.left(job) == []
+    until(lambda: not supervisors(bench.home), "the supervisor has gone")
+
+
+def test_cancel_while_it_runs_leaves_nothing_and_keeps_a_checkpoint(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.takes_steps(job)
+    bench.client.cancel_job(job)
+    view = bench.reaches(job, JobState.CANCELLED)
+    assert view.reason == ""
+    assert bench.left(job) == []
+    assert bench.copies_are_equal(job)
+    assert list((bench.run_dir(job, "one") / "checkpoints").glob("checkpoint-*"))
+    assert bench.client.snapshot().hosts[0].job is None  # its hosts are free again
+
+
+def test_cancel_now_waits_for_no_rank_that_does_not_listen(bench: Bench) -> None:
+    job = bench.submit(env={**LONG, "SOLLOL_STUB_DEAF": "1", "SOLLOL_STUB_STRAYS": "1"})
+    bench.takes_steps(job)
+    bench.client.cancel_job(job)
+    bench.client.cancel_job(job, now=True)
+    bench.reaches(job, JobState.CANCELLED)
+    assert bench.left(job) == []
+
+
+def test_cancel_before_anything_was_launched(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.client.cancel_job(job)
+    bench.reaches(job, JobState.CANCELLED)
+    assert bench.left(job) == []
+
+
+def test_cancel_while_the_ranks_are_starting(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.reaches(job, JobState.STARTING, JobState.RUNNING)
+    bench.client.cancel_job(job, now=True)
+    bench.reaches(job, JobState.CANCELLED, timeout_s=20)
+    assert bench.left(job) == []
+
+
+@pytest.mark.parametrize(
+    "state", [JobState.PROVISIONING, JobState.STARTING, JobState.RUNNING, JobState.FINISHING]
+)
+def test_a_killed_supervisor_is_replaced_and_nothing_starts_twice(
+    bench: Bench, state: JobState
+) -> None:
+    job = bench.submit(env={"SOLLOL_STUB_STEPS": "30"})
+    after = list(JobState)[list(JobState).index(state) :]
+    bench.reaches(job, *after)
+    if state is JobState.RUNNING:
+        bench.takes_steps(job)
+    bench.kill_supervisor(job)
+    if not bench.view(job).state.is_terminal:
+        assert bench.client.revive() == [job]
+    view = bench.reaches(job, JobState.DONE)
+    assert bench.started_agents(job) == ["one/log.agent.1", "two/log.agent.1"]
+    assert view.step == 30
+    assert bench.copies_are_equal(job)
+    assert bench.left(job) == []
+    said = bench.client.events(job, "ready", "finished")
+    assert sorted((event.kind, event.slot) for event in said) == [
+        ("finished", 0), ("finished", 1), ("ready", 0), ("ready", 1),
+    ]  # fmt: skip
+
+
+def test_a_supervisor_killed_while_it_cancels_is_replaced_and_cancels(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.takes_steps(job)
+    bench.client.cancel_job(job)
+    bench.reaches(job, JobState.STOPPING, JobState.CANCELLED)
+    bench.kill_supervisor(job)
+    assert bench.client.revive() == [job]
+    bench.reaches(job, JobState.CANCELLED)
+    assert bench.left(job) == []
+
+
+def test_of_two_supervisors_the_second_leaves_at_once(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.takes_steps(job)
+    first = bench.supervisor(job)
+    second = subprocess.run(
+        [sys.executable, "-P", "-m", "sollol_tui.jobs.supervisor", job],
+        env=os.environ | {"SOLLOL_HOME": str(bench.home.root)},
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert (second.returncode, second.stdout, second.stderr) == (0, b"", b"")
+    assert is_alive(first)
+    assert bench.client.revive() == []
+
+
+def test_a_closed_terminal_does_not_reach_the_supervisor(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    supervisor = bench.supervisor(job)
+    assert os.getsid(supervisor.pid) == supervisor.pid
+    assert supervisor.terminal() is None
+
+
+def test_what_lies_in_the_users_folder_is_not_imported(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("asyncio", "psutil", "logging", "remote", "sollol_tui"):
+        (bench.folder / f"{name}.py").write_text("raise SystemExit('imported from the folder')")
+    monkeypatch.chdir(bench.folder)
+    bench.reaches(bench.submit(env={"SOLLOL_STUB_STEPS": "1"}), JobState.DONE)
+
+
+def test_a_rank_that_dies_at_import_fails_the_job_with_its_traceback(bench: Bench) -> None:
+    job = bench.submit(env=LONG, per_host={"two": {"SOLLOL_STUB_FAIL": "import"}})
+    view = bench.reaches(job, JobState.FAILED)
+    assert view.reason.startswith("two: rank 1")
+    assert "ImportError: libstub.so.1: cannot open shared object file" in view.traceback
+    assert "remote/train.py" in view.traceback
+    assert bench.left(job) == []
+    assert bench.copies_are_equal(job)
+
+
+def test_a_rank_that_fails_in_a_step_is_named_and_not_its_peer(bench: Bench) -> None:
+    job = bench.submit(env=LONG, per_host={"two": {"SOLLOL_STUB_FAIL": "step:3"}})
+    view = bench.reaches(job, JobState.FAILED)
+    assert view.reason == "two: rank 1: RuntimeError: told to fail in step 3"
+    assert "told to fail in step 3" in view.traceback
+    assert bench.left(job) == []
+
+
+def test_a_rank_that_leaves_without_a_word_is_named(bench: Bench) -> None:
+    job = bench.submit(env=LONG, per_host={"two": {"SOLLOL_STUB_FAIL": "silent"}})
+    view = bench.reaches(job, JobState.FAILED)
+    assert view.reason.startswith("two: ")
+    assert bench.left(job) == []
+
+
+def test_a_rank_that_is_never_ready_is_named_after_start_timeout(bench: Bench) -> None:
+    mute = {"SOLLOL_STUB_FAIL": "mute"}
+    job = bench.submit(env=LONG, per_host={"two": mute}, start_timeout=2)
+    view = bench.reaches(job, JobState.FAILED)
+    assert "two" in view.reason
+    assert "start_timeout" in view.reason
+    assert bench.left(job) == []
+
+
+def test_a_rank_in_another_world_fails_the_job_by_name(bench: Bench) -> None:
+    # What accelerate does without --multi_gpu: every rank is alone in a world of one.
+    job = bench.submit(env={**LONG, "SOLLOL_STUB_FAIL": "alone"})
+    view = bench.reaches(job, JobState.FAILED)
+    assert "sees a world of 1, the plan has 2" in view.reason
+    assert bench.left(job) == []
+
+
+def test_an_agent_that_is_killed_is_told_and_nothing_is_left(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.takes_steps(job)
+    records = (bench.run_dir(job, "two") / "pids").read_text().splitlines()
+    agents = [record["pid"] for record in map(json.loads, records) if record["role"] == "agent"]
+    os.kill(agents[-1], signal.SIGKILL)
+    view = bench.reaches(job, JobState.FAILED)
+    assert view.reason.startswith("two: its agent is gone")
+    assert bench.left(job) == []
+
+
+def test_a_folder_that_holds_something_else_is_not_overwritten(bench: Bench) -> None:
+    taken = bench.folder / "taken"
+    taken.mkdir()
+    (taken / "thesis.tex").write_text("precious")
+    job = bench.submit(output_dir=str(taken))
+    view = bench.reaches(job, JobState.FAILED)
+    assert "holds something else" in view.reason
+    assert [path.name for path in taken.iterdir()] == ["thesis.tex"]
+    assert bench.left(job) == []
