@@ -33,6 +33,7 @@ class Model:
     """An adapted model on its device. `parameters` are the trained ones, in the order of `names`,
     which is the same on every rank."""
 
+    base_name: str  # what the result calls the base
     network: Any  # peft.PeftModel
     tokenizer: Any
     device: torch.device
@@ -100,6 +101,7 @@ class Model:
         """Writes adapter_config.json."""
         config = copy.deepcopy(self.network.peft_config["default"])
         config.inference_mode = True
+        config.base_model_name_or_path = self.base_name  # peft writes down where it was loaded from
         config.save_pretrained(str(folder))
 
     def load_adapter(self, state: dict[str, torch.Tensor]) -> None:
@@ -212,6 +214,7 @@ def load_model(run: Run, tokenizer: Any, device: torch.device) -> Model:
         parameter.data = parameter.data.float()
     network.train()
     return Model(
+        base_name=run.base_name,
         network=network,
         tokenizer=tokenizer,
         device=device,

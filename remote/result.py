@@ -107,7 +107,7 @@ def _card(run: Run, state: dict[str, Any]) -> str:
     history = state["log_history"]
     return CARD.format(
         job=run.job,
-        model=run.model,
+        model=run.base_name,
         r=lora.r,
         alpha=lora.alpha,
         target=lora.target if isinstance(lora.target, str) else ", ".join(lora.target),

@@ -69,9 +69,15 @@ class Run:
     cpu_cores: int | None = None
     nice: int = 0
     env: dict[str, str] = field(default_factory=dict)
-    model: str
+    model: str  # what this host loads: a folder or a name on the hub
+    model_name: str | None = None  # the same model as the user named it
     dataset: str
     train: Train
+
+    @property
+    def base_name(self) -> str:
+        """What the result calls its base model: a worker's folder means nothing elsewhere."""
+        return self.model_name or self.model
 
     @property
     def main_address(self) -> str:

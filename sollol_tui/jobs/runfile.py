@@ -49,6 +49,7 @@ def run_file(
         "nice": host.nice,
         "env": host.env,
         "model": place.model,
+        "model_name": spec.model,
         "dataset": place.dataset,
         "train": {key: asked[key] for key in _TRAIN_KEYS} | {"global_batch": plan.global_batch},
     }

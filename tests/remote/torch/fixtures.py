@@ -89,6 +89,7 @@ class World:
                 "start_timeout_s": 60,
                 "cpu_cores": 1,
                 "model": str(model),
+                "model_name": "somebody/tiny",
                 "dataset": str(dataset),
                 "train": {**TRAIN, **train},
             }

@@ -77,6 +77,9 @@ def test_the_result_loads_with_peft_and_says_what_was_trained(alone, tiny_model)
     assert damage(result) is None
     names = {path.name for path in result.iterdir()}
     assert {"README.md", "trainer_state.json", "tokenizer.json", "manifest.json"} <= names
+    config = json.loads((result / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "somebody/tiny"
+    assert 'from_pretrained("somebody/tiny")' in (result / "README.md").read_text()
     state = json.loads((result / "trainer_state.json").read_text())
     assert (state["global_step"], state["samples_done"], len(state["log_history"])) == (6, 47, 6)
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
