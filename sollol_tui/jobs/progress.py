@@ -1,6 +1,7 @@
 """What a job's events add up to: who is ready, how far it is, who failed. Pure: a replay of the
 same events gives the same progress, so a restarted supervisor knows what the old one knew."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,7 @@ class Progress:
     stopped: dict[int, Event] = field(default_factory=dict)
     agents_finished: dict[str, Event] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    said: Counter[int] = field(default_factory=Counter)  # events of each slot
     step: Event | None = None
     first_loss: float | None = None
 
@@ -38,6 +40,8 @@ class Progress:
             return
         if event.slot is not None and self.host_of(event.slot) != host:
             return
+        if event.slot is not None:
+            self.said[event.slot] += 1
         match event.kind, event.slot:
             case "ready", int(slot):
                 self.ready[slot] = event
@@ -75,12 +79,6 @@ class Progress:
     @property
     def all_finished(self) -> bool:
         return self.finished.keys() >= self.slots
-
-    @property
-    def silent_hosts(self) -> list[str]:
-        """Hosts with a rank that has not said `ready`."""
-        hosts = (self.host_of(slot) for slot in sorted(self.slots - self.ready.keys()))
-        return list(dict.fromkeys(host for host in hosts if host is not None))
 
     def world_problem(self) -> Failure | None:
         """A rank that sees another world than the plan's: it would train apart, unnoticed."""

@@ -237,7 +237,7 @@ class Supervisor:
         """Follows all workers until every rank has finished, or one has failed."""
         async with self._watching():
             if self.state is JobState.STARTING:
-                await self._wait_for(lambda: self.progress.all_ready, self.spec.start_timeout)
+                await self._wait_until_ready()
                 self._move(JobState.RUNNING)
             await self._wait_for(lambda: self.progress.all_finished)
             if (problem := self.progress.weights_problem()) is not None:
@@ -315,28 +315,50 @@ class Supervisor:
             watcher.cancel()
         return [problem for problem in problems if problem]
 
-    async def _wait_for(self, met: Callable[[], bool], timeout_s: float | None = None) -> None:
-        """Waits until the progress meets a condition. Raises _Failed when the run fails first."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                while True:
-                    self.news.clear()
-                    problem = self.progress.failure or self.progress.world_problem()
-                    if problem is not None:
-                        await self._hear_the_others()
-                        raise _FailedError(self.progress.failure or problem)
-                    if met():
-                        return
-                    await self.news.wait()
-        except TimeoutError:
-            silent = self.progress.silent_hosts
-            raise _FailedError(
-                Failure(
-                    host=", ".join(silent),
-                    reason=f"no rank was ready within {timeout_s:g} s (start_timeout); "
-                    f"see: sollol logs {self.job}",
+    async def _wait_until_ready(self) -> None:
+        """Waits for every rank to be ready. To be slow is no fault; to be silent is."""
+        async with asyncio.TaskGroup() as group:
+            listener = group.create_task(self._fail_on_silence(self.spec.start_timeout))
+            await self._wait_for(lambda: self.progress.all_ready)
+            listener.cancel()
+
+    async def _fail_on_silence(self, timeout_s: float) -> None:
+        """Raises _FailedError when a rank that is not ready says nothing for `timeout_s`. A host
+        that is out of sight is not held to be silent."""
+        clock = asyncio.get_running_loop().time
+        heard: dict[int, tuple[int, float]] = {}
+        while True:
+            silent = []
+            for slot in sorted(self.progress.slots - self.progress.ready.keys()):
+                host, said = self.progress.host_of(slot) or "", self.progress.said[slot]
+                known, at = heard.get(slot, (-1, 0.0))
+                if said != known or self._unseen.get(host):
+                    heard[slot] = (said, clock())
+                elif clock() - at > timeout_s:
+                    silent.append((host, slot))
+            if silent:
+                ranks = ", ".join(str(slot) for _, slot in silent)
+                raise _FailedError(
+                    Failure(
+                        host=", ".join(dict.fromkeys(host for host, _ in silent)),
+                        reason=f"rank {ranks} said nothing for {timeout_s:g} s (start_timeout) and "
+                        f"was not ready; see: sollol logs {self.job}",
+                    )
                 )
-            ) from None
+            await asyncio.sleep(_REQUEST_POLL_S)
+
+    async def _wait_for(self, met: Callable[[], bool]) -> None:
+        """Waits until the progress meets a condition. Raises _FailedError when the run fails
+        first."""
+        while True:
+            self.news.clear()
+            problem = self.progress.failure or self.progress.world_problem()
+            if problem is not None:
+                await self._hear_the_others()
+                raise _FailedError(self.progress.failure or problem)
+            if met():
+                return
+            await self.news.wait()
 
     async def _hear_the_others(self) -> None:
         """Gives the other workers a moment to say what went wrong: the first failure heard may be

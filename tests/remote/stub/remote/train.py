@@ -31,7 +31,7 @@ if FAIL == "import":
 class World:
     """All ranks of the job, each connected to rank 0, which decides for all of them."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, events: EventWriter) -> None:
         self.rank = int(os.environ["RANK"])
         self.size = int(os.environ["WORLD_SIZE"])
         where = (run.main_address, run.main_port)
@@ -39,8 +39,12 @@ class World:
         self._peers: list[Any] = []
         if self.rank == 0:
             with socket.create_server(where) as listener:
-                listener.settimeout(run.start_timeout_s)
-                self._peers = [self._file(listener.accept()[0]) for _ in range(self.size - 1)]
+                listener.settimeout(0.5)
+                while len(self._peers) < self.size - 1:
+                    try:
+                        self._peers.append(self._file(listener.accept()[0]))
+                    except TimeoutError:
+                        events.emit("loading", what="waiting for the others")
         else:
             self._peers = [self._file(self._connect(where, deadline))]
 
@@ -85,7 +89,7 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
     events.emit("loading", what="world")
     if FAIL == "mute":
         signal.pause()
-    world = World(run)
+    world = World(run, events)
     batch, total = run.train.global_batch, STEPS * run.train.global_batch
     events.emit(
         "ready",
