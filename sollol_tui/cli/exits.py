@@ -1,5 +1,6 @@
 """What the exit status of `sollol` means."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 from sollol_tui.model.errors import (
@@ -37,3 +38,11 @@ def exit_code_of(error: SollolError) -> ExitCode:
             return ExitCode.NO_WORKERS
         case _:
             return ExitCode.FAILED
+
+
+def exit_code_of_all(errors: Sequence[SollolError]) -> ExitCode:
+    """The code of several hosts' errors: theirs where they agree."""
+    codes = {exit_code_of(error) for error in errors}
+    if not codes:
+        return ExitCode.OK
+    return codes.pop() if len(codes) == 1 else ExitCode.FAILED

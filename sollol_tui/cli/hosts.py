@@ -1,12 +1,15 @@
 """`sollol hosts` and `sollol provision`: machines, one at a time."""
 
 import asyncio
+import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from sollol_tui.cli.exits import ExitCode
+from sollol_tui.cli.exits import exit_code_of_all
+from sollol_tui.cli.inventory import add, cordon, import_hosts, remove, uncordon
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import print_hosts
 from sollol_tui.model.errors import HostError
@@ -23,6 +26,10 @@ def hosts() -> None:
     """The machines of the inventory."""
 
 
+for command in (add, remove, import_hosts, cordon, uncordon):
+    hosts.add_command(command)
+
+
 @hosts.command()
 @click.argument("names", metavar="HOST...", nargs=-1, required=True)
 @click.option("--replace", is_flag=True, help="Accept a key that has changed.")
@@ -33,7 +40,7 @@ def trust(session: Session, names: tuple[str, ...], replace: bool) -> int:
     \b
     Example: sollol hosts trust hydra
     """
-    code = ExitCode.OK
+    errors: list[HostError] = []
     with session.client(acts=True) as client:
         inventory = client.inventory()
         for host in [h for name in names for h in select(inventory, name).hosts]:
@@ -41,8 +48,8 @@ def trust(session: Session, names: tuple[str, ...], replace: bool) -> int:
                 _trust(session, client, host, replace)
             except HostError as error:
                 click.echo(f"sollol: {error}", err=True)
-                code = ExitCode.FAILED
-    return code
+                errors.append(error)
+    return exit_code_of_all(errors)
 
 
 def _trust(session: Session, client: "SOLLOLClient", host: "Host", replace: bool) -> None:
@@ -57,15 +64,21 @@ def _trust(session: Session, client: "SOLLOLClient", host: "Host", replace: bool
 
 
 @hosts.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (schema sollol.hosts/1).")
 @pass_session
-def list_hosts(session: Session) -> None:
+def list_hosts(session: Session, as_json: bool) -> None:
     """The hosts, asked now.
 
     \b
     Example: sollol hosts ls
     """
     with session.client() as client:
-        print_hosts(client.list_nodes())
+        listed = client.list_nodes()
+    if as_json:
+        data = {"schema": "sollol.hosts/1", "hosts": [asdict(host) for host in listed]}
+        click.echo(json.dumps(data))
+    else:
+        print_hosts(listed)
 
 
 @click.command()
@@ -81,14 +94,17 @@ def provision(session: Session, names: tuple[str, ...], recreate: bool) -> int:
     with session.client(acts=True) as client:
         inventory = client.inventory().with_coordinator()
         chosen = {h.name: h for name in names or ("all",) for h in select(inventory, name).hosts}
-        failed = asyncio.run(_provision_all(client, list(chosen.values()), recreate))
-    return ExitCode.FAILED if failed else ExitCode.OK
+        errors = asyncio.run(_provision_all(client, list(chosen.values()), recreate))
+    return exit_code_of_all(errors)
 
 
-async def _provision_all(client: "SOLLOLClient", chosen: "list[Host]", recreate: bool) -> bool:
-    """Whether any of them failed; each is on its own."""
+async def _provision_all(
+    client: "SOLLOLClient", chosen: "list[Host]", recreate: bool
+) -> list[HostError]:
+    """The errors of those that failed; each is on its own."""
+    errors: list[HostError] = []
 
-    async def one(host: "Host") -> bool:
+    async def one(host: "Host") -> None:
         def say(step: "Step") -> None:
             click.echo(f"{host.name}  {step.name}: {step.state} {step.detail}".rstrip())
 
@@ -96,9 +112,10 @@ async def _provision_all(client: "SOLLOLClient", chosen: "list[Host]", recreate:
             environment = await client.provision_host(host, say, recreate=recreate)
         except HostError as error:
             click.echo(f"sollol: {error}", err=True)
-            return False
+            errors.append(error)
+            return
         state = "ready" if environment.changed else "ready, nothing to change"
         click.echo(f"{host.name}  {state}")
-        return True
 
-    return not all(await asyncio.gather(*(one(host) for host in chosen)))
+    await asyncio.gather(*(one(host) for host in chosen))
+    return errors

@@ -1,0 +1,216 @@
+"""The main job against real OpenSSH hosts: trust, train, watch from another shell, cancel, and what
+may go wrong on the way. Ranks need the standard library only."""
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sollol_tui.jobs.home import open_home
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.submit import revive
+from sollol_tui.model.states import JobState
+from tests.cluster.conftest import UV_CACHE_ON_HOSTS
+from tests.cluster.coordinator import Coordinator
+from tests.cluster.lab import Lab
+from tests.cluster.machine import Machine
+from tests.jobs.bench import supervisors, until, write_model, write_rows
+from tests.payloads import stub_payload
+
+pytestmark = pytest.mark.keep_workdir
+LONG = {"SOLLOL_STUB_STEPS": "100000", "SOLLOL_STUB_STEP_S": "0.02"}
+SHORT = {"SOLLOL_STUB_STEPS": "10", "SOLLOL_STUB_STEP_S": "0.02"}
+FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+
+
+@pytest.fixture(scope="module")
+def payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stub_payload(tmp_path_factory.mktemp("payload") / "stub")
+
+
+@pytest.fixture
+def coordinator(
+    lab: Lab, payload: Path, filled_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Coordinator]:
+    monkeypatch.setenv("SOLLOL_PAYLOAD", str(payload))
+    write_model(tmp_path / "model")
+    write_rows(tmp_path / "rows.jsonl")
+    made = Coordinator(
+        lab=lab,
+        home=open_home(tmp_path / "home"),
+        folder=tmp_path,
+        cache_on_hosts=UV_CACHE_ON_HOSTS,
+    )
+    made.knows_hosts()
+    made.lay_out(SHORT)
+    yield made
+    for process in supervisors(made.home):
+        process.kill()
+
+
+def test_trust_then_train_brings_the_adapter(coordinator: Coordinator, lab: Lab) -> None:
+    lab.wipe_workdirs()
+    coordinator.home.known_hosts.unlink()
+    refused = coordinator.sollol(*coordinator.train("--workers", "2"), expect=7)
+    assert re.search(r"w1: .*host key of .* is unknown: .*SHA256:.*sollol hosts trust w1", refused)
+    assert coordinator.jobs() == []
+
+    trusted = coordinator.sollol("hosts", "trust", "w1", "w2", "w3")
+    assert len(FINGERPRINT.findall(trusted)) == 3
+
+    said = coordinator.sollol(*coordinator.train("--workers", "2"))
+    assert "world size 2, static engine" in said
+    assert re.search(r"done in .*: loss 3\.\d+ -> 2\.0", said)
+    [job] = coordinator.jobs()
+    adapter = Path(job.output_dir)
+    assert f"adapter  {adapter}" in said
+    assert adapter.parent == coordinator.folder / "work" / "distributed_training"
+    assert (adapter / "adapter_model.safetensors").read_bytes() == b"stub 10\n"
+    assert [(w.host, w.state) for w in job.workers] == [("w1", "gone"), ("w2", "gone")]
+    assert coordinator.copies_are_equal(job.id, *lab.hosts[:2])
+    coordinator.assert_clean()
+    environments = list((lab.hosts[0].home / ".sollol" / "envs").glob("*/.complete"))
+    assert len(environments) == 1
+
+    provisioned = coordinator.sollol("provision", "w1", "w2")
+    assert "w1  ready, nothing to change" in provisioned
+
+
+def test_a_changed_host_key_is_refused_with_both_fingerprints(
+    coordinator: Coordinator, lab: Lab
+) -> None:
+    lab.hosts[0].restart_sshd(host_key="new")
+    said = coordinator.sollol(*coordinator.train("--workers", "w1"), expect=7)
+    assert "has CHANGED" in said
+    assert len(set(FINGERPRINT.findall(said))) == 2
+    said = coordinator.sollol("hosts", "trust", "w1", expect=4)
+    assert len(set(FINGERPRINT.findall(said))) == 2
+    coordinator.sollol("hosts", "trust", "--replace", "w1")
+    coordinator.sollol(*coordinator.train("--workers", "w1", "--dry-run"))
+
+
+def test_without_one_host_all_goes_on_and_three_is_refused(
+    coordinator: Coordinator, lab: Lab
+) -> None:
+    lab.hosts[2].power_off()
+    said = coordinator.sollol(*coordinator.train("--workers", "3"), expect=7)
+    assert re.search(r"w3: .*", said)
+    assert "3 workers wanted, 2 suitable now" in said
+    assert coordinator.jobs() == []
+    coordinator.assert_clean()
+
+    said = coordinator.sollol(*coordinator.train("--workers", "all"))
+    assert "without w3: " in said
+    assert "world size 2" in said
+    assert [worker.host for worker in coordinator.jobs()[0].workers] == ["w1", "w2"]
+
+
+def test_a_host_that_fails_while_it_is_prepared_is_left_out_or_ends_the_job(
+    coordinator: Coordinator, lab: Lab
+) -> None:
+    models = lab.hosts[1].home / ".sollol" / "models"
+    models.rename(models.with_name("models.kept"))
+    models.write_text("in the way")
+    try:
+        said = coordinator.sollol(*coordinator.train("--workers", "2"), expect=6)
+        assert re.search(r"failed: w2: ", said)
+        coordinator.assert_clean()
+        said = coordinator.sollol(*coordinator.train("--workers", "w1,w2"))
+        assert "done in" in said
+        assert [w.slots for w in coordinator.jobs()[0].workers] == [(0,), ()]
+    finally:
+        models.unlink()
+        models.with_name("models.kept").rename(models)
+
+
+def test_a_killed_terminal_leaves_the_job_to_other_shells(
+    coordinator: Coordinator, lab: Lab
+) -> None:
+    coordinator.lay_out(LONG)
+    train = coordinator.popen(*coordinator.train("--workers", "2"))
+    job = coordinator.job_reaches(JobState.RUNNING).id
+    train.send_signal(signal.SIGKILL)
+    train.communicate()
+
+    status = json.loads(coordinator.sollol("status", "--json"))
+    assert [(j["id"], j["state"]) for j in status["jobs"]] == [(job, "running")]
+    assert {h["name"]: h["job"] for h in status["hosts"]} == {"w1": job, "w2": job, "w3": None}
+
+    logs = coordinator.popen("logs", job, "-f")
+    assert logs.stdout is not None
+    line = next(line for line in logs.stdout if line.startswith("w2/1  step "))
+    assert re.fullmatch(r"w2/1  step \d+ of 100000\n", line)
+
+    said = coordinator.sollol("cancel", job)
+    assert f"{job} is cancelled, nothing of it is left on any host" in said
+    coordinator.assert_clean()
+    logs.communicate(timeout=20)
+    assert logs.returncode == 0
+    assert coordinator.copies_are_equal(job, *lab.hosts[:2])
+    coordinator.sollol("cancel", job, expect=1)
+
+
+def test_cut_cables_and_lost_connections_cost_no_byte(coordinator: Coordinator, lab: Lab) -> None:
+    coordinator.lay_out({"SOLLOL_STUB_STEPS": "300", "SOLLOL_STUB_STEP_S": "0.02"})
+    train = coordinator.popen(*coordinator.train("--workers", "2"))
+    job = coordinator.job_reaches(JobState.RUNNING).id
+    for host in lab.hosts[:2]:
+        end_ssh_sessions(host)
+    lab.hosts[1].cut()
+    lab.hosts[0].cut()
+    steps = coordinator.jobs()[0].step
+    lab.hosts[0].heal()
+    lab.hosts[1].heal()
+    until(lambda: coordinator.jobs()[0].step > steps, "the job is seen again")
+    end_ssh_sessions(lab.hosts[0])
+    said, _ = train.communicate(timeout=60)
+    assert train.returncode == 0, said
+    assert coordinator.copies_are_equal(job, *lab.hosts[:2])
+    coordinator.assert_clean()
+
+
+def test_a_supervisor_killed_again_and_again_starts_nothing_twice(
+    coordinator: Coordinator, lab: Lab
+) -> None:
+    lab.wipe_workdirs()
+    coordinator.lay_out({"SOLLOL_STUB_STEPS": "60", "SOLLOL_STUB_STEP_S": "0.02"})
+    coordinator.sollol(*coordinator.train("--workers", "2", "--detach"))
+    states = [JobState.PROVISIONING, JobState.STARTING, JobState.RUNNING, JobState.FINISHING]
+    with Store(coordinator.home) as store:
+        for number in range(len(states)):
+            coordinator.job_reaches(*states[number:], JobState.DONE)
+            coordinator.kill_supervisors()
+            revive(store)
+    job = coordinator.job_reaches(JobState.DONE)
+    for host in lab.hosts[:2]:
+        agents = coordinator.run_dir(job.id, host).glob("log.agent.*")
+        assert [path.name for path in agents] == ["log.agent.1"]
+    assert (job.step, job.samples_done) == (60, 960)
+    assert coordinator.copies_are_equal(job.id, *lab.hosts[:2])
+    coordinator.assert_clean()
+
+
+def test_a_supervisor_killed_while_it_cancels_leaves_nothing_in_the_end(
+    coordinator: Coordinator, lab: Lab
+) -> None:
+    coordinator.lay_out({**LONG, "SOLLOL_STUB_STRAYS": "1"})
+    coordinator.sollol(*coordinator.train("--workers", "2", "--detach"))
+    job = coordinator.job_reaches(JobState.RUNNING).id
+    coordinator.sollol("cancel", job, "--detach")
+    coordinator.job_reaches(JobState.STOPPING, JobState.CANCELLED)
+    coordinator.kill_supervisors()
+    coordinator.sollol("status", "--cached")
+    coordinator.job_reaches(JobState.CANCELLED)
+    coordinator.assert_clean()
+
+
+def end_ssh_sessions(host: Machine) -> None:
+    """Kills the server's side of every connection; the listener and what runs stay."""
+    kill = (
+        "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline 2>/dev/null) in "
+        "'sshd: root'*) kill -9 ${p#/proc/};; esac; done"
+    )
+    host.run(["sh", "-c", kill])

@@ -1,0 +1,95 @@
+"""The main job with real ranks: torch, transformers, peft and accelerate on two OpenSSH hosts."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sollol_tui.jobs.home import open_home
+from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
+from tests.cluster.coordinator import Coordinator
+from tests.cluster.lab import Lab
+
+WORKER_PYTHON = CHECKOUT / ".venv-worker" / "bin" / "python"
+WORDS = ("red", "green", "blue", "seven", "eight", "nine")
+LOADS = """
+import sys
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model, adapter = sys.argv[1:]
+loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), adapter)
+AutoTokenizer.from_pretrained(adapter)
+print(loaded.peft_config["default"].r, sum(p.abs().sum().item() > 0
+      for name, p in loaded.named_parameters() if "lora_B" in name))
+"""
+
+
+def worker_python(*arguments: str) -> str:
+    """Runs the Python of a worker's environment on this machine."""
+    done = subprocess.run(
+        [WORKER_PYTHON, "-P", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env={"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(not WORKER_PYTHON.exists(), reason="make test makes .venv-worker")
+@pytest.mark.timeout(240)
+def test_two_hosts_train_one_adapter_in_one_world(
+    lab: Lab, filled_cache: None, tmp_path: Path
+) -> None:
+    coordinator = Coordinator(
+        lab=lab,
+        home=open_home(tmp_path / "home"),
+        folder=tmp_path,
+        cache_on_hosts=UV_CACHE_ON_HOSTS,
+    )
+    coordinator.knows_hosts()
+    coordinator.lay_out({"HF_HUB_OFFLINE": "1"})
+    worker_python("-m", "remote.tiny", str(tmp_path / "model"))
+    rows = [
+        {"instruction": f"say {word}", "output": f"{word} {word} {word}"}
+        for number in range(300)
+        for word in [WORDS[number % len(WORDS)]]
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+    settings = {
+        "max_length": 64, "batch_size": 8, "global_batch": 32, "lr": 5e-3, "lora.r": 8,
+        "lora.modules_to_save": "[embed_tokens, lm_head]", "schedule": "constant",
+    }  # fmt: skip
+    flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    said = coordinator.sollol(*coordinator.train("--workers", "2", "--name", "tiny", *flags))
+
+    [job] = coordinator.jobs()
+    assert job.first_loss is not None
+    assert job.loss is not None
+    assert job.loss < 0.7 * job.first_loss, said
+    assert (job.samples_done, job.step, job.world_size) == (300, 10, 2)
+    client = coordinator.client()
+    ready = client.events(job.id, "ready")
+    finished = client.events(job.id, "finished")
+    client.close()
+    assert {(e.host, e.data["rank"], e.data["world_size"]) for e in ready} == {
+        ("w1", 0, 2),
+        ("w2", 1, 2),
+    }
+    assert {e.data["torch"] for e in ready} == {f"{pinned_torch()}+cpu"}
+    assert len({e.data["digest"] for e in finished}) == 1
+    rank, trained = worker_python("-c", LOADS, str(tmp_path / "model"), job.output_dir).split()
+    assert rank == "8"
+    assert int(trained) > 0
+    assert coordinator.copies_are_equal(job.id, *lab.hosts[:2])
+    coordinator.assert_clean()
+
+
+def pinned_torch() -> str:
+    lines = (CHECKOUT / "remote" / "worker.lock").read_text().splitlines()
+    pin = next(line for line in lines if line.startswith("torch=="))
+    return pin.removeprefix("torch==").split()[0]
