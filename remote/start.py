@@ -17,6 +17,7 @@ from remote.engine import Engine, WorldError
 from remote.engine.static import StaticEngine
 from remote.events import EventWriter
 from remote.model import FlatGradients, Model, load_model, load_tokenizer
+from remote.presence import Presence
 from remote.run import Rank, Run
 from remote.session import Cursor, Say, Session, order_of, speaker
 
@@ -28,27 +29,13 @@ def start(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> tuple[Sess
     say = speaker(events)
     engine = start_engine(run, own)  # a wrong world is refused before minutes go into loading
     device = device_of(own)
-    events.emit("loading", what=f"{run.model} and {Path(run.dataset).name}")
-    model, rows = load(run, device, say)
-    settings = run.train
-    session = Session(
-        run=run,
-        own=own,
-        run_dir=run_dir,
-        events=events,
-        engine=engine,
-        model=model,
-        rows=rows,
-        gradients=FlatGradients(model.parameters),
-        optimizer=torch.optim.AdamW(
-            model.parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        ),
-        checkpoints=Checkpoints(
-            run_dir / "checkpoints", settings.save_total_limit, model.write_config
-        ),
-    )
-    warm_up(session)
-    engine.join()
+    with Presence(engine, events, f"{run.model} and {Path(run.dataset).name}") as presence:
+        model, rows = load(run, device, say)
+        session = assemble(run, own, run_dir, events, engine, model, rows)
+        presence.doing = "the longest micro-batch, to see that it fits"
+        warm_up(session)
+        presence.doing = "waiting for the other ranks"
+        engine.join()
     cursor = resume(session, say)
     agree_to_start(engine, model, rows)
     events.emit(
@@ -65,6 +52,34 @@ def start(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> tuple[Sess
         trainable_params=model.trained_count,
     )
     return session, cursor
+
+
+def assemble(
+    run: Run,
+    own: Rank,
+    run_dir: Path,
+    events: EventWriter,
+    engine: Engine,
+    model: Model,
+    rows: Rows,
+) -> Session:
+    settings = run.train
+    return Session(
+        run=run,
+        own=own,
+        run_dir=run_dir,
+        events=events,
+        engine=engine,
+        model=model,
+        rows=rows,
+        gradients=FlatGradients(model.parameters),
+        optimizer=torch.optim.AdamW(
+            model.parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        ),
+        checkpoints=Checkpoints(
+            run_dir / "checkpoints", settings.save_total_limit, model.write_config
+        ),
+    )
 
 
 def start_engine(run: Run, own: Rank) -> Engine:

@@ -65,8 +65,13 @@ class StepLost:
 
 
 class Engine(Protocol):
+    def say_alive(self) -> None:
+        """Tells the others that this rank lives and is getting ready. Takes a few seconds at most,
+        never raises, and is called from a thread of its own."""
+        ...
+
     def join(self) -> None:
-        """Waits for the planned ranks, for a limited time; a WorldError names the silent."""
+        """Waits for the planned ranks as long as they live; a WorldError names the silent."""
         ...
 
     def members(self) -> Members:

@@ -18,6 +18,8 @@ from remote.run import Rank, Run
 
 # A collective may wait for the slowest rank's step, so it waits this many times the start.
 WAIT_STARTS = 5
+BEAT_TIMEOUT_S = 5.0
+LOOK_S = 0.1
 
 
 class StaticEngine:
@@ -40,30 +42,41 @@ class StaticEngine:
         ordered = tuple(sorted(run.world, key=lambda rank: rank.rank))
         self._members = Members(ranks=ordered, own=own)
         self._gradients: Any = None
+        self._beats: dist.Store | None = None  # a connection of the thread that beats
+        self._beat = 0
+
+    def say_alive(self) -> None:
+        try:
+            if self._beats is None:
+                self._beats = dist.PrefixStore(self._key("alive"), self._store(BEAT_TIMEOUT_S))
+            self._beat += 1
+            self._beats.set(str(self._members.own.slot), str(self._beat))
+        except (WorldError, dist.DistError):
+            self._beats = None  # not there yet, or gone: `join` names who is missing
 
     def join(self) -> None:
-        """Waits for all ranks, at most start_timeout_s; then names those who are silent."""
+        """Waits for all ranks as long as they beat; names those who were silent for
+        start_timeout_s."""
         wait_s = self._run.start_timeout_s
         own = self._members.own
         store = self._store(wait_s)
-        deadline = time.monotonic() + wait_s
-        arrivals = dist.PrefixStore(f"arrived/{self._run.generation}", store)
+        arrivals = dist.PrefixStore(self._key("arrived"), store)
         arrivals.set(str(own.slot), "")
-        silent = []
-        for rank in self._members.ranks:
-            left_s = max(deadline - time.monotonic(), 0.01)
-            try:
-                arrivals.wait([str(rank.slot)], timedelta(seconds=left_s))
-            except dist.DistStoreError:
-                silent.append(f"{rank.host} (slot {rank.slot}, {rank.address})")
+        beats = dist.PrefixStore(self._key("alive"), store)
+        silent = [
+            f"{rank.host} (slot {rank.slot}, {rank.address})"
+            for rank in self._members.ranks
+            if not arrives(str(rank.slot), arrivals, beats, wait_s)
+        ]
         if silent:
             raise WorldError(
-                f"{len(silent)} of {len(self._members.ranks)} ranks did not become ready within "
-                f"{wait_s:g} s: {', '.join(silent)}; see their logs, or raise start_timeout_s"
+                f"{len(silent)} of {len(self._members.ranks)} ranks were silent for {wait_s:g} s "
+                f"before they were ready: {', '.join(silent)}; see their logs, or raise "
+                "start_timeout"
             )
         dist.init_process_group(
             "gloo",
-            store=dist.PrefixStore(f"world/{self._run.generation}", store),
+            store=dist.PrefixStore(self._key("world"), store),
             rank=own.rank,
             world_size=len(self._members.ranks),
             timeout=timedelta(seconds=WAIT_STARTS * wait_s),
@@ -106,6 +119,9 @@ class StaticEngine:
         if dist.is_initialized():
             dist.destroy_process_group()
 
+    def _key(self, topic: str) -> str:
+        return f"{topic}/{self._run.generation}"
+
     def _store(self, wait_s: float) -> dist.Store:
         """The store that the launcher's first agent holds; without a launcher, that of rank 0."""
         if "RANK" not in os.environ:
@@ -143,3 +159,17 @@ class StaticEngine:
                 f"the sum with {others} broke off, so one of them has ended or cannot be reached; "
                 f"their logs say why ({first})"
             ) from error
+
+
+def arrives(slot: str, arrivals: dist.Store, beats: dist.Store, wait_s: float) -> bool:
+    """Waits for one rank as long as its beats go on; False after `wait_s` without any."""
+    last, heard_at = b"", time.monotonic()
+    # Asked again and again: a `wait` that runs out prints a warning into the log of the job.
+    while not arrivals.check([slot]):
+        beat = beats.get(slot) if beats.check([slot]) else b""
+        if beat != last:
+            last, heard_at = beat, time.monotonic()
+        elif time.monotonic() - heard_at >= wait_s:
+            return False
+        time.sleep(LOOK_S)
+    return True

@@ -1,12 +1,14 @@
 """The fixed world: who is silent is named, and models that are none are refused in a sentence."""
 
 import os
+import threading
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from remote.engine import Tally, WorldError
-from remote.engine.static import StaticEngine
+from remote.engine.static import StaticEngine, arrives
 from remote.model import ModelError, load_tokenizer
 from tests.remote.torch.fixtures import free_port
 
@@ -26,8 +28,25 @@ def test_a_rank_that_does_not_come_is_named_with_the_time_waited(
     }.items():
         monkeypatch.setenv(name, value)
     engine = StaticEngine(run, run.rank_of_slot(0))
-    with pytest.raises(WorldError, match=r"1 of 2 ranks .* 0\.5 s: w2 \(slot 1, 127\.0\.0\.1\)"):
+    with pytest.raises(WorldError, match=r"1 of 2 ranks .* 0\.5 s .*: w2 \(slot 1, 127\.0\.0\.1\)"):
         engine.join()
+
+
+def test_a_slow_rank_is_waited_for_as_long_as_it_beats():
+    store = dist.HashStore()
+    arrivals, beats = dist.PrefixStore("arrived", store), dist.PrefixStore("alive", store)
+
+    def load_slowly() -> None:
+        for beat in range(8):
+            beats.set("1", str(beat))
+            threading.Event().wait(0.2)
+        arrivals.set("1", "")
+
+    loading = threading.Thread(target=load_slowly)
+    loading.start()
+    assert arrives("1", arrivals, beats, wait_s=0.6)
+    loading.join()
+    assert not arrives("2", arrivals, beats, wait_s=0.3)
 
 
 def test_a_rank_launched_under_anothers_number_is_refused(
