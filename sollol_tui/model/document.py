@@ -5,10 +5,11 @@ depth, size.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
 from io import StringIO
-from typing import Any, Final, TypeVar, get_args, get_type_hints
+from typing import Any, Final, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,9 +20,11 @@ from ruamel.yaml.events import (
     AliasEvent,
     CollectionEndEvent,
     CollectionStartEvent,
+    MappingStartEvent,
     NodeEvent,
     ScalarEvent,
 )
+from ruamel.yaml.reader import ReaderError
 
 from sollol_tui.model.errors import InputError, Problem
 
@@ -71,6 +74,12 @@ def read_document(raw: bytes, file: str) -> Document:
         reason = " ".join((error.problem or "not valid YAML").split())
         problem = Problem(file=file, line=line, column=column, message=reason)
         raise InputError([problem]) from None
+    except ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        reason = f"the character U+{ord(text[error.position]):04X} is not allowed"
+        problem = Problem(file=file, line=line, column=column, message=reason)
+        raise InputError([problem]) from None
     except (YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError([Problem(file=file, line=1, column=1, message=reason)]) from None
@@ -79,24 +88,29 @@ def read_document(raw: bytes, file: str) -> Document:
 
 
 def _refuse_unsafe(text: str, file: str) -> None:
-    depth = 0
+    counts: list[int | None] = []  # of each open collection: the nodes so far, None for a list
     for event in YAML(typ="rt", pure=True).parse(StringIO(text)):
+        if isinstance(event, CollectionEndEvent):
+            counts.pop()
+        if not isinstance(event, NodeEvent):
+            continue
         mark = event.start_mark
         place = {"file": file, "line": mark.line + 1, "column": mark.column + 1}
         if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
             raise InputError([Problem(**place, message="anchors and aliases are not used here")])
-        if isinstance(event, NodeEvent) and str(getattr(event, "tag", None) or "").startswith(
-            ("!", "tag:")
-        ):
+        if str(getattr(event, "tag", None) or "").startswith(("!", "tag:")):
             raise InputError([Problem(**place, message="tags are not used here")])
         if isinstance(event, ScalarEvent) and event.value == "<<" and event.implicit[0]:
             raise InputError([Problem(**place, message="merge keys (<<) are not used here")])
+        count = counts[-1] if counts else None
+        if count is not None:
+            counts[-1] = count + 1
         if isinstance(event, CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
+            if count is not None and count % 2 == 0:
+                raise InputError([Problem(**place, message="a key is one word or text")])
+            counts.append(0 if isinstance(event, MappingStartEvent) else None)
+            if len(counts) > MAX_DEPTH:
                 raise InputError([Problem(**place, message=f"nested deeper than {MAX_DEPTH}")])
-        elif isinstance(event, CollectionEndEvent):
-            depth -= 1
 
 
 def _plain(node: Any, path: Path, places: dict[Path, tuple[int, int]]) -> Any:
@@ -123,7 +137,7 @@ def check(document: Document, kind: type[T], data: Any, path: Path = ()) -> T:
     """`data`, found at `path` of the document, as a `kind`. Raises InputError with every problem,
     unknown keys with the nearest known one."""
     try:
-        return TypeAdapter(kind).validate_python(data)
+        checked: T = _adapter(cast(Hashable, kind)).validate_python(data)
     except ValidationError as error:
         reasons: dict[Path, list[str]] = {}
         for detail in error.errors(include_url=False, include_context=True):
@@ -134,6 +148,12 @@ def check(document: Document, kind: type[T], data: Any, path: Path = ()) -> T:
             for location, messages in reasons.items()
         ]
         raise InputError(problems) from None
+    return checked
+
+
+@cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast(Any, kind))
 
 
 def _inside(data: Any, location: Path) -> Path:

@@ -3,10 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any, ClassVar, Literal
-
-from annotated_types import Ge, Le
-from pydantic import BeforeValidator
+from typing import Any
 
 from sollol_tui.model.document import Document, check, read_document, unknown_key
 from sollol_tui.model.errors import InputError, NotFoundError, Problem
@@ -17,120 +14,19 @@ from sollol_tui.model.inventory import (
     Limits,
     Network,
     Packages,
-    TorchBackend,
+)
+from sollol_tui.model.inventory_settings import (
+    SECRETS,
+    SETTING_ALIASES,
+    HostSettings,
+    NetworkSettings,
+    PackageSettings,
 )
 from sollol_tui.model.names import COORDINATOR, check_name
 from sollol_tui.model.patterns import select
-from sollol_tui.model.units import parse_duration_s
 
 _RANGE = re.compile(r"(.*?)\[(\d{1,9}):(\d{1,9})\](.*)")
 _MAX_NAMES = 1000  # that one entry may stand for
-_ALIASES = {
-    "hostname": "address",
-    "ansible_host": "address",
-    "ansible_port": "port",
-    "ansible_user": "user",
-    "ansible_ssh_private_key_file": "identity_file",
-}
-_SECRETS = re.compile(
-    r"passw|secret|passphrase|(^|_)token$|api_key|(^|_)become_pass", re.IGNORECASE
-)
-_SAFE_WORD = re.compile(r"[A-Za-z0-9_.:%@\[\]/,-]+")
-
-
-def _ports(value: Any) -> tuple[int, int]:
-    match = re.fullmatch(r"\s*(\d{1,5})\s*-\s*(\d{1,5})\s*", str(value))
-    if match is None:
-        raise ValueError("write a range of ports like 29500-29549")
-    first, last = int(match[1]), int(match[2])
-    if not 1024 <= first <= last <= 65535:
-        raise ValueError("ports go from 1024 to 65535, the smaller first")
-    return first, last
-
-
-def _address(value: Any) -> Any:
-    if isinstance(value, str) and (value.startswith("-") or not _SAFE_WORD.fullmatch(value)):
-        raise ValueError(f"{value[:60]!r} is not a host name, user or address")
-    return value
-
-
-def _env(value: Any) -> Any:
-    if isinstance(value, dict):
-        for key in value:
-            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(key)):
-                raise ValueError(f"{str(key)[:60]!r} is not the name of an environment variable")
-            if _SECRETS.search(str(key)) or str(key) == "HF_TOKEN":
-                raise ValueError(
-                    f"{key} is a secret and does not belong in this file; "
-                    "export it where sollol runs"
-                )
-        return {str(key): _env_text(item) for key, item in value.items()}
-    return value
-
-
-def _env_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    if not isinstance(value, str | int | float) or "\0" in str(value):
-        raise ValueError(f"{value!r} is not text")
-    return str(value)
-
-
-def _workdir(value: Any) -> Any:
-    if isinstance(value, str) and (
-        not value.startswith(("/", "~/")) or re.search(r"[\0\n]", value)
-    ):
-        raise ValueError("write an absolute path, or one that starts with ~/")
-    return value
-
-
-Word = Annotated[str, BeforeValidator(_address)]
-Duration = Annotated[float, BeforeValidator(parse_duration_s), Ge(0.1), Le(3600)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Limits:
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-    gpu_ids: tuple[Annotated[int, Ge(0), Le(64)], ...] | None = None
-    cpu_cores: Annotated[int, Ge(1)] | None = None
-    ram_gb: Annotated[float, Ge(0.1)] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    """What defaults, a group and a host may all say."""
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-    connection: Literal["ssh", "local"] | None = None
-    address: Word | None = None
-    port: Annotated[int, Ge(1), Le(65535)] | None = None
-    user: Word | None = None
-    identity_file: str | None = None
-    proxy_jump: Word | None = None
-    internal_ip: Word | None = None
-    tags: tuple[Word, ...] | None = None
-    limits: _Limits | None = None
-    nice: Annotated[int, Ge(-20), Le(19)] | None = None
-    env: Annotated[dict[str, str], BeforeValidator(_env)] | None = None
-    workdir: Annotated[str, BeforeValidator(_workdir)] | None = None
-    connect_timeout: Duration | None = None
-    enabled: bool | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Network:
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-    cidr: str | None = None
-    ports: Annotated[tuple[int, int], BeforeValidator(_ports)] = (29500, 29549)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Packages:
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-    index_url: str | None = None
-    find_links: str | None = None
-    python_mirror: str | None = None
-    torch_backend: TorchBackend = TorchBackend.AUTO
 
 
 @dataclass(slots=True)
@@ -151,22 +47,22 @@ class _Reader:
     def note(self, path: tuple[str | int, ...], message: str) -> None:
         self.problems.append(self.document.problem(path, message))
 
-    def settings(self, data: Any, path: tuple[str | int, ...]) -> _Settings:
+    def settings(self, data: Any, path: tuple[str | int, ...]) -> HostSettings:
         if data is None:
-            return _Settings()
+            return HostSettings()
         if isinstance(data, dict):
             for key in data:
-                if _SECRETS.search(key):
+                if SECRETS.search(key):
                     self.note(
                         (*path, key),
                         f"'{key}': secrets do not belong in this file; use keys or ssh-agent",
                     )
             data = {
-                _ALIASES.get(key, key): value
+                SETTING_ALIASES.get(key, key): value
                 for key, value in data.items()
-                if not _SECRETS.search(key)
+                if not SECRETS.search(key)
             }
-        return self.take(_Settings, data, path) or _Settings()
+        return self.take(HostSettings, data, path) or HostSettings()
 
 
 _TOP = ["version", "defaults", "hosts", "groups", "network", "packages"]
@@ -192,8 +88,8 @@ def parse_inventory(raw: bytes, file: str) -> Inventory:
     own = dict(_host_entries(reader, data.get("hosts")))
     groups = _group_entries(reader, data.get("groups"))
     hosts = _resolve(reader, file, own, groups, defaults)
-    network = reader.take(_Network, data.get("network") or {}, ("network",)) or _Network()
-    packages = reader.take(_Packages, data.get("packages") or {}, ("packages",)) or _Packages()
+    network = reader.take(NetworkSettings, data.get("network") or {}, ("network",))
+    packages = reader.take(PackageSettings, data.get("packages") or {}, ("packages",))
     if reader.problems:
         raise InputError(reader.problems)
     return Inventory(
@@ -205,7 +101,7 @@ def parse_inventory(raw: bytes, file: str) -> Inventory:
     )
 
 
-def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, _Settings]]:
+def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, HostSettings]]:
     seen: set[str] = set()
     if isinstance(data, list):
         entries: list[tuple[Any, Any, tuple[str | int, ...]]] = [
@@ -220,7 +116,7 @@ def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, _Settings]]
         reader.note(("hosts",), "names no host")
     for pattern, value, path in entries:
         settings = reader.settings(value, path)
-        for name in _expand(str(pattern)):
+        for name in expand_names(str(pattern)):
             try:
                 check_name(name)
             except ValueError as error:
@@ -235,21 +131,21 @@ def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, _Settings]]
                 yield name, settings
 
 
-def _expand(pattern: str) -> list[str]:
+def expand_names(pattern: str) -> list[str]:
     """The names of `pi[01:03]`; leading zeros are kept. A range that is empty or too long is left
     as it stands, which is no name."""
     match = _RANGE.fullmatch(pattern)
     if match is None:
         return [pattern]
     before, first, last, after = match.groups()
-    numbers, endings = range(int(first), int(last) + 1), _expand(after)
+    numbers, endings = range(int(first), int(last) + 1), expand_names(after)
     if not 0 < len(numbers) * len(endings) <= _MAX_NAMES or _RANGE.fullmatch(endings[0]):
         return [pattern]
     return [f"{before}{number:0{len(first)}d}{ending}" for number in numbers for ending in endings]
 
 
-def _group_entries(reader: _Reader, data: Any) -> dict[str, tuple[str, _Settings]]:
-    groups: dict[str, tuple[str, _Settings]] = {}
+def _group_entries(reader: _Reader, data: Any) -> dict[str, tuple[str, HostSettings]]:
+    groups: dict[str, tuple[str, HostSettings]] = {}
     if data is not None and not isinstance(data, dict):
         reader.note(("groups",), "groups: write NAME: {match: PATTERN}")
         return groups
@@ -268,9 +164,9 @@ def _group_entries(reader: _Reader, data: Any) -> dict[str, tuple[str, _Settings
 def _resolve(
     reader: _Reader,
     file: str,
-    own: dict[str, _Settings],
-    groups: dict[str, tuple[str, _Settings]],
-    defaults: _Settings,
+    own: dict[str, HostSettings],
+    groups: dict[str, tuple[str, HostSettings]],
+    defaults: HostSettings,
 ) -> tuple[Host, ...]:
     """Lays defaults under groups under each host's own settings."""
     bare = Inventory(
@@ -290,7 +186,7 @@ def _resolve(
     return tuple(hosts)
 
 
-def _host(name: str, groups: tuple[str, ...], layers: list[_Settings]) -> Host:
+def _host(name: str, groups: tuple[str, ...], layers: list[HostSettings]) -> Host:
     values: dict[str, Any] = {}
     env: dict[str, str] = {}
     limits: dict[str, Any] = {}

@@ -18,7 +18,11 @@ class Engine(StrEnum):
     STATIC = "static"
 
 
-_STRICT: dict[str, Any] = {"extra": "forbid", "allow_inf_nan": False}
+_STRICT: dict[str, Any] = {
+    "extra": "forbid",
+    "allow_inf_nan": False,
+    "use_attribute_docstrings": True,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +32,15 @@ class Lora:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     r: Annotated[int, Ge(1), Le(4096)] = 32
+    """The rank of the update."""
     alpha: Annotated[float, Gt(0)] = 64
+    """Its scale: the update is multiplied by alpha / r."""
     dropout: Annotated[float, Ge(0), Le(0.9)] = 0.0
+    """The share of its inputs that is dropped while training."""
     target: str | list[str] = "all-linear"
+    """all-linear, or the names of the modules that get an update."""
     modules_to_save: list[str] = field(default_factory=list)
+    """Modules that are trained whole and saved with the adapter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,30 +50,55 @@ class JobSpec:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     model: Annotated[str, MinLen(1)]
+    """A folder, or a Hub id."""
     dataset: Annotated[str, MinLen(1)]
+    """A file of rows: jsonl, json, csv or txt."""
     name: Annotated[str, MinLen(1)] | None = None
+    """What to call the job; left out, made from dataset and model."""
     format: str | dict[str, str] = "auto"
+    """auto, the name of a format, or which column is what."""
     epochs: Annotated[int, Ge(1), Le(10_000)] = 1
+    """How often each row is seen."""
     global_batch: Annotated[int, Ge(1), Le(1_000_000)] | Literal["auto"] = "auto"
+    """Samples per optimizer step; auto chooses by the number of rows alone."""
     batch_size: Annotated[int, Ge(1), Le(65_536)] = 1
+    """Samples in memory at once; never changes what is learnt."""
     max_length: Annotated[int, Ge(8), Le(1_048_576)] = 512
+    """Tokens of a sample at most."""
     learning_rate: Annotated[float, Gt(0), Le(10)] = 2e-4
+    """The highest learning rate, reached after warm-up."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the learning rate falls after warm-up."""
     warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.03
+    """The share of the run in which the learning rate rises."""
     weight_decay: Annotated[float, Ge(0), Le(10)] = 0.0
+    """AdamW's weight decay."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
+    """Gradients longer than this are shortened to it."""
     lora: Lora = field(default_factory=Lora)
+    """What the adapter is."""
     seed: Annotated[int, Ge(0), Le(2**31)] = 42
+    """Decides the order of rows and the adapter's first weights."""
     mode: Mode = Mode.DATA_PARALLEL
+    """How the workers share the work."""
     workers: str = "all"
+    """Which hosts: a number, all, HOST,HOST, a group, tag:WORD, !HOST."""
     engine: Engine = Engine.AUTO
+    """How the ranks add their gradients."""
     wire: Literal["bf16", "fp32"] = "bf16"
+    """Gradients between workers."""
     save_steps: Annotated[int, Ge(0)] = 200
+    """A checkpoint every so many steps; 0 for none."""
     save_total_limit: Annotated[int, Ge(1), Le(1000)] = 3
+    """How many checkpoints are kept."""
     output_dir: str = "./work/distributed_training/{name}-{id}"
+    """Where the adapter goes on this machine."""
     start_timeout: Annotated[float, Ge(1), Le(86_400)] = 120.0
+    """Seconds until every rank must be ready."""
     sample_prompts: list[str] = field(default_factory=list)
+    """Prompts that the model answers before and after."""
     sample_tokens: Annotated[int, Ge(1), Le(4096)] = 48
+    """Tokens of such an answer at most."""
 
     def resolved_global_batch(self, rows: int) -> int:
         """Samples per optimizer step. Auto is the power of two nearest to rows x epochs / 1000,

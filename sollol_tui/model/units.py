@@ -4,7 +4,7 @@ import re
 from typing import Final
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
+DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
 GIB: Final = 1024**3
 
 
@@ -12,7 +12,7 @@ def parse_duration_s(value: str | float) -> float:
     """Seconds of "10s", "1.5m", "2h", "500ms", or of a bare number of seconds."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    match = _DURATION.fullmatch(str(value))
+    match = DURATION.fullmatch(str(value))
     if match is None:
         raise ValueError(f"{value!r} is not a duration; write it like 10s, 5m or 2h")
     return float(match[1]) * _SECONDS[match[2] or "s"]

@@ -127,6 +127,24 @@ def test_what_other_tools_call_an_address_is_understood() -> None:
         ("hosts:\n  a: {<<: {port: 22}}\n", "2:7  merge keys (<<) are not used here"),
         ("hosts:\n  'a[0:999][0:999][0:999]': {}\n", "2:3  'a[0:999][0:999][0:999]' is not a name"),
         ("hosts: " + "[" * 30, "1:27  nested deeper than 20"),
+        ("hosts: [a]\n? {x: y}\n: c\n", "2:3  a key is one word or text"),
+        ("hosts: [a]\nmore: &m {x: *m}\n", "2:7  anchors and aliases are not used here"),
+        ("hosts: [a]\n---\nhosts: [b]\n", "2:1  but found another document"),
+        ("hosts:\n  - a\x00b\n", "2:6  the character U+0000 is not allowed"),
+        ("hosts: [a, b\x1b]\n", "1:13  the character U+001B is not allowed"),
+        ("hosts:\n  - a\n  - 'b c'\n", "3:5  'b c' is not a name"),
+        ("hosts:\n  - $(reboot)\n", "2:5  '$(reboot)' is not a name"),
+        ("hosts:\n  - `id`\n", "2:5  "),
+        ('hosts:\n  "a\\nb": {}\n', "2:3  'a\\nb' is not a name"),
+        ('hosts:\n  "a\\e[2J": {}\n', "2:3  'a\\x1b[2J' is not a name"),
+        ("hosts:\n  ..: {}\n", "2:3  '..' is not a name"),
+        ("hosts:\n  a/b: {}\n", "2:3  'a/b' is not a name"),
+        ("hosts:\n  -oProxyCommand=sh: {}\n", "2:3  '-oProxyCommand=sh' is not a name"),
+        ("hosts:\n  " + "a" * 64 + ": {}\n", "2:3  'aaaa"),
+        ('hosts:\n  a: {workdir: "/x\\ny"}\n', "2:7  workdir: write an absolute path"),
+        ('hosts:\n  a: {env: {X: "a\\0b"}}\n', "2:7  env: 'a\\x00b' is not text"),
+        ("hosts:\n  a: {connection: telnet}\n", "2:7  connection: "),
+        ("hosts:\n  a: {enabled: 22:22}\n", "2:7  enabled: "),
     ],
 )
 def test_each_mistake_is_told_with_its_place(text: str, said: str) -> None:
@@ -143,6 +161,11 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
 def test_bytes_that_are_no_text_are_named_with_their_line() -> None:
     with pytest.raises(InputError, match=r"inventory\.yaml:2:1  is not UTF-8 text"):
         parse_inventory(b"hosts:\n  \xff: {}\n", "inventory.yaml")
+
+
+def test_another_encoding_is_named() -> None:
+    with pytest.raises(InputError, match=r"inventory\.yaml:1:1  is not UTF-8 text"):
+        parse_inventory("hosts: [a]".encode("utf-16"), "inventory.yaml")
 
 
 def test_a_huge_file_is_refused_without_reading_it() -> None:
@@ -175,6 +198,7 @@ PIECES = st.sampled_from(
 @settings(max_examples=400, deadline=2000)
 @given(st.lists(PIECES, max_size=25).map("".join))
 @example("? [a, b]\n: c\nhosts: [x]\n")
+@example("? :\u2028? ")
 @example("hosts:\n  <<: {a: }\n")
 @example("hosts: {2001-01-01: {port: 2001-01-01}}\n")
 @example("hosts: {a: {limits: 2001-01-01T00:00:00Z}}\n")
