@@ -7,18 +7,18 @@ client.get_job_status(job["id"])["loss"]
 """
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import Step, provision
 from sollol_tui.hosts.reading import take_reading
 from sollol_tui.hosts.ssh import connect
+from sollol_tui.inventories import InventoryFile
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.logs import LogReader
@@ -28,13 +28,11 @@ from sollol_tui.jobs.records import EventRecord
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.submit import Prepared, prepare, revive, submit
 from sollol_tui.jobs.view import read_job, read_jobs, read_snapshot
-from sollol_tui.model.errors import JobError, NotFoundError
+from sollol_tui.model.errors import JobError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
 from sollol_tui.model.spec import JobSpec
 
-INVENTORY: Final = "inventory.yaml"
-VARIABLE: Final = "SOLLOL_INVENTORY"
 T = TypeVar("T")
 
 
@@ -45,10 +43,9 @@ class SOLLOLClient:
 
     def __init__(self, inventory: str | Path | None = None, *, home: Path | None = None) -> None:
         self.home: Home = open_home(home)
-        self._given = Path(inventory) if inventory is not None else None
+        self._inventory = InventoryFile(inventory)
         self._store = Store(self.home)
         self._lock = threading.RLock()
-        self._parsed: tuple[tuple[int, int, int], Inventory] | None = None
         self.revive()
 
     def close(self) -> None:
@@ -60,19 +57,20 @@ class SOLLOLClient:
     @property
     def inventory_file(self) -> Path:
         """Where the inventory is. Raises NotFoundError when there is none."""
-        return find_inventory(self._given)
+        with self._lock:
+            return self._inventory.path
 
     def inventory(self) -> Inventory:
-        """The inventory as its file says now. Raises InputError."""
-        path = self.inventory_file
-        status = path.stat()
-        mark = (status.st_mtime_ns, status.st_size, status.st_ino)
+        """The inventory as its file says now, or said before an edit that cannot be read: then
+        `inventory_problem` tells why. Raises InputError while there has been no good one."""
         with self._lock:
-            if self._parsed is None or self._parsed[0] != mark:
-                from sollol_tui.model.inventory_file import parse_inventory
+            return self._inventory.read()
 
-                self._parsed = mark, parse_inventory(path.read_bytes(), str(path))
-            return self._parsed[1]
+    @property
+    def inventory_problem(self) -> str:
+        """Why `inventory` is older than its file, with line and column; empty when it is not."""
+        with self._lock:
+            return self._inventory.problem
 
     def snapshot(self) -> Snapshot:
         """Hosts and jobs as the state knows them; asks nobody."""
@@ -173,30 +171,6 @@ class SOLLOLClient:
             if not job.state.is_terminal:
                 return job
         raise JobError("no job is running", remedy="start one with: sollol train")
-
-
-def find_inventory(given: Path | None = None) -> Path:
-    """`given`, else $SOLLOL_INVENTORY, else inventory.yaml here or upwards to the git root, else
-    the one in the user's config folder. Raises NotFoundError."""
-    named = given or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
-    if named is not None:
-        if not named.is_file():
-            raise NotFoundError(f"no inventory {named}", remedy="sollol init writes one")
-        return named.absolute()
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / INVENTORY).is_file():
-            return folder / INVENTORY
-        if (folder / ".git").exists():
-            break
-    from platformdirs import user_config_path
-
-    last = user_config_path("sollol", appauthor=False) / INVENTORY
-    if last.is_file():
-        return last
-    raise NotFoundError(
-        f"no {INVENTORY} here, above, or in {last.parent}",
-        remedy="write one ('hosts: [HOST]' is enough), or try: sollol demo",
-    )
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
