@@ -121,7 +121,7 @@ def attach(session: Session, job: str | None) -> int:
 @click.command()
 @click.argument("job")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
-@click.option("-n", "count", type=int, help="Only the last N lines of what is there.")
+@click.option("-n", "count", type=click.IntRange(0), help="Only the last N lines of what is there.")
 @click.option("--host", help="Of this host only.")
 @click.option("--supervisor", is_flag=True, help="What the coordinator's side of the job says.")
 @pass_session
@@ -138,7 +138,9 @@ def logs(
         if supervisor:
             path = client.home.job(view.id) / "supervisor.log"
             lines = clean_lines(path.read_bytes()) if path.exists() else []
-            click.echo("\n".join(lines[-count:] if count else lines))
+            click.echo(
+                "\n".join(lines if count is None else lines[len(lines) - min(count, len(lines)) :])
+            )
             return
         try:
             _print_logs(client, view.id, follow, count, host)
@@ -161,7 +163,7 @@ def _print_logs(
             if host in (None, line.host)
         ]
         if not caught_up:
-            waiting = [*waiting, *texts][-(count or 0) :]
+            waiting = [*waiting, *texts][-count:] if count else []
             texts = [] if lines else waiting
             caught_up = not lines
         for text in texts:

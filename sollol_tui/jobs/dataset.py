@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,11 +67,13 @@ def locate(text: str, folder: Path) -> Path:
     """The path that a person wrote, made absolute from `folder`. Raises InputError for what no file
     system takes."""
     try:
+        text.encode()
         path = (folder / Path(text).expanduser()).absolute()
-        path.exists()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()
     except (OSError, RuntimeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError.single(text[:80], f"cannot be a path: {reason}") from None
+        raise InputError.single(clean(text, limit=80), f"cannot be a path: {reason}") from None
     return path
 
 

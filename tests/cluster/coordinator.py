@@ -18,7 +18,7 @@ from tests.cluster.lab import Lab
 from tests.cluster.machine import Machine
 from tests.jobs.bench import supervisors, until
 
-COMMAND_S = 90.0
+COMMAND_S = 60.0
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -73,10 +73,14 @@ class Coordinator:
             env=os.environ | {"SOLLOL_HOME": str(self.home.root)},
         )
 
-    def sollol(self, *arguments: str, expect: int = 0) -> str:
+    def sollol(self, *arguments: str, expect: int = 0, timeout_s: float = COMMAND_S) -> str:
         """What the command printed; fails when it ends otherwise than expected."""
         with self.popen(*arguments) as process:
-            said, _ = process.communicate(timeout=COMMAND_S)
+            try:
+                said, _ = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         assert process.returncode == expect, f"exit {process.returncode}, not {expect}\n{said}"
         return said
 

@@ -65,7 +65,8 @@ def test_two_hosts_train_one_adapter_in_one_world(
         "lora.modules_to_save": "[embed_tokens, lm_head]", "schedule": "constant",
     }  # fmt: skip
     flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-    said = coordinator.sollol(*coordinator.train("--workers", "2", "--name", "tiny", *flags))
+    command = coordinator.train("--workers", "2", "--name", "tiny", *flags)
+    said = coordinator.sollol(*command, timeout_s=200)
 
     [job] = coordinator.jobs()
     assert job.first_loss is not None
