@@ -19,13 +19,18 @@ class Session:
     readonly: bool = False
     yes: bool = False
 
+    def check_acting(self) -> None:
+        """Raises SollolError when nothing may be changed."""
+        if self.readonly:
+            raise SollolError("this command acts, and --readonly is on")
+
     @contextmanager
     def client(self, *, acts: bool = False) -> "Iterator[SOLLOLClient]":
         """A client of the chosen inventory. `acts` says that the command changes something."""
         from sollol_tui.client import SOLLOLClient
 
-        if acts and self.readonly:
-            raise SollolError("this command acts, and --readonly is on")
+        if acts:
+            self.check_acting()
         client = SOLLOLClient(self.inventory)
         try:
             yield client

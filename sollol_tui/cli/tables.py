@@ -10,6 +10,7 @@ import click
 from rich.cells import set_cell_size
 
 from sollol_tui.model import columns
+from sollol_tui.model.resources import RESOURCE_COLUMNS, free_sentence, resource_rows
 from sollol_tui.model.snapshot import HostState, HostView, JobView, Snapshot
 
 PIPE_WIDTH: Final = 160  # a pipe has no width of its own
@@ -41,6 +42,13 @@ def print_jobs(jobs: Sequence[JobView]) -> None:
     now, bar = time.time(), columns.LONG_BAR if _width() >= 120 else 8
     cells = [columns.job_cells(job, now, bar_width=bar) for job in columns.jobs_in_order(jobs)]
     _print(columns.job_columns(bar), cells)
+
+
+def print_resources(hosts: Sequence[HostView]) -> None:
+    now = time.time()
+    _print(RESOURCE_COLUMNS, [row for host in hosts for row in resource_rows(host, now)])
+    click.echo()
+    click.echo(free_sentence(hosts))
 
 
 def _print(shape: Sequence[columns.Column], rows: Sequence[Sequence[str]]) -> None:
