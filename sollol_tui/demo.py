@@ -15,7 +15,7 @@ from sollol_tui.model.spec import JobSpec, Lora
 
 HOSTS: Final = ("demo-a", "demo-b")
 ROWS: Final = 4000
-PROMPT: Final = "What does shutil.copyfile(src, dst) do?"
+PROMPT: Final = "What does os.path.isfile(path) do?"
 _MODEL_TIMEOUT_S: Final = 120.0
 
 
@@ -44,14 +44,16 @@ class Demo:
             model=str(self.model),
             dataset=str(self.dataset),
             workers=",".join(HOSTS),
+            epochs=4,
             global_batch=32,
             batch_size=16,
-            max_length=192,
-            learning_rate=3e-3,
+            max_length=96,
+            learning_rate=5e-3,
+            warmup_ratio=0.06,
             lora=Lora(r=16, alpha=32, modules_to_save=["embed_tokens", "lm_head"]),
-            save_steps=50,
+            save_steps=100,
             sample_prompts=[PROMPT],
-            sample_tokens=80,
+            sample_tokens=40,
         )
 
 
@@ -74,7 +76,9 @@ async def make_model(client: SOLLOLClient, demo: Demo, say: Callable[[str], None
     )
     async with connect(host, [client.home.known_hosts]) as connection:
         say(f"{host.name}: making a tiny Llama")
-        command = environment.command("remote.tiny", str(demo.model))
+        command = environment.command(
+            "remote.tiny", str(demo.model), "--words-of", str(demo.dataset)
+        )
         await connection.run(command, timeout_s=_MODEL_TIMEOUT_S)
 
 
