@@ -276,8 +276,12 @@ def _joined(content: Any) -> Any:
     """Text given as a list of parts, as one text; anything else as it is."""
     if not isinstance(content, list):
         return content
-    texts = [part.get("text") if isinstance(part, dict) else None for part in content]
-    return "".join(texts) if texts and all(isinstance(text, str) for text in texts) else content
+    texts = [part["text"] for part in content if _is_text_part(part)]
+    return "".join(texts) if texts and len(texts) == len(content) else content
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str)
 
 
 FORMATS = (
