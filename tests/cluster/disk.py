@@ -28,11 +28,17 @@ class Disk:
     def home(self) -> Path:
         return self.folder / "home"
 
+    @property
+    def _resolver(self) -> Path:
+        return self.folder / "resolv.conf"
+
     def create(self, authorized_key: str) -> None:
         self.home.mkdir(mode=0o700, parents=True)
         (self.folder / "mnt").mkdir()
         (self.folder / "tmp").mkdir()
         (self.folder / "tmp").chmod(0o1777)
+        # Names of hosts are unknown here, as on many a home network, but nobody waits to hear that.
+        self._resolver.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
         (self.home / ".ssh").mkdir(mode=0o700)
         authorized = self.home / ".ssh" / "authorized_keys"
         authorized.write_text(authorized_key)
@@ -51,7 +57,7 @@ class Disk:
             steps.append(["mount", "--rbind", str(own), str(hidden)])
         for volatile in ("/dev/shm", "/run"):
             steps.append(["mount", "-t", "tmpfs", "tmpfs", volatile])
-        return steps
+        return [["mount", "--bind", str(self._resolver), "/etc/resolv.conf"], *steps]
 
     def wipe(self, name: str) -> None:
         """Removes a folder of the home, apart from shared folders that are shown inside it."""
