@@ -13,6 +13,9 @@ FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c '$(FITS)' 2>/dev/null && echo $(name))))
 
+# Whole files go to one process, so that what a file sets up once is set up once.
+PARALLEL ?= -n auto --maxprocesses 4 --dist loadfile
+
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
@@ -45,7 +48,7 @@ demo: .venv/installed
 
 test: .venv/developer .venv-worker/installed
 	@echo "tests of the coordinator and the cluster"
-	@$(BIN)/python -m pytest --ignore=tests/remote/torch --ignore=tests/bench --ignore=tests/soak
+	@$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/remote/torch --ignore=tests/bench --ignore=tests/soak
 	@echo "tests of training, in a worker's environment"
 	@.venv-worker/bin/python -m pytest tests/remote/torch
 

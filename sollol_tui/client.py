@@ -26,7 +26,8 @@ from sollol_tui.jobs.planner import accelerator_of
 from sollol_tui.jobs.probe import ask, note_readings, stale_hosts
 from sollol_tui.jobs.records import EventRecord
 from sollol_tui.jobs.store import Store
-from sollol_tui.jobs.submit import Prepared, prepare, revive, submit
+from sollol_tui.jobs.submit import Prepared, prepare, submit
+from sollol_tui.jobs.supervise import revive
 from sollol_tui.jobs.view import read_job, read_jobs, read_snapshot
 from sollol_tui.model.errors import JobError
 from sollol_tui.model.inventory import Host, Inventory

@@ -1,21 +1,15 @@
 """From a job spec to a job: checks everything that can be checked, plans, leases, hands over to a
 supervisor. Until the job is stored, nothing was changed anywhere."""
 
-import fcntl
-import os
-import subprocess
-import sys
-import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.jobs.dataset import check_dataset, locate, resolve_model
-from sollol_tui.jobs.home import VARIABLE, Home
 from sollol_tui.jobs.planner import make_plan, resources
 from sollol_tui.jobs.probe import ask, note_silence
 from sollol_tui.jobs.store import Store
-from sollol_tui.jobs.supervisor import LOCK
+from sollol_tui.jobs.supervise import start_supervisor
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
@@ -73,49 +67,3 @@ def submit(store: Store, prepared: Prepared) -> str:
     )
     start_supervisor(store.home, job)
     return job
-
-
-def start_supervisor(home: Home, job: str) -> None:
-    """Starts a process that looks after `job`; when there is one already, the new one ends."""
-    folder = home.job(job)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(
-        folder / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-    )
-    try:
-        process = subprocess.Popen(
-            # -P: what lies in the user's folder is not ours to import.
-            [sys.executable, "-P", "-m", "sollol_tui.jobs.supervisor", job],
-            stdin=subprocess.DEVNULL,
-            stdout=descriptor,
-            stderr=descriptor,
-            start_new_session=True,
-            env=os.environ | {VARIABLE: str(home.root)},
-        )
-    finally:
-        os.close(descriptor)
-    # It outlives us, or we it: the screen runs for days and must not gather the dead.
-    threading.Thread(target=process.wait, daemon=True, name=f"reaper of {job}").start()
-
-
-def is_supervised(home: Home, job: str) -> bool:
-    """Whether a supervisor of this job is alive, told by its lock."""
-    try:
-        descriptor = os.open(home.job(job) / LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def revive(store: Store) -> list[str]:
-    """Restarts the supervisor of every live job that has none; returns those jobs."""
-    orphans = [job for job in store.live_jobs() if not is_supervised(store.home, job)]
-    for job in orphans:
-        start_supervisor(store.home, job)
-    return orphans

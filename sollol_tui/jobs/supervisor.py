@@ -1,14 +1,10 @@
-"""Looks after one job from submit to end: one process per job, holding a lock, restarted by any
-`sollol` command. It owns the job's state; the truth of the run lies on the workers.
-
-Run: python -m sollol_tui.jobs.supervisor JOB
+"""Looks after one job from submit to end. It owns the job's state; the truth of the run lies on the
+workers. Its process, and that there is only one, stand in supervise.py.
 """
 
 import asyncio
-import fcntl
 import logging
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sollol_tui.jobs.home import Home, open_home
+from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.ingest import Ingest
 from sollol_tui.jobs.planner import resources, without
 from sollol_tui.jobs.progress import Failure, Progress
@@ -33,9 +29,6 @@ from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import JobState, WorkerState
 
 log = logging.getLogger("sollol.supervisor")
-LOCK: Final = "supervisor.lock"
-LOCK_TRIES: Final = 10
-LOCK_PAUSE_S: Final = 0.05
 STOP_GRACE_S: Final = 60.0  # for the step in flight and its checkpoint
 SAY_EVERY_S: Final = 0.2
 LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
@@ -419,36 +412,3 @@ def _failure_of(error: BaseException) -> Failure:
             return Failure(host="", reason=str(error))
         case _:
             return Failure(host="", reason=f"sollol itself failed: {type(error).__name__}: {error}")
-
-
-def _lock(descriptor: int) -> bool:
-    """Takes the job's lock; False when another supervisor holds it. Tried for a moment, because
-    whoever asks `is_supervised` holds it for an instant too."""
-    for _ in range(LOCK_TRIES):
-        with suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        time.sleep(LOCK_PAUSE_S)
-    return False
-
-
-def main(job: str) -> int:
-    """Supervises `job` if nobody else does. Exit status 0 also when somebody does."""
-    home = open_home()
-    folder = home.job(job)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        if not _lock(lock.fileno()):
-            return 0
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
-        )
-        logging.getLogger("asyncssh").setLevel(logging.WARNING)
-        with Store(home) as store:
-            if not store.job(job).state.is_terminal:
-                asyncio.run(Supervisor(home, store, job).run())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

@@ -76,4 +76,6 @@ def _ranks(worker: PlannedWorker) -> str:
     gpus = [rank.gpu for rank in worker.ranks if rank.gpu is not None]
     if gpus:
         return f"{len(gpus)} GPU{'s' if len(gpus) != 1 else ''}"
-    return "CPU" if worker.cpu_cores is None else f"CPU, {worker.cpu_cores} cores"
+    if worker.cpu_cores is None:
+        return "CPU"
+    return f"CPU, {worker.cpu_cores} core{'s' if worker.cpu_cores != 1 else ''}"

@@ -2,6 +2,7 @@
 it, in a process of its own."""
 
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,9 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uv import find_uv_bin
+
 from sollol_tui.client import SOLLOLClient
+from sollol_tui.hosts.build import install_options
+from sollol_tui.hosts.payload import LOCK as PACKAGES_LOCK
+from sollol_tui.hosts.payload import REQUIREMENTS
 from sollol_tui.jobs.home import Home
-from sollol_tui.jobs.supervisor import LOCK
+from sollol_tui.jobs.supervise import LOCK
+from sollol_tui.model.inventory import Packages
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
 from tests.cluster.lab import Lab
@@ -30,6 +37,34 @@ def package_sources() -> dict[str, str]:
     }
     found = {key: next(filter(None, map(os.environ.get, n)), None) for key, n in names.items()}
     return {key: value for key, value in found.items() if value is not None}
+
+
+def fill_cache(payload: Path, folder: Path) -> None:
+    """Fills the cache that the hosts share with what `payload` needs: they are offline.
+
+    The same command as on a host, outside of it; where the cache is full it only makes links."""
+    cache = os.environ.get("UV_CACHE_DIR", f"{CHECKOUT}/.cache/uv")
+    env = os.environ | {"UV_CACHE_DIR": cache, "UV_LINK_MODE": "symlink"}
+    options, constraint, backend = install_options(
+        Packages(**package_sources()),
+        accelerator="cpu",
+        arch=platform.machine(),
+        lock=(payload / PACKAGES_LOCK).read_text(),
+    )
+    folder.mkdir()
+    (folder / "constraint.txt").write_text(f"{constraint}\n")
+    environment, files = folder / "environment", ["--constraint", str(folder / "constraint.txt")]
+    files += [
+        "--requirement",
+        str(payload / REQUIREMENTS),
+        "--constraint",
+        str(payload / PACKAGES_LOCK),
+    ]
+    backends = [f"--torch-backend={backend}"] if backend else []
+    make = ["venv", "--quiet", "--no-project", "--python", sys.executable, str(environment)]
+    fill = ["pip", "install", "--quiet", "--python", str(environment), *files, *options, *backends]
+    for arguments in (make, fill):
+        subprocess.run([find_uv_bin(), *arguments], check=True, env=env, cwd=folder)
 
 
 @dataclass
@@ -150,6 +185,6 @@ class Coordinator:
 
 def is_held(lock: Path) -> bool:
     from sollol_tui.jobs.home import Home
-    from sollol_tui.jobs.submit import is_supervised
+    from sollol_tui.jobs.supervise import is_supervised
 
     return is_supervised(Home(lock.parents[2]), lock.parent.name)

@@ -11,10 +11,10 @@ import pytest
 
 from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.store import Store
-from sollol_tui.jobs.submit import revive
+from sollol_tui.jobs.supervise import revive
 from sollol_tui.model.states import JobState
 from tests.cluster.conftest import UV_CACHE_ON_HOSTS
-from tests.cluster.coordinator import Coordinator
+from tests.cluster.coordinator import Coordinator, fill_cache
 from tests.cluster.lab import Lab
 from tests.cluster.machine import Machine
 from tests.jobs.bench import supervisors, until, write_model, write_rows
@@ -27,13 +27,15 @@ FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 
 @pytest.fixture(scope="module")
-def payload(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return stub_payload(tmp_path_factory.mktemp("payload") / "stub")
+def payload(lab_is_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("payload")
+    fill_cache(stub_payload(folder / "stub"), folder / "cache")
+    return folder / "stub"
 
 
 @pytest.fixture
 def coordinator(
-    lab: Lab, payload: Path, filled_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Lab, payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Coordinator]:
     monkeypatch.setenv("SOLLOL_PAYLOAD", str(payload))
     write_model(tmp_path / "model")

@@ -13,8 +13,7 @@ import psutil
 
 from sollol_tui.client import SOLLOLClient
 from sollol_tui.jobs.home import Home
-from sollol_tui.jobs.submit import is_supervised
-from sollol_tui.jobs.supervisor import LOCK
+from sollol_tui.jobs.supervise import LOCK, is_supervised
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
 
@@ -71,7 +70,10 @@ class Bench:
             }
             for name in ("one", "two")
         }
-        self.inventory.write_text(json.dumps({"hosts": hosts}))
+        # Another suite on this machine chooses its ports at the same moment.
+        first = 20_000 + os.getpid() % 180 * 50
+        network = {"ports": f"{first}-{first + 49}"}
+        self.inventory.write_text(json.dumps({"hosts": hosts, "network": network}))
 
     def submit(
         self,
@@ -182,7 +184,7 @@ def supervisors(home: Home) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if "sollol_tui.jobs.supervisor" in process.cmdline() and (
+            if "sollol_tui.jobs.supervise" in process.cmdline() and (
                 process.environ().get("SOLLOL_HOME") == str(home.root)
             ):
                 found.append(process)

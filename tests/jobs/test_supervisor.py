@@ -114,7 +114,7 @@ def test_of_two_supervisors_the_second_leaves_at_once(bench: Bench) -> None:
     bench.takes_steps(job)
     first = bench.supervisor(job)
     second = subprocess.run(
-        [sys.executable, "-P", "-m", "sollol_tui.jobs.supervisor", job],
+        [sys.executable, "-P", "-m", "sollol_tui.jobs.supervise", job],
         env=os.environ | {"SOLLOL_HOME": str(bench.home.root)},
         capture_output=True,
         timeout=20,

@@ -1,0 +1,103 @@
+"""The processes of supervisors: at most one per job, by a lock, restarted by any `sollol` command.
+
+Run: python -m sollol_tui.jobs.supervise JOB
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Final
+
+from sollol_tui.jobs.home import VARIABLE, Home, open_home
+from sollol_tui.jobs.store import Store
+
+LOCK: Final = "supervisor.lock"
+_TRIES: Final = 10
+_PAUSE_S: Final = 0.05
+
+
+def start_supervisor(home: Home, job: str) -> None:
+    """Starts a process that looks after `job`; when there is one already, the new one ends."""
+    folder = home.job(job)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(
+        folder / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
+    )
+    try:
+        process = subprocess.Popen(
+            # -P: what lies in the user's folder is not ours to import.
+            [sys.executable, "-P", "-m", "sollol_tui.jobs.supervise", job],
+            stdin=subprocess.DEVNULL,
+            stdout=descriptor,
+            stderr=descriptor,
+            start_new_session=True,
+            env=os.environ | {VARIABLE: str(home.root)},
+        )
+    finally:
+        os.close(descriptor)
+    # It outlives us, or we it: the screen runs for days and must not gather the dead.
+    threading.Thread(target=process.wait, daemon=True, name=f"reaper of {job}").start()
+
+
+def is_supervised(home: Home, job: str) -> bool:
+    """Whether a supervisor of this job is alive, told by its lock."""
+    try:
+        descriptor = os.open(home.job(job) / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def revive(store: Store) -> list[str]:
+    """Restarts the supervisor of every live job that has none; returns those jobs."""
+    orphans = [job for job in store.live_jobs() if not is_supervised(store.home, job)]
+    for job in orphans:
+        start_supervisor(store.home, job)
+    return orphans
+
+
+def _lock(descriptor: int) -> bool:
+    """Takes the job's lock; False when another supervisor holds it. Tried for a moment, because
+    whoever asks `is_supervised` holds it for an instant too."""
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_PAUSE_S)
+    return False
+
+
+def main(job: str) -> int:
+    """Supervises `job` if nobody else does. Exit status 0 also when somebody does."""
+    from sollol_tui.jobs.supervisor import Supervisor
+
+    home = open_home()
+    folder = home.job(job)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        if not _lock(lock.fileno()):
+            return 0
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
+        )
+        logging.getLogger("asyncssh").setLevel(logging.WARNING)
+        with Store(home) as store:
+            if not store.job(job).state.is_terminal:
+                asyncio.run(Supervisor(home, store, job).run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
