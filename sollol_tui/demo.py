@@ -1,6 +1,7 @@
 """The main job on this machine alone: two hosts that are folders here, reached over SSH like any
 other, provisioned like any other. Makes what it needs and leaves nothing else behind."""
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,30 +77,32 @@ async def make_model(client: SOLLOLClient, demo: Demo, say: Callable[[str], None
     )
     async with connect(host, [client.home.known_hosts]) as connection:
         say(f"{host.name}: making a tiny Llama")
-        command = environment.command(
-            "remote.tiny", str(demo.model), "--words-of", str(demo.dataset)
-        )
+        part = demo.model.with_suffix(".part")
+        command = environment.command("remote.tiny", str(part), "--words-of", str(demo.dataset))
         await connection.run(command, timeout_s=_MODEL_TIMEOUT_S)
+        part.rename(demo.model)  # the host is this machine; a killed demo leaves no half model
 
 
 def _inventory(folder: Path) -> str:
     # Mirrors that this shell knows reach the hosts as they would reach real ones: by the inventory.
-    find_links = os.environ.get("UV_FIND_LINKS") or os.environ.get("PIP_FIND_LINKS")
-    index_url = os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("PIP_INDEX_URL")
+    known = os.environ.get
+    find_links = known("UV_FIND_LINKS") or known("PIP_FIND_LINKS")
+    index_url = known("UV_DEFAULT_INDEX") or known("PIP_INDEX_URL")
+    cache = known("UV_CACHE_DIR") or str(folder / "uv-cache")
     lines = [
         "# Written by `sollol demo`: two hosts that are folders of this machine.",
         "version: 1",
         "defaults:",
         "  connection: local",
         "  limits: {gpu_ids: [], cpu_cores: 1}",
-        f"  env: {{UV_CACHE_DIR: {folder}/uv-cache}}",
+        f"  env: {{UV_CACHE_DIR: {json.dumps(cache)}}}",
         "hosts:",
-        *(f"  {name}: {{workdir: {folder}/hosts/{name}}}" for name in HOSTS),
+        *(f"  {name}: {{workdir: {json.dumps(str(folder / 'hosts' / name))}}}" for name in HOSTS),
         "packages:",
         "  torch_backend: cpu",
     ]
     if find_links:
-        lines.append(f"  find_links: {find_links}")
+        lines.append(f"  find_links: {json.dumps(find_links)}")
     if index_url:
-        lines.append(f"  index_url: {index_url}")
+        lines.append(f"  index_url: {json.dumps(index_url)}")
     return "\n".join(lines) + "\n"
