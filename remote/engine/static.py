@@ -135,6 +135,7 @@ class StaticEngine:
                 is_master=self._members.own.rank == 0 and not with_agent,
                 timeout=timedelta(seconds=wait_s),
                 wait_for_workers=False,  # whom we wait for is counted, and named, in join
+                multi_tenant=True,  # the beats' connection and join's are one store in this process
             )
         except dist.DistError as error:
             first = self._members.ranks[0]
