@@ -1,0 +1,40 @@
+"""What the coordinator writes into run.json is what a worker reads."""
+
+from remote.run import parse_run
+from sollol_tui.hosts.environment import Environment
+from sollol_tui.jobs.runfile import run_file
+from sollol_tui.jobs.worker import Place
+from sollol_tui.model.inventory import Host
+from sollol_tui.model.spec import JobSpec, Lora
+from tests.jobs.samples import plan
+
+
+def test_a_worker_reads_the_plan_the_settings_and_the_models_own_name() -> None:
+    environment = Environment(
+        python="/w/bin/python", payload="/w/payload", env_id="ef", payload_hash="ab"
+    )
+    place = Place(
+        environment=environment,
+        run_dir="/w/runs/j-1/w2",
+        dataset="/w/datasets/ab/rows.jsonl",
+        model="/w/models/cd",
+    )
+    spec = JobSpec(
+        model="models/llama", dataset="rows.jsonl", epochs=3, lora=Lora(r=8, target=["q_proj"])
+    )
+    run = parse_run(
+        run_file(
+            job="j-1",
+            spec=spec,
+            plan=plan("w1", "w2"),
+            host=Host(name="w2"),
+            place=place,
+            generation=4,
+            main_port=29501,
+        )
+    )
+    assert (run.model, run.base_name, run.dataset) == (place.model, "models/llama", place.dataset)
+    assert [(rank.slot, rank.rank, rank.host) for rank in run.own_ranks] == [(1, 1, "w2")]
+    assert (run.main_address, run.main_port, run.generation) == ("10.0.0.1", 29501, 4)
+    assert (run.train.epochs, run.train.global_batch) == (3, plan().global_batch)
+    assert (run.train.lora.r, run.train.lora.target) == (8, ["q_proj"])
