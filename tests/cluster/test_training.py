@@ -8,7 +8,7 @@ import pytest
 
 from sollol_tui.jobs.home import open_home
 from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
-from tests.cluster.coordinator import Coordinator
+from tests.cluster.coordinator import Coordinator, fill_cache
 from tests.cluster.lab import Lab
 
 WORKER_PYTHON = CHECKOUT / ".venv-worker" / "bin" / "python"
@@ -41,9 +41,8 @@ def worker_python(*arguments: str) -> str:
 
 @pytest.mark.skipif(not WORKER_PYTHON.exists(), reason="make test makes .venv-worker")
 @pytest.mark.timeout(240)
-def test_two_hosts_train_one_adapter_in_one_world(
-    lab: Lab, filled_cache: None, tmp_path: Path
-) -> None:
+def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> None:
+    fill_cache(CHECKOUT, tmp_path / "cache")
     coordinator = Coordinator(
         lab=lab,
         home=open_home(tmp_path / "home"),
