@@ -345,10 +345,11 @@ class Supervisor:
         first."""
         while True:
             self.news.clear()
-            problem = self.progress.failure or self.progress.world_problem()
-            if problem is not None:
+            if self.progress.failure is not None:
                 await self._hear_the_others()
-                raise _FailedError(self.progress.failure or problem)
+                raise _FailedError(self.progress.failure)
+            if (problem := self.progress.world_problem()) is not None:
+                raise _FailedError(problem)
             if met():
                 return
             await self.news.wait()
