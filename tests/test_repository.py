@@ -91,6 +91,16 @@ def test_the_file_tree_of_the_readme_exists() -> None:
     assert [entry for entry in entries if not list(CHECKOUT.glob(entry))] == []
 
 
+def test_every_module_stands_in_the_file_tree_of_the_readme() -> None:
+    named = {Path(entry).name for entry in tree_entries((CHECKOUT / "README.md").read_text())}
+    modules = {
+        path.name
+        for path in repository_files()
+        if path.suffix == ".py" and path.relative_to(CHECKOUT).parts[0] in ("sollol_tui", "remote")
+    }
+    assert modules - named - {"__init__.py", "__main__.py"} == set()
+
+
 def test_a_file_tree_is_read_with_and_without_branches() -> None:
     plain = (
         "```\nREADME.md LICENSE\nsollol_tui/   the coordinator\n  model/  what things are\n```\n"
