@@ -201,8 +201,10 @@ def runs(workdirs: Path) -> Iterator[tuple[psutil.Process, str]]:
         except psutil.Error:
             continue
         said = [environment.get("SOLLOL_RUN", ""), *command]
-        run = next((word for word in said if word.startswith(f"{workdirs}/")), "")
-        if "/runs/" in run and is_alive(process):
+        # The interpreter lies under the workdir too: only a run directory names a run.
+        inside = (word for word in said if word.startswith(f"{workdirs}/"))
+        run = next((word for word in inside if "/runs/" in word), "")
+        if run and is_alive(process):
             yield process, run
 
 

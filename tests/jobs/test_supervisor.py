@@ -37,6 +37,18 @@ def test_a_job_runs_to_its_end_and_brings_its_result(bench: Bench) -> None:
     until(lambda: not supervisors(bench.home), "the supervisor has gone")
 
 
+def test_what_is_left_names_the_agent_of_each_host_while_a_job_runs(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.takes_steps(job)
+    agents = [said for said in bench.left(job) if "remote.agent" in said]
+    assert {host for said in agents for host in ("one", "two") if f"/{job}/{host}" in said} == {
+        *("one", "two")
+    }
+    bench.client.cancel_job(job, now=True)
+    bench.reaches(job, JobState.CANCELLED)
+    assert bench.left(job) == []
+
+
 def test_cancel_while_it_runs_leaves_nothing_and_keeps_a_checkpoint(bench: Bench) -> None:
     job = bench.submit(env=LONG)
     bench.takes_steps(job)
