@@ -2,8 +2,11 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, TextIO
 
 import click
 
@@ -29,8 +32,21 @@ _COMMANDS: Final = {  # name: module and what it is called there
 }
 
 
+class _ReaderGoneError(Exception):
+    """Whoever read our output has seen enough."""
+
+
 class _LazyGroup(click.Group):
-    """Imports the module of the one command that runs; suggests the nearest name of a wrong one."""
+    """Imports the module of the one command that runs; suggests the nearest name of a wrong one.
+    A closed pipe is told as _ReaderGoneError: click itself would leave with status 1."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        with _reader_gone():  # --help writes from in here
+            return super().make_context(*arguments, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_gone():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_COMMANDS)
@@ -56,6 +72,14 @@ class _LazyGroup(click.Group):
                 raise
             hint = f"No such command '{args[0]}' - did you mean '{near[0]}'?"
             raise click.UsageError(hint, ctx) from error
+
+
+@contextmanager
+def _reader_gone() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGoneError from error
 
 
 @click.group(
@@ -95,6 +119,7 @@ def root(ctx: click.Context, inventory: str | None, readonly: bool, yes: bool) -
 
 def main(args: list[str] | None = None) -> None:
     """Runs the command line and leaves with its exit code."""
+    _open_missing_streams()
     try:
         result: Any = root.main(args=args, prog_name="sollol", standalone_mode=False)
         code = int(result) if isinstance(result, int) else ExitCode.OK
@@ -114,11 +139,34 @@ def main(args: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         code = ExitCode.USAGE
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more may be written, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (_ReaderGoneError, BrokenPipeError):
+        _drop_output(sys.stdout)
+        _drop_output(sys.stderr)
         code = ExitCode.OK
+    except OSError as error:
+        what = error.strerror or str(error) or type(error).__name__
+        where = f": {error.filename}" if error.filename else ""
+        click.echo(f"sollol: {what}{where}", err=True)
+        code = ExitCode.FAILED
+        try:
+            sys.stdout.flush()
+        except OSError:  # it was our output that could not be written
+            _drop_output(sys.stdout)
     sys.exit(int(code))
+
+
+def _open_missing_streams() -> None:
+    """A stream that the shell has closed (`>&-`) goes nowhere: what is opened next would get its
+    number, and Python has None in its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+
+
+def _drop_output(stream: TextIO) -> None:
+    """Nothing more is written to a stream that takes nothing, not even when Python ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

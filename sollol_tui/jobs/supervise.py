@@ -16,6 +16,7 @@ from typing import Final
 
 from sollol_tui.jobs.home import VARIABLE, Home, open_home
 from sollol_tui.jobs.store import Store
+from sollol_tui.model.errors import StateError
 
 LOCK: Final = "supervisor.lock"
 _TRIES: Final = 10
@@ -23,12 +24,9 @@ _PAUSE_S: Final = 0.05
 
 
 def start_supervisor(home: Home, job: str) -> None:
-    """Starts a process that looks after `job`; when there is one already, the new one ends."""
-    folder = home.job(job)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(
-        folder / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600
-    )
+    """Starts a process that looks after `job`; when there is one already, the new one ends.
+    Raises StateError when the job's folder cannot be used."""
+    descriptor = _open(home, job, "supervisor.log", os.O_WRONLY | os.O_APPEND)
     try:
         process = subprocess.Popen(
             # -P: what lies in the user's folder is not ours to import.
@@ -46,13 +44,16 @@ def start_supervisor(home: Home, job: str) -> None:
 
 
 def is_supervised(home: Home, job: str) -> bool:
-    """Whether a supervisor of this job is alive, told by its lock."""
+    """Whether a supervisor of this job is alive, told by its lock. Raises StateError."""
     try:
         descriptor = os.open(home.job(job) / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise _unusable(home, job, error) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: whoever asks at the same moment is no supervisor.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
@@ -66,6 +67,23 @@ def revive(store: Store) -> list[str]:
     for job in orphans:
         start_supervisor(store.home, job)
     return orphans
+
+
+def _open(home: Home, job: str, name: str, flags: int) -> int:
+    """Opens a file of the job's folder, both made when they are not there. Raises StateError."""
+    try:
+        for folder in (home.root / "jobs", home.job(job)):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        return os.open(home.job(job) / name, flags | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(home, job, error) from None
+
+
+def _unusable(home: Home, job: str, error: OSError) -> StateError:
+    return StateError(
+        f"{error.filename or home.job(job)} cannot be used: {error.strerror}",
+        remedy=f"is it yours, and is there space? {job} has no supervisor before",
+    )
 
 
 def _lock(descriptor: int) -> bool:
@@ -84,9 +102,7 @@ def main(job: str) -> int:
     from sollol_tui.jobs.supervisor import Supervisor
 
     home = open_home()
-    folder = home.job(job)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
+    with os.fdopen(_open(home, job, LOCK, os.O_RDWR), "r+b") as lock:
         if not _lock(lock.fileno()):
             return 0
         logging.basicConfig(

@@ -236,7 +236,39 @@ def test_a_reader_that_has_seen_enough_ends_it_silently(folder: Path, store: Sto
         assert process.stdout.readline() == "w1/0  line\n"
         process.stdout.close()
         assert process.stderr.read() == ""
-        process.wait(timeout=20)
+        assert process.wait(timeout=20) == 0
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code", "said"),
+    [
+        (">/dev/full", 1, "sollol: No space left on device\n"),
+        (">&-", 0, ""),
+        ("<&- >&- 2>&-", 0, ""),
+    ],
+)
+def test_output_that_goes_nowhere_leaves_no_traceback(
+    folder: Path, store: Store, redirection: str, code: int, said: str
+) -> None:
+    store.move_job(add_job(store), JobState.FAILED)
+    for command in ("jobs", "status --cached", "--help"):
+        done = subprocess.run(
+            f"{sys.executable} -m sollol_tui.cli {command} {redirection}",
+            shell=True, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (code, said), command
+
+
+def test_a_job_folder_that_cannot_be_made_is_one_sentence(folder: Path, store: Store) -> None:
+    add_job(store)
+    (store.home.root / "jobs").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "sollol_tui.cli", "jobs"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"sollol: {store.home.root}/jobs/")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("module", ["sollol_tui.cli", "sollol_tui"])
