@@ -25,6 +25,7 @@ from sollol_tui.model.states import (
 )
 
 _LIVE: Final = ", ".join(f"'{state}'" for state in JobState if state not in TERMINAL)
+_SHORTEST_PREFIX: Final = 3  # of an id's digits: fewer may begin another job's tomorrow
 
 
 class Store:
@@ -143,20 +144,25 @@ class Store:
         )
 
     def find_job(self, wanted: str) -> str:
-        """The job with that id, with a unique start of an id, or the newest of that name."""
+        """The job with that id, else the newest of that name, else the only one whose id begins so,
+        with 3 characters or more. Raises NotFoundError, which names those that could be meant."""
         rows = self.connection.execute(
-            "SELECT id, name FROM jobs ORDER BY created_at DESC"
+            "SELECT id, name FROM jobs ORDER BY created_at DESC, rowid DESC"
         ).fetchall()
-        ids = [row["id"] for row in rows]
+        ids = [str(row["id"]) for row in rows]
         if wanted in ids:
             return wanted
-        start = wanted.removeprefix("j-")
-        begins = [job for job in ids if start and job.removeprefix("j-").startswith(start)]
-        named = [row["id"] for row in rows if row["name"] == wanted]
-        if len(begins) == 1:
-            return str(begins[0])
+        named = [str(row["id"]) for row in rows if row["name"] == wanted]
         if named:
-            return str(named[0])
+            return named[0]
+        start = wanted.removeprefix("j-")
+        begins = [job for job in ids if job.removeprefix("j-").startswith(start)]
+        if len(start) >= _SHORTEST_PREFIX and len(begins) == 1:
+            return begins[0]
+        if len(start) >= _SHORTEST_PREFIX and begins:
+            raise NotFoundError(
+                f"'{wanted}' begins {', '.join(begins)}", remedy="say which, with its whole id"
+            )
         some = f"; the newest are {', '.join(ids[:5])}" if ids else ""
         raise NotFoundError(f"no job '{wanted}'{some}", remedy="see: sollol jobs")
 

@@ -52,6 +52,12 @@ def test_a_job_goes_its_way_and_every_step_is_written_down(store: Store) -> None
     assert store.live_jobs() == []
 
 
+def test_a_job_is_told_from_another_of_the_same_id(store: Store) -> None:
+    records = [store.job(add_job(store)) for _ in range(2)]
+    assert [len(record.nonce) for record in records] == [32, 32]
+    assert records[0].nonce != records[1].nonce
+
+
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -180,6 +186,24 @@ def test_a_job_is_found_by_id_start_or_name(store: Store) -> None:
         store.find_job("nothing")
     with pytest.raises(NotFoundError):
         store.find_job("")
+
+
+def test_a_name_is_meant_before_the_start_of_an_id_and_a_start_must_be_of_one_job(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = iter(("j-abc1", "j-abc2", "j-0123", "j-4567"))
+    monkeypatch.setattr(Store, "_free_id", lambda store: next(ids))
+    for name in ("tiny", "tiny", "abc", "j-012"):
+        add_job(store, name=name)
+    assert store.find_job("tiny") == "j-abc2"
+    assert store.find_job("abc") == "j-0123"
+    assert store.find_job("j-012") == "j-4567"
+    assert [store.find_job(start) for start in ("012", "j-456")] == ["j-0123", "j-4567"]
+    with pytest.raises(NotFoundError, match="'j-abc' begins j-abc2, j-abc1; say which"):
+        store.find_job("j-abc")
+    for short in ("01", "j-", "j-4"):
+        with pytest.raises(NotFoundError, match=f"no job '{short}'"):
+            store.find_job(short)
 
 
 def test_a_state_of_a_newer_sollol_is_left_alone(home: Home) -> None:
