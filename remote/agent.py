@@ -43,6 +43,7 @@ def start(run_dir: Path, request: Any) -> dict[str, Any]:
     deadline = time.monotonic() + ADOPT_DEADLINE_S
     while (lock := take_lock(run_dir)) is None:
         if holder := _holder(run_dir):
+            _refuse_another(run_dir, run)
             return _adopt(run_dir, run, holder)
         if time.monotonic() > deadline:
             raise Refusal(
@@ -50,6 +51,7 @@ def start(run_dir: Path, request: Any) -> dict[str, Any]:
                 "saying which it is; look at the newest log.agent.* there"
             )
         time.sleep(_POLL_S)
+    _refuse_another(run_dir, run)
     if finished := _finished(run_dir, run):
         return finished
     _refuse_older(run_dir, run)
@@ -87,6 +89,21 @@ def _make_private(run_dir: Path) -> None:
     if run_dir.stat().st_uid != os.geteuid():
         raise Refusal(f"{run_dir} belongs to another user; choose another workdir for this host")
     run_dir.chmod(0o700)
+
+
+def _refuse_another(run_dir: Path, run: Run) -> None:
+    """Ids are unique for one coordinator only, run directories are shared by all of them."""
+    try:
+        nonce = json.loads((run_dir / RUN_FILE).read_bytes()).get("nonce", "")
+    except FileNotFoundError:
+        return
+    except (ValueError, AttributeError):
+        nonce = ""
+    if nonce != run.nonce:
+        raise Refusal(
+            f"the run directory {run_dir} belongs to another job of the same id; submit again, "
+            "which gives the job another id"
+        )
 
 
 def _holder(run_dir: Path) -> dict[str, Any] | None:

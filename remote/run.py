@@ -60,6 +60,7 @@ class Train:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     job: str
+    nonce: str = ""  # tells it from a job of the same id that another coordinator started
     host: str
     generation: int
     engine: str

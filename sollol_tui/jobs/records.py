@@ -14,6 +14,7 @@ class JobRecord:
     """A job as its supervisor needs it; `spec`, `plan` and `inventory` are JSON (`load`)."""
 
     id: str
+    nonce: str
     name: str
     state: JobState
     spec: str

@@ -17,6 +17,7 @@ _TRAIN_KEYS = (
 def run_file(
     *,
     job: str,
+    nonce: str,
     spec: JobSpec,
     plan: Plan,
     host: Host,
@@ -29,6 +30,7 @@ def run_file(
     return {
         "v": 1,
         "job": job,
+        "nonce": nonce,
         "host": host.name,
         "generation": generation,
         "engine": plan.engine,

@@ -1,6 +1,7 @@
 -- Version 1 of the coordinator's state. Times are seconds since the epoch on the coordinator's clock.
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY,
+    nonce TEXT NOT NULL,                     -- tells it from a job of the same id elsewhere
     name TEXT NOT NULL,
     state TEXT NOT NULL,
     reason TEXT NOT NULL DEFAULT '',

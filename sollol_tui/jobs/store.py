@@ -74,11 +74,12 @@ class Store:
         with self.transaction():
             job = self._free_id()
             self.connection.execute(
-                "INSERT INTO jobs (id, name, state, spec, plan, inventory, model, dataset,"
+                "INSERT INTO jobs (id, nonce, name, state, spec, plan, inventory, model, dataset,"
                 " output_dir, created_at, updated_at, max_steps, samples_total)"
-                " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(job, name, dump(spec), dump(plan), dump(inventory), model, dataset),
+                    *(job, secrets.token_hex(16), name),
+                    *(dump(spec), dump(plan), dump(inventory), model, dataset),
                     *(output_dir.replace("{id}", job), now, now),
                     *(plan.max_steps, plan.rows * spec.epochs),
                 ),
@@ -90,7 +91,7 @@ class Store:
 
     def _free_id(self) -> str:
         while True:
-            job = f"j-{secrets.token_hex(2)}"
+            job = f"j-{secrets.token_hex(3)}"
             if not self.connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job,)).fetchone():
                 return job
 
@@ -172,6 +173,7 @@ class Store:
             raise NotFoundError(f"no job '{job}'", remedy="see: sollol jobs")
         return JobRecord(
             id=row["id"],
+            nonce=row["nonce"],
             name=row["name"],
             state=JobState(row["state"]),
             spec=row["spec"],

@@ -185,6 +185,7 @@ class Supervisor:
             assert worker.place is not None
             run = run_file(
                 job=self.job,
+                nonce=record.nonce,
                 spec=self.spec,
                 plan=self.plan,
                 host=worker.host,

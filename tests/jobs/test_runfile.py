@@ -25,6 +25,7 @@ def test_a_worker_reads_the_plan_the_settings_and_the_models_own_name() -> None:
     run = parse_run(
         run_file(
             job="j-1",
+            nonce="9c1e",
             spec=spec,
             plan=plan("w1", "w2"),
             host=Host(name="w2"),
@@ -36,5 +37,6 @@ def test_a_worker_reads_the_plan_the_settings_and_the_models_own_name() -> None:
     assert (run.model, run.base_name, run.dataset) == (place.model, "models/llama", place.dataset)
     assert [(rank.slot, rank.rank, rank.host) for rank in run.own_ranks] == [(1, 1, "w2")]
     assert (run.main_address, run.main_port, run.generation) == ("10.0.0.1", 29501, 4)
+    assert (run.job, run.nonce) == ("j-1", "9c1e")
     assert (run.train.epochs, run.train.global_batch) == (3, plan().global_batch)
     assert (run.train.lora.r, run.train.lora.target) == (8, ["q_proj"])

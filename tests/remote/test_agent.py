@@ -50,6 +50,23 @@ def test_a_repeated_start_adopts_and_another_generation_is_refused(make_worker: 
     assert json.loads((worker.run_dir / "run.json").read_text())["generation"] == 1
 
 
+def test_another_job_of_the_same_id_is_refused_whether_it_runs_or_is_done(
+    make_worker: MakeWorker,
+) -> None:
+    worker = make_worker(SOLLOL_STUB_STEPS="5")
+    worker.run["nonce"] = "a"
+    worker.start()
+    worker.run["nonce"] = "b"
+    refused = worker.start()
+    assert refused["outcome"] == "refused"
+    assert f"{worker.run_dir} belongs to another job of the same id" in refused["reason"]
+    worker.wait_for("agent_finished")
+    wait_until(lambda: not is_locked(worker.run_dir), "the lock is free")
+    assert "belongs to another job" in worker.start()["reason"]
+    worker.run["nonce"] = "a"
+    assert worker.start()["outcome"] == "finished"
+
+
 def test_of_starts_at_the_same_time_one_starts_and_the_others_adopt(
     make_worker: MakeWorker,
 ) -> None:
