@@ -10,10 +10,10 @@ import os
 import re
 import tarfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sollol_tui.hosts.shell import assignments
 from sollol_tui.hosts.ssh import HostConnection, RemoteProcess
@@ -80,8 +80,10 @@ async def send_file(
     report: Report = silent,
 ) -> bool:
     """Puts `source` at the absolute path `target`; False when it was there. Goes on where an
-    interrupted transfer stopped. Raises TransferError."""
-    total = source.stat().st_size
+    interrupted transfer stopped. Raises TransferError, and InputError when `source` cannot be
+    read."""
+    with _reading(source):
+        total = source.stat().st_size
     variables = {
         "target": target,
         "sha256": sha256,
@@ -94,9 +96,8 @@ async def send_file(
             if answer == "there":
                 return False
             offset = _offset(connection, answer, total)
-            with source.open("rb") as file:
-                file.seek(offset)
-                await _send(connection, process, _pieces(file), offset, total, report)
+            pieces = _pieces(source, offset)
+            await _send(connection, process, pieces, offset, total, report)
             if await _answer(connection, process, STALL_S + total / PIECE) == "received":
                 return True
         if last:
@@ -106,6 +107,18 @@ async def send_file(
                 remedy="did the file change meanwhile? else check the host's memory and disk",
             )
     raise AssertionError("unreachable")
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What this machine cannot read is the fault of no host."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError.single(
+            str(path), f"is gone or cannot be read: {reason}; put it back and submit again"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +131,20 @@ class _TreeFile:
 def _tree_files(root: Path) -> list[_TreeFile]:
     """The files of a folder in a fixed order; links are followed, because a model's cache is made
     of them. Raises InputError for what cannot travel."""
-    if not root.is_dir():
+    if root.exists() and not root.is_dir():
         raise InputError.single(str(root), "is not a folder")
-    found = []
-    for folder, folders, names in os.walk(root):
+    with _reading(root):
+        found = list(_walk(root))
+    if not found or len(found) > MAX_FILES:
+        raise InputError.single(str(root), f"holds {len(found)} files; 1 to {MAX_FILES} can travel")
+    return sorted(found, key=lambda file: file.name)
+
+
+def _walk(root: Path) -> Iterator[_TreeFile]:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(root, onerror=fail):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED)
         for name in names:
             path = Path(folder) / name
@@ -129,14 +152,12 @@ def _tree_files(root: Path) -> list[_TreeFile]:
             if relative in (".sums",) or clean(relative) != relative or "\\" in relative:
                 raise InputError.single(str(root), f"has a file named {clean(relative)!r}")
             if path.is_file():
-                found.append(_TreeFile(relative, path, path.stat().st_size))
-    if not found or len(found) > MAX_FILES:
-        raise InputError.single(str(root), f"holds {len(found)} files; 1 to {MAX_FILES} can travel")
-    return sorted(found, key=lambda file: file.name)
+                yield _TreeFile(relative, path, path.stat().st_size)
 
 
 def file_sha256(path: Path) -> str:
-    with path.open("rb") as opened:
+    """Raises InputError when the file cannot be read."""
+    with _reading(path), path.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
@@ -178,11 +199,10 @@ def _archive(files: list[_TreeFile], sums: str) -> Iterator[bytes]:
     yield _padded(sums.encode())
     for file in files:
         yield _header(file.name, file.size)
-        with file.path.open("rb") as opened:
-            sent = 0
-            for piece in _pieces(opened):
-                yield piece
-                sent += len(piece)
+        sent = 0
+        for piece in _pieces(file.path):
+            yield piece
+            sent += len(piece)
         if sent != file.size:
             raise InputError.single(str(file.path), "changed while it was sent; send it again")
         yield bytes(-file.size % tarfile.BLOCKSIZE)
@@ -199,9 +219,18 @@ def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
-def _pieces(file: Any) -> Iterator[bytes]:
-    while piece := file.read(PIECE):
-        yield piece
+def _pieces(path: Path, offset: int = 0) -> Iterator[bytes]:
+    with _reading(path):
+        file = path.open("rb")
+    with file:
+        while True:
+            with _reading(path):
+                file.seek(offset)
+                piece = file.read(PIECE)
+            if not piece:
+                return
+            yield piece
+            offset += len(piece)
 
 
 @asynccontextmanager

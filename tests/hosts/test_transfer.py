@@ -136,3 +136,16 @@ def test_a_name_that_leaves_the_folder_is_refused(name: str) -> None:
 def test_a_manifest_that_makes_no_sense_is_refused(raw: bytes) -> None:
     with pytest.raises(TransferError):
         read_manifest("w1", raw, 10)
+
+
+async def test_what_is_gone_here_is_told_in_a_sentence_and_blames_no_host(
+    local: HostConnection, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "gone", str(tmp_path / "far")
+    said = "gone  is gone or cannot be read: No such file"
+    with pytest.raises(InputError, match=said):
+        await send_file(local, source, target, "0" * 64)
+    with pytest.raises(InputError, match=said):
+        await send_tree(local, source, target)
+    with pytest.raises(InputError, match=said):
+        tree_hash(source)
