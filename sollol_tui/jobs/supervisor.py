@@ -5,23 +5,32 @@ workers. Its process, and that there is only one, stand in supervise.py.
 import asyncio
 import logging
 import os
+import re
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Final
 
 from sollol_tui.jobs.home import Home
-from sollol_tui.jobs.ingest import Ingest
 from sollol_tui.jobs.planner import resources, without
 from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.results import collect
 from sollol_tui.jobs.runfile import run_file
 from sollol_tui.jobs.store import Store
-from sollol_tui.jobs.worker import Ending, Place, Worker
-from sollol_tui.model.errors import HostError, JobError, NoWorkersError, SollolError
+from sollol_tui.jobs.watch import LAST_WORDS_S, RunFailedError, Watch
+from sollol_tui.jobs.worker import RECONNECT_S, Ending, Place, Worker
+from sollol_tui.model.errors import (
+    HostError,
+    JobError,
+    NoWorkersError,
+    SollolError,
+    StateError,
+    UnreachableError,
+)
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
@@ -31,19 +40,13 @@ from sollol_tui.model.states import JobState, WorkerState
 log = logging.getLogger("sollol.supervisor")
 STOP_GRACE_S: Final = 60.0  # for the step in flight and its checkpoint
 SAY_EVERY_S: Final = 0.2
-LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
+LAUNCH_TRIES: Final = 3
+FINISH_LIMIT_S: Final = 30.0  # how long the other workers' last words are waited for
+PORT_TAKEN: Final = re.compile(r"main port \d+ is in use")
 _REQUEST_POLL_S: Final = 0.25
 _SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
 _UNPREPARED: Final = (JobState.QUEUED, JobState.PLANNING, JobState.PROVISIONING)
 _LAUNCHED: Final = (JobState.STARTING, JobState.RUNNING, JobState.FINISHING)
-
-
-class _FailedError(Exception):
-    """The run cannot go on; ends `advance`, and the job is failed once its workers are clean."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.reason)
-        self.failure = failure
 
 
 class Supervisor:
@@ -55,16 +58,12 @@ class Supervisor:
         self.model = record.model
         self.output_dir = Path(record.output_dir)
         self._take_plan(load(Plan, record.plan), record.generation)
-        self.news = asyncio.Event()
-        self._unseen: dict[str, str] = {}
-        self._over: set[str] = set()
+        self._launched = record.main_port is not None
         self._launching = asyncio.Lock()
         self._said_at = 0.0
 
     def _take_plan(self, plan: Plan, generation: int) -> None:
         self.plan = plan
-        self.progress = Progress(plan=plan, generation=generation)
-        self.ingest = Ingest(self.store, self.job, self.inventory.file, self.progress)
         places = {worker.host: worker.environment for worker in self.store.workers(self.job)}
         self.workers: list[Worker] = []
         for planned in plan.workers:
@@ -79,6 +78,8 @@ class Supervisor:
                     place=Place.from_data(place) if place else None,
                 )
             )
+        progress = Progress(plan=plan, generation=generation)
+        self.watch = Watch(self.store, self.job, self.inventory.file, progress, self.workers)
 
     @property
     def state(self) -> JobState:
@@ -86,7 +87,7 @@ class Supervisor:
 
     async def run(self) -> None:
         """Brings the job to its end, whatever state it is found in."""
-        advance = asyncio.create_task(self._advance())
+        advance = asyncio.create_task(self._advance_patiently())
         request = asyncio.create_task(self._stop_requested())
         await asyncio.wait({advance, request}, return_when=asyncio.FIRST_COMPLETED)
         if request.done() and not self.state.is_terminal:
@@ -108,22 +109,54 @@ class Supervisor:
     async def _stop_requested(self) -> Ending:
         """Waits for a request to end the job; returns the control action that it means."""
         while True:
-            requests = self.store.open_requests(self.job)
-            if "kill" in requests:
-                return "kill"
-            if requests or self.state is JobState.STOPPING:
-                return "stop"
+            with suppress(StateError):  # it may be busy; the next look is soon
+                requests = self.store.open_requests(self.job)
+                if "kill" in requests:
+                    return "kill"
+                if requests or self.state is JobState.STOPPING:
+                    return "stop"
             await asyncio.sleep(_REQUEST_POLL_S)
+
+    async def _advance_patiently(self) -> None:
+        """Advances the job. What goes wrong on this machine alone, a full disk or a busy state, is
+        no reason to end a run that goes on elsewhere: it is tried again until it works."""
+        for pause_s in chain(RECONNECT_S, repeat(RECONNECT_S[-1])):
+            try:
+                await self._advance()
+                return
+            except Exception as error:
+                if not _is_ours(error) or not self._launched:
+                    raise
+                log.exception("trying again in %g s", pause_s)
+                with suppress(StateError):
+                    self._stage(f"this machine: {_failure_of(error).reason}; trying again")
+                await asyncio.sleep(pause_s)
+                self._take_plan(self.plan, self.watch.progress.generation)
 
     async def _advance(self) -> None:
         """From the state the job is found in to done. Every phase may be repeated."""
         if self.state in _UNPREPARED:
             await self._prepare()
-        if self.state is JobState.STARTING:
-            await self._launch()
-        if self.state in _LAUNCHED:
-            await self._follow()
-            await self._finish()
+        for attempt in range(LAUNCH_TRIES):
+            if self.state is JobState.STARTING:
+                await self._launch()
+            try:
+                await self._follow()
+                break
+            except Exception as error:
+                failure = _failure_of(error)
+                if attempt == LAUNCH_TRIES - 1 or not self._lost_its_port(failure):
+                    raise
+                log.warning("%s; starting again with another port", failure.reason)
+                await self._leave_nothing("kill")
+                self.store.note_launch(
+                    self.job, generation=self.watch.progress.generation, main_port=None
+                )
+        await self._finish()
+
+    def _lost_its_port(self, failure: Failure) -> bool:
+        """Whether somebody took the main port between our look at it and torch's own."""
+        return self.state is JobState.STARTING and PORT_TAKEN.search(failure.reason) is not None
 
     # before the launch
 
@@ -164,11 +197,11 @@ class Supervisor:
         except NoWorkersError:
             host, error = next(iter(errors.items()))
             reason = error.message + (f"; {error.remedy}" if error.remedy else "")
-            raise _FailedError(Failure(host=host, reason=reason)) from error
+            raise RunFailedError(Failure(host=host, reason=reason)) from error
         self.store.replan(self.job, plan, resources(plan))
         for host, error in errors.items():
             log.warning("going on without %s: %s", host, error)
-        self._take_plan(plan, self.progress.generation)
+        self._take_plan(plan, self.watch.progress.generation)
 
     async def _launch(self) -> None:
         """Stores what will be launched, then launches it: a repeat is the same launch."""
@@ -178,6 +211,7 @@ class Supervisor:
             port, generation = await self._reserve_port(), generation + 1
             self.store.note_launch(self.job, generation=generation, main_port=port)
         self._take_plan(self.plan, generation)
+        self._launched = True
         secrets = {name: os.environ[name] for name in _SECRETS if name in os.environ}
         self._stage("starting the ranks")
 
@@ -211,7 +245,7 @@ class Supervisor:
         while True:
             port = await main.choose_port(first, last) if first <= last else None
             if port is None:
-                raise _FailedError(
+                raise RunFailedError(
                     Failure(
                         host=main.host.name,
                         reason=f"no port of {'-'.join(map(str, self.plan.ports))} is free; "
@@ -229,44 +263,30 @@ class Supervisor:
 
     async def _follow(self) -> None:
         """Follows all workers until every rank has finished, or one has failed."""
-        async with self._watching():
+        async with self.watch.watching():
             if self.state is JobState.STARTING:
-                await self._wait_until_ready()
+                await self.watch.wait_until_ready(self.spec.start_timeout)
                 self._move(JobState.RUNNING)
-            await self._wait_for(lambda: self.progress.all_finished)
-            if (problem := self.progress.weights_problem()) is not None:
-                raise _FailedError(problem)
+            await self.watch.wait_for(lambda: self.watch.progress.all_finished)
+            if (problem := self.watch.progress.weights_problem()) is not None:
+                raise RunFailedError(problem)
             self._move(JobState.FINISHING)
-            await self._wait_for(self._all_over)
-
-    @asynccontextmanager
-    async def _watching(self) -> AsyncIterator[None]:
-        """Copies of the workers' files grow, and are read, while the body runs."""
-        self._over.clear()
-        for worker in self.workers:
-            copies = self.home.copies(self.job, worker.host.name)
-            copies.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in sorted(copies.glob("events.*")):
-                self._on_data(worker.host.name, path.name, path)
-        async with asyncio.TaskGroup() as group:
-            watchers = [
-                group.create_task(worker.watch(self._on_data, self._on_seen, self._on_over))
-                for worker in self.workers
-            ]
-            yield
-            for watcher in watchers:
-                watcher.cancel()
-
-    def _all_over(self) -> bool:
-        """Whether no agent lives and all that they and their ranks wrote is here."""
-        return len(self._over) == len(self.workers)
+            await self.watch.hear_last_words(FINISH_LIMIT_S)
 
     async def _finish(self) -> None:
-        self._stage("fetching the adapter")
+        """Brings the result here, however long its worker is out of reach, and makes sure that
+        nothing is left of the run."""
         main = self.workers[0]
-        await collect(self.home, self.job, self.spec, main, self.output_dir)
-        await self._leave_nothing("stop")
-        self._move(JobState.DONE, str(self.output_dir))
+        for pause_s in chain(RECONNECT_S, repeat(RECONNECT_S[-1])):
+            self._stage("fetching the adapter")
+            try:
+                await collect(self.home, self.job, self.spec, main, self.output_dir)
+                break
+            except UnreachableError as error:
+                self._stage(f"the adapter waits on {error}")
+                await asyncio.sleep(pause_s)
+        left = await self._leave_nothing("kill")
+        self._move(JobState.DONE, "; ".join(left))
 
     async def _end(self, state: JobState, action: Ending, reason: str) -> None:
         """Ends the job early: `state` is reached once nothing of it is left on any worker."""
@@ -275,13 +295,9 @@ class Supervisor:
         launched = self.store.job(self.job).main_port is not None
         left: list[str] = []
         if launched:
-            async with self._watching():
+            async with self.watch.watching():
                 left = await self._leave_nothing(action)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LAST_WORDS_S):
-                        while not self._all_over():
-                            self.news.clear()
-                            await self.news.wait()
+                await self.watch.hear_last_words(LAST_WORDS_S)
         self._move(state, "; ".join(filter(None, [reason, *left])))
 
     async def _leave_nothing(self, action: Ending) -> list[str]:
@@ -309,80 +325,6 @@ class Supervisor:
             watcher.cancel()
         return [problem for problem in problems if problem]
 
-    async def _wait_until_ready(self) -> None:
-        """Waits for every rank to be ready. To be slow is no fault; to be silent is."""
-        async with asyncio.TaskGroup() as group:
-            listener = group.create_task(self._fail_on_silence(self.spec.start_timeout))
-            await self._wait_for(lambda: self.progress.all_ready)
-            listener.cancel()
-
-    async def _fail_on_silence(self, timeout_s: float) -> None:
-        """Raises _FailedError when a rank that is not ready says nothing for `timeout_s`. A host
-        that is out of sight is not held to be silent."""
-        clock = asyncio.get_running_loop().time
-        heard: dict[int, tuple[int, float]] = {}
-        while True:
-            silent = []
-            for slot in sorted(self.progress.slots - self.progress.ready.keys()):
-                host, said = self.progress.host_of(slot) or "", self.progress.said[slot]
-                known, at = heard.get(slot, (-1, 0.0))
-                if said != known or self._unseen.get(host):
-                    heard[slot] = (said, clock())
-                elif clock() - at > timeout_s:
-                    silent.append((host, slot))
-            if silent:
-                ranks = ", ".join(str(slot) for _, slot in silent)
-                raise _FailedError(
-                    Failure(
-                        host=", ".join(dict.fromkeys(host for host, _ in silent)),
-                        reason=f"rank {ranks} said nothing for {timeout_s:g} s (start_timeout) and "
-                        f"was not ready; see: sollol logs {self.job}",
-                    )
-                )
-            await asyncio.sleep(_REQUEST_POLL_S)
-
-    async def _wait_for(self, met: Callable[[], bool]) -> None:
-        """Waits until the progress meets a condition. Raises _FailedError when the run fails
-        first."""
-        while True:
-            self.news.clear()
-            if self.progress.failure is not None:
-                await self._hear_the_others()
-                raise _FailedError(self.progress.failure)
-            if (problem := self.progress.world_problem()) is not None:
-                raise _FailedError(problem)
-            if met():
-                return
-            await self.news.wait()
-
-    async def _hear_the_others(self) -> None:
-        """Gives the other workers a moment to say what went wrong: the first failure heard may be
-        that of a rank that merely lost its peer."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
-                while not (self._all_over() or self.progress.cause_is_known):
-                    self.news.clear()
-                    await self.news.wait()
-
-    def _on_data(self, host: str, file: str, path: Path) -> None:
-        self.ingest.read(host, file, path)
-        self.news.set()
-
-    def _on_over(self, host: str) -> None:
-        if host not in self._over:
-            self._over.add(host)
-            self.progress.lose_agent(host)
-            self.news.set()
-
-    def _on_seen(self, host: str, reason: str) -> None:
-        """Notes when a worker goes out of sight and comes back; says nothing about its run."""
-        if reason == self._unseen.get(host, ""):
-            return
-        self._unseen[host] = reason
-        log.warning("%s: %s", host, reason or "seen again")
-        since = time.time() if reason else None
-        self.store.note_worker(self.job, host, unseen_since=since, reason=reason)
-
     def _move(self, state: JobState, reason: str = "") -> None:
         log.info("%s%s", state, f": {reason}" if reason else "")
         self.store.move_job(self.job, state, reason)
@@ -400,12 +342,19 @@ class Supervisor:
         log.debug("%s: %s", host, text)
 
 
+def _is_ours(error: BaseException) -> bool:
+    """Whether it is this machine that has a problem, and none of the workers."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_ours(inner) for inner in error.exceptions)
+    return isinstance(error, StateError | OSError | sqlite3.Error)
+
+
 def _failure_of(error: BaseException) -> Failure:
     """What to tell people about an exception; a group tells its first."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     match error:
-        case _FailedError():
+        case RunFailedError():
             return error.failure
         case HostError():
             reason = "; ".join(filter(None, [error.message, error.remedy]))

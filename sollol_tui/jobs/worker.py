@@ -140,8 +140,7 @@ class Worker:
         """Follows the run for ever, through lost connections. `on_seen(host, reason)` is called
         with "" when the worker is seen, with the reason when it is not; `on_over(host)` when its
         agent is gone and all that the run wrote there has been copied."""
-        place, failures = self._place(), 0
-        copies = self.home.copies(self.job, self.host.name)
+        place, failures, copies = self._place(), 0, self.copies
 
         def seen(is_agent_alive: bool) -> None:
             nonlocal failures
@@ -168,21 +167,24 @@ class Worker:
 
     async def stop(self, action: Ending, grace_s: float, hurry: asyncio.Event) -> str:
         """Makes the run leave the host and verifies it. Returns "" when nothing of it is left, else
-        a sentence on what could not be verified. `stop` turns into `kill` after `grace_s`, or when
-        `hurry` is set."""
+        a sentence on what could not be verified. `stop` waits for a host that is out of reach, and
+        turns into `kill` after `grace_s` or when `hurry` is set; `kill` gives such a host up after
+        CLEANUP_LIMIT_S."""
         if self.place is None:
             return ""
-        loop = asyncio.get_running_loop()
-        give_up, reason = loop.time() + grace_s + CLEANUP_LIMIT_S, ""
-        while loop.time() < give_up:
+        clock = asyncio.get_running_loop().time
+        hurried_at = clock() if action == "kill" else None
+        while True:
             try:
                 async with connect(self.host, [self.home.known_hosts]) as connection:
                     return await self._stop(connection, action, grace_s, hurry)
             except HostError as error:
-                reason = error.message
-                self.say(f"stopping: {reason}; trying again")
+                if hurried_at is None and hurry.is_set():
+                    action, hurried_at = "kill", clock()
+                if hurried_at is not None and clock() - hurried_at > CLEANUP_LIMIT_S:
+                    return f"{self.host.name} could not be checked ({error.message})"
+                self.say(f"stopping: {error.message}; trying again")
                 await asyncio.sleep(RECONNECT_S[0])
-        return f"{self.host.name} could not be checked ({reason})"
 
     async def _stop(
         self, connection: HostConnection, action: Ending, grace_s: float, hurry: asyncio.Event
@@ -207,6 +209,11 @@ class Worker:
                 action, deadline = "kill", loop.time() + CLEANUP_LIMIT_S
                 await control(connection, environment, run_dir, action)
             await asyncio.sleep(_POLL_S)
+
+    @property
+    def copies(self) -> Path:
+        """Where the coordinator keeps its copies of what the run writes there."""
+        return self.home.copies(self.job, self.host.name)
 
     def _place(self) -> Place:
         if self.place is None:

@@ -1,0 +1,154 @@
+"""Hears what the workers of a job say: their files are copied and read as they grow, and what they
+add up to is waited for. Decides nothing; a run that cannot go on is a RunFailedError.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from sollol_tui.jobs.ingest import Ingest
+from sollol_tui.jobs.progress import Failure, Progress
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.worker import Worker
+
+log = logging.getLogger("sollol.supervisor")
+LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
+_LOOK_S: Final = 0.25
+
+
+class RunFailedError(Exception):
+    """The run cannot go on; the job fails once its workers are clean."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class Watch:
+    """One generation of a job, as far as it was heard. `inventory` is the file under which the
+    readings of its hosts are kept."""
+
+    def __init__(
+        self, store: Store, job: str, inventory: str, progress: Progress, workers: Sequence[Worker]
+    ) -> None:
+        self.progress = progress
+        self._store = store
+        self._job = job
+        self._workers = workers
+        self._ingest = Ingest(store, job, inventory, progress)
+        self._news = asyncio.Event()
+        self._unseen: dict[str, str] = {}
+        self._over: set[str] = set()
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Copies of the workers' files grow, and are read, while the body runs."""
+        self._over.clear()
+        for worker in self._workers:
+            copies = worker.copies
+            copies.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in sorted(copies.glob("events.*")):
+                self._on_data(worker.host.name, path.name, path)
+        async with asyncio.TaskGroup() as group:
+            watchers = [
+                group.create_task(worker.watch(self._on_data, self._on_seen, self._on_over))
+                for worker in self._workers
+            ]
+            yield
+            for watcher in watchers:
+                watcher.cancel()
+
+    def is_over(self) -> bool:
+        """Whether no agent lives and all that they and their ranks wrote is here."""
+        return len(self._over) == len(self._workers)
+
+    async def hear_last_words(self, limit_s: float) -> None:
+        """Waits until all that the workers wrote is here, but not for ever."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                while not self.is_over():
+                    self._news.clear()
+                    await self._news.wait()
+
+    async def wait_until_ready(self, timeout_s: float) -> None:
+        """Waits for every rank to be ready. To be slow is no fault; to be silent is."""
+        async with asyncio.TaskGroup() as group:
+            listener = group.create_task(self._fail_on_silence(timeout_s))
+            await self.wait_for(lambda: self.progress.all_ready)
+            listener.cancel()
+
+    async def _fail_on_silence(self, timeout_s: float) -> None:
+        """Raises RunFailedError when a rank that is not ready says nothing for `timeout_s`. A host
+        that is out of sight is not held to be silent."""
+        clock = asyncio.get_running_loop().time
+        heard: dict[int, tuple[int, float]] = {}
+        while True:
+            silent = []
+            for slot in sorted(self.progress.slots - self.progress.ready.keys()):
+                host, said = self.progress.host_of(slot) or "", self.progress.said[slot]
+                known, at = heard.get(slot, (-1, 0.0))
+                if said != known or self._unseen.get(host):
+                    heard[slot] = (said, clock())
+                elif clock() - at > timeout_s:
+                    silent.append((host, slot))
+            if silent:
+                ranks = ", ".join(str(slot) for _, slot in silent)
+                raise RunFailedError(
+                    Failure(
+                        host=", ".join(dict.fromkeys(host for host, _ in silent)),
+                        reason=f"rank {ranks} said nothing for {timeout_s:g} s (start_timeout) and "
+                        f"was not ready; see: sollol logs {self._job}",
+                    )
+                )
+            await asyncio.sleep(_LOOK_S)
+
+    async def wait_for(self, met: Callable[[], bool]) -> None:
+        """Waits until the progress meets a condition. Raises RunFailedError when the run fails
+        first."""
+        while True:
+            self._news.clear()
+            if self.progress.failure is not None:
+                await self._hear_the_others()
+                raise RunFailedError(self.progress.failure)
+            if (problem := self.progress.world_problem()) is not None:
+                raise RunFailedError(problem)
+            if met():
+                return
+            if self.is_over():
+                stopped = Failure(
+                    host="", reason="its ranks were told to stop, but not by sollol here"
+                )
+                raise RunFailedError(stopped)
+            await self._news.wait()
+
+    async def _hear_the_others(self) -> None:
+        """Gives the other workers a moment to say what went wrong: the first failure heard may be
+        that of a rank that merely lost its peer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                while not (self.is_over() or self.progress.cause_is_known):
+                    self._news.clear()
+                    await self._news.wait()
+
+    def _on_data(self, host: str, file: str, path: Path) -> None:
+        self._ingest.read(host, file, path)
+        self._news.set()
+
+    def _on_over(self, host: str) -> None:
+        if host not in self._over:
+            self._over.add(host)
+            self.progress.lose_agent(host)
+            self._news.set()
+
+    def _on_seen(self, host: str, reason: str) -> None:
+        """Notes when a worker goes out of sight and comes back; says nothing about its run."""
+        if reason == self._unseen.get(host, ""):
+            return
+        self._unseen[host] = reason
+        log.warning("%s: %s", host, reason or "seen again")
+        since = time.time() if reason else None
+        self._store.note_worker(self._job, host, unseen_since=since, reason=reason)

@@ -1,0 +1,80 @@
+"""What may go wrong around a run without ending it, and what a supervisor waits for."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sollol_tui.jobs import supervisor as supervising
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.supervisor import Supervisor
+from sollol_tui.model.errors import UnreachableError
+from sollol_tui.model.states import JobState
+from tests.jobs.bench import Bench, until
+
+LONG = {"SOLLOL_STUB_STEPS": "100000"}
+
+
+def test_copies_that_vanish_are_made_again_and_the_run_goes_on(bench: Bench) -> None:
+    job = bench.submit(env={"SOLLOL_STUB_STEPS": "150"})
+    bench.takes_steps(job)
+    shutil.rmtree(bench.home.copies(job, "one"))
+    bench.reaches(job, JobState.DONE)
+    assert bench.started_agents(job) == ["one/log.agent.1", "two/log.agent.1"]
+    assert bench.copies_are_equal(job)
+
+
+def test_ranks_stopped_by_somebody_else_end_the_job(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.takes_steps(job)
+    for host in ("one", "two"):
+        run_dir = str(bench.run_dir(job, host))
+        subprocess.run(
+            [sys.executable, "-P", "-m", "remote.agent", "control", run_dir, "stop"],
+            env={**os.environ, "PYTHONPATH": os.environ["SOLLOL_PAYLOAD"]},
+            check=True,
+            capture_output=True,
+        )
+    view = bench.reaches(job, JobState.FAILED)
+    assert "told to stop" in view.reason
+
+
+def test_the_adapter_is_fetched_as_soon_as_its_worker_is_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = bench.submit(env={"SOLLOL_STUB_STEPS": "60"})
+    bench.takes_steps(job)
+    bench.kill_supervisor(job)
+    real, tries = supervising.collect, []
+
+    async def lost_twice(*arguments: object) -> Path:
+        tries.append(arguments)
+        if len(tries) < 3:
+            raise UnreachableError("one", "the connection was lost")
+        return await real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(supervising, "collect", lost_twice)
+    with Store(bench.home) as store:
+        asyncio.run(Supervisor(bench.home, store, job).run())
+    view = bench.view(job)
+    assert (view.state, len(tries)) == (JobState.DONE, 3)
+    assert (Path(view.output_dir) / "adapter_model.safetensors").exists()
+
+
+def test_cancel_waits_for_a_host_that_is_out_of_reach(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.takes_steps(job)
+    payload, away = bench.workdirs / "two" / "payload", bench.workdirs / "two" / "away"
+    payload.rename(away)
+    try:
+        bench.client.cancel_job(job)
+        until(lambda: "trying again" in bench.view(job).stage, "the host is waited for")
+        assert bench.view(job).state is JobState.STOPPING
+    finally:
+        away.rename(payload)
+    bench.reaches(job, JobState.CANCELLED)
+    assert bench.left(job) == []
