@@ -1,5 +1,6 @@
 """Reads the copied event files of a job: into the state, once, and into its progress, each time."""
 
+import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +9,8 @@ from sollol_tui.jobs.store import Store
 from sollol_tui.model.events import Event, decode, finite, whole
 from sollol_tui.model.text import clean
 
+log = logging.getLogger("sollol.supervisor")
+MAX_STORED_BYTES: Final = 32 * 1024 * 1024  # of the events of one host in one job
 _CHUNK: Final = 4 * 1024 * 1024
 _NOT_STORED: Final = frozenset(
     {"host_metrics", "step"}
@@ -23,6 +26,7 @@ class Ingest:
         self._inventory = inventory
         self._progress = progress
         self._read: dict[tuple[str, str], int] = {}
+        self._sizes: dict[str, int] = {}
 
     def read(self, host: str, file: str, path: Path) -> None:
         """Takes the whole lines that `path`, the copy of `file` of `host`, has got since."""
@@ -49,11 +53,11 @@ class Ingest:
         offset = start
         for line in data[:end].splitlines(keepends=True):
             event = decode(line)
-            if event is not None:
+            if event is not None and (event.job, event.host) == (self._job, host):
                 self._progress.apply(host, event)
                 if event.kind == "host_metrics":
                     metrics = event
-                if offset >= stored and event.kind not in _NOT_STORED:
+                if offset >= stored and event.kind not in _NOT_STORED and self._fits(host, line):
                     news.append((offset, event))
             offset += len(line)
         self._read[host, file] = offset
@@ -63,6 +67,17 @@ class Ingest:
             if metrics is not None:
                 self._note_metrics(host, metrics)
         return len(data) == _CHUNK
+
+    def _fits(self, host: str, line: bytes) -> bool:
+        """Whether the state takes one more event of a host: a disk is not filled by what one says.
+        The copies have the rest."""
+        if host not in self._sizes:
+            self._sizes[host] = self._store.events_size(self._job, host)
+        before = self._sizes[host]
+        self._sizes[host] += len(line)
+        if before < MAX_STORED_BYTES <= self._sizes[host]:
+            log.warning("%s says too much: its further events are only in its copies", host)
+        return self._sizes[host] < MAX_STORED_BYTES
 
     def _note_metrics(self, host: str, event: Event) -> None:
         gpus = event.data.get("gpus")

@@ -3,11 +3,19 @@ same events gives the same progress, so a restarted supervisor knows what the ol
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sollol_tui.model.events import Event
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.text import clean, clean_lines
+
+# What no training reaches. Where a step says more, or less than nothing, it says nothing.
+_LIMITS: Final = {
+    "loss": (-1e6, 1e6),
+    "samples_per_s": (0.0, 1e9),
+    "eta_s": (0.0, 1e9),
+    "world_size": (1.0, 4096.0),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +125,35 @@ class Progress:
             "eta_s": self.step.number("eta_s"),
         }
         for key in ("step", "max_steps", "samples_done", "samples_total", "world_size"):
-            if (value := self.step.count(key)) is not None:
+            value = self.step.count(key)
+            if value is not None and value <= self._most.get(key, value):
                 values[key] = value
         return values
 
+    @property
+    def _most(self) -> dict[str, int]:
+        """The most that the plan allows; workers may train less, when they skip rows."""
+        steps = self.plan.max_steps
+        samples = steps * self.plan.global_batch
+        return {
+            "step": steps,
+            "max_steps": steps,
+            "samples_done": samples,
+            "samples_total": samples,
+        }
+
+    def _is_possible(self, step: Event) -> bool:
+        if any((step.count(key) or 0) > self._most[key] for key in ("step", "samples_done")):
+            return False
+        return all(
+            low <= value <= high
+            for key, (low, high) in _LIMITS.items()
+            if (value := step.number(key)) is not None
+        )
+
     def _take_step(self, event: Event) -> None:
         step, newest = event.count("step"), self.step.count("step") if self.step else None
-        if step is None or (newest is not None and step < newest):
+        if step is None or not self._is_possible(event) or (newest is not None and step < newest):
             return
         self.step = event
         if self.first_loss is None:

@@ -302,6 +302,15 @@ class Store:
                 "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
+    def events_size(self, job: str, host: str) -> int:
+        """About how many bytes the stored events of a host take."""
+        row = self.connection.execute(
+            "SELECT COALESCE(SUM(LENGTH(data) + 150), 0) AS size FROM events"
+            " WHERE job = ? AND host = ?",
+            (job, host),
+        ).fetchone()
+        return int(row["size"])
+
                         *(job, host, file, offset, event.at, now, event.slot),
                         *(event.attempt, event.generation, event.kind, json.dumps(event.data)),
                     )

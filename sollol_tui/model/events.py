@@ -11,10 +11,13 @@ MAX_LINE_BYTES: Final = 256 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One thing a worker said. `at` is the worker's own clock: shown, never compared between hosts.
-    `slot` is None for the agent; `data` is what the kind adds (docs/architecture.md)."""
+    `job` and `host` are what it claims to be of. `slot` is None for the agent; `data` is what the
+    kind adds (docs/architecture.md)."""
 
     kind: str
     at: float
+    job: str
+    host: str
     slot: int | None
     attempt: int
     generation: int
@@ -49,8 +52,11 @@ def decode(line: bytes) -> Event | None:
     if not isinstance(raw, dict) or raw.get("v") != VERSION:
         return None
     kind, at, slot = raw.get("kind"), raw.get("t"), raw.get("slot")
+    job, host = raw.get("job"), raw.get("host")
     counts = [whole(raw.get(key)) for key in ("attempt", "generation", "seq")]
     if not isinstance(kind, str) or not _is_word(kind) or not _is_number(at):
+        return None
+    if not isinstance(job, str) or not isinstance(host, str):
         return None
     if None in counts or not (slot is None or whole(slot) is not None):
         return None
@@ -59,6 +65,8 @@ def decode(line: bytes) -> Event | None:
     return Event(
         kind=kind,
         at=float(at or 0),
+        job=job,
+        host=host,
         slot=slot,
         attempt=attempt,
         generation=generation,

@@ -41,7 +41,7 @@ def coordinator(
 ) -> Iterator[Coordinator]:
     monkeypatch.setenv("SOLLOL_PAYLOAD", str(payload))
     write_model(tmp_path / "model")
-    write_rows(tmp_path / "rows.jsonl")
+    write_rows(tmp_path / "rows.jsonl", rows=10_000)  # its plan has more steps than any rank takes
     made = Coordinator(
         lab=lab,
         home=open_home(tmp_path / "home"),

@@ -88,6 +88,9 @@ class Bench:
             "model": str(self.folder / "model"),
             "dataset": str(self.folder / "rows.jsonl"),
             "workers": "one,two",
+            # More steps than any rank takes before it is stopped: they do not read the rows.
+            "epochs": 10_000,
+            "global_batch": 16,
             "output_dir": str(self.folder / "out" / "{id}"),
             **settings,
         }

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -32,6 +33,10 @@ def restarted(store: Store, job: str) -> tuple[Ingest, Progress]:
     return Ingest(store, job, INVENTORY.file, progress), progress
 
 
+def said(job: str, kind: str, slot: int | None, **data: Any) -> bytes:
+    return line(kind, slot, job=job, **data)
+
+
 def notices(store: Store, job: str) -> list[int]:
     return [event.data["n"] for event in read_events(store, job, ["notice"])]
 
@@ -44,7 +49,7 @@ def test_every_event_is_stored_once_however_the_file_grows_and_whoever_reads_it(
     store: Store, tmp_path: Path, cuts: list[tuple[int, bool]]
 ) -> None:
     job, path = add_job(store), tmp_path / FILE
-    whole = b"".join(line("notice", 0, n=n) for n in range(5))
+    whole = b"".join(said(job, "notice", 0, n=n) for n in range(5))
     ingest, progress = restarted(store, job)
     for end, is_restart in [*sorted(cuts), (len(whole), True)]:
         path.write_bytes(whole[:end])
@@ -58,8 +63,8 @@ def test_every_event_is_stored_once_however_the_file_grows_and_whoever_reads_it(
 def test_a_restart_knows_the_progress_again(store: Store, tmp_path: Path) -> None:
     job, path = add_job(store), tmp_path / FILE
     path.write_bytes(
-        line("ready", 0, world_size=2) + line("step", 0, step=1, loss=4.0)
-        + line("step", 0, step=2, loss=3.0)
+        said(job, "ready", 0, world_size=2) + said(job, "step", 0, step=1, loss=4.0)
+        + said(job, "step", 0, step=2, loss=3.0)
     )  # fmt: skip
     for _ in range(2):
         ingest, progress = restarted(store, job)
@@ -73,7 +78,7 @@ def test_a_restart_knows_the_progress_again(store: Store, tmp_path: Path) -> Non
 def test_garbage_between_events_is_passed_over(store: Store, tmp_path: Path) -> None:
     job, path = add_job(store), tmp_path / FILE
     rubbish = b"\xff\0\n{}\n[]\nnull\n{'v': 1}\n" + b"x" * 300_000 + b"\n\n\r\n"
-    path.write_bytes(line("notice", 0, n=0) + rubbish + line("notice", 0, n=1) + b"{half")
+    path.write_bytes(said(job, "notice", 0, n=0) + rubbish + said(job, "notice", 0, n=1) + b"{half")
     ingest, _ = restarted(store, job)
     ingest.read("w1", FILE, path)
     ingest.read("w1", FILE, path)
@@ -85,18 +90,48 @@ def test_a_line_without_an_end_does_not_hide_what_follows(
 ) -> None:
     monkeypatch.setattr(sollol_tui.jobs.ingest, "_CHUNK", 4096)
     job, path = add_job(store), tmp_path / FILE
-    path.write_bytes(line("notice", 0, n=0) + b"x" * 20_000)
+    path.write_bytes(said(job, "notice", 0, n=0) + b"x" * 20_000)
     ingest, _ = restarted(store, job)
     ingest.read("w1", FILE, path)
     with path.open("ab") as file:
-        file.write(b"y\n" + line("notice", 0, n=1))
+        file.write(b"y\n" + said(job, "notice", 0, n=1))
     ingest.read("w1", FILE, path)
     assert notices(store, job) == [0, 1]
 
 
+def test_nothing_is_taken_from_another_job_or_in_another_hosts_name(
+    store: Store, tmp_path: Path
+) -> None:
+    job, path = add_job(store), tmp_path / FILE
+    path.write_bytes(
+        said("j-other", "failed", 0, error="no") + said(job, "failed", 0, error="no", host="w2")
+        + said(job, "notice", 0, n=7)
+    )  # fmt: skip
+    ingest, progress = restarted(store, job)
+    ingest.read("w1", FILE, path)
+    assert progress.failures == []
+    assert [event.kind for event in read_events(store, job)] == ["notice"]
+
+
+def test_who_says_too_much_fills_no_disk_and_is_still_heard(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sollol_tui.jobs.ingest, "MAX_STORED_BYTES", 20_000)
+    job, path = add_job(store), tmp_path / FILE
+    flood = b"".join(said(job, "notice", 0, n=n) for n in range(1000))
+    for _ in range(3):
+        with path.open("ab") as file:
+            file.write(flood + said(job, "ready", 0, world_size=2))
+        ingest, progress = restarted(store, job)
+        ingest.read("w1", FILE, path)
+        assert 50 < len(notices(store, job)) < 200
+        assert set(progress.ready) == {0}
+    assert "w1 says too much" in caplog.text
+
+
 def test_logs_are_not_events(store: Store, tmp_path: Path) -> None:
     job, path = add_job(store), tmp_path / "log.0.1"
-    path.write_bytes(line("failed", 0, error="no"))
+    path.write_bytes(said(job, "failed", 0, error="no"))
     ingest, progress = restarted(store, job)
     ingest.read("w1", "log.0.1", path)
     assert progress.failures == []
@@ -105,7 +140,7 @@ def test_logs_are_not_events(store: Store, tmp_path: Path) -> None:
 def test_a_hosts_metrics_are_its_newest_reading(store: Store, tmp_path: Path) -> None:
     job, path = add_job(store), tmp_path / "events.agent.1.jsonl"
     path.write_bytes(
-        line("host_metrics", None, cpu_percent=50.0, ram_used_bytes=1, ram_total_bytes=2,
+        said(job, "host_metrics", None, cpu_percent=50.0, ram_used_bytes=1, ram_total_bytes=2,
              gpus=[{"index": 0, "name": "RTX\x1b[31m", "util_percent": 97}])
     )  # fmt: skip
     restarted(store, job)[0].read("w1", path.name, path)
@@ -125,6 +160,6 @@ def test_odd_metrics_neither_crash_nor_spoil_the_json(
     store: Store, tmp_path: Path, odd: dict[str, object]
 ) -> None:
     job, path = add_job(store), tmp_path / "events.agent.1.jsonl"
-    path.write_bytes(line("host_metrics", None, cpu_percent=odd.get("temp_c"), gpus=[odd, 5]))
+    path.write_bytes(said(job, "host_metrics", None, cpu_percent=odd.get("temp_c"), gpus=[odd, 5]))
     restarted(store, job)[0].read("w1", path.name, path)
     json.dumps(read_snapshot(store, INVENTORY).as_data(), allow_nan=False)

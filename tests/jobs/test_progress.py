@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -122,6 +123,24 @@ def test_steps_never_go_back() -> None:
         seen.apply("w1", event("step", 0, step=step, loss=5.0 - step, samples_done=step * 16))
     assert (seen.figures()["step"], seen.figures()["samples_done"]) == (3, 48)
     assert seen.first_loss == 4.0
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"step": 11}, {"step": 2**52}, {"samples_done": 161}, {"loss": 1e299}, {"loss": -1e7},
+        {"eta_s": -1e299}, {"eta_s": 1e299}, {"samples_per_s": -1}, {"world_size": 5000},
+        {"world_size": 0},
+    ],
+)  # fmt: skip
+def test_a_step_that_cannot_be_is_no_news_and_hides_no_other(lie: dict[str, Any]) -> None:
+    seen = progress()
+    seen.apply("w1", event("step", 0, step=1, loss=4.0))
+    seen.apply("w1", event("step", 0, **{"step": 2, "loss": 3.0} | lie))
+    assert (seen.figures()["step"], seen.figures()["loss"]) == (1, 4.0)
+    seen.apply("w1", event("step", 0, step=10, loss=2.0, samples_done=160, max_steps=2**52))
+    assert (seen.figures()["step"], seen.figures()["samples_done"]) == (10, 160)
+    assert "max_steps" not in seen.figures()
 
 
 KINDS = ["ready", "step", "finished", "stopped", "failed", "rank_exited", "agent_finished", "x"]

@@ -26,6 +26,7 @@ def test_an_event_is_read_and_keeps_what_a_newer_worker_adds() -> None:
     assert (event.kind, event.slot, event.attempt, event.generation, event.seq) == (
         *("step", 0, 1, 1, 7),
     )
+    assert (event.job, event.host) == ("j-1", "w1")
     assert event.data == {"loss": 2.5, "step": 3, "novel": [1, 2]}
     agent = decode(line(slot=None))
     assert agent is not None
@@ -39,6 +40,7 @@ def test_an_event_is_read_and_keeps_what_a_newer_worker_adds() -> None:
         {"kind": "\ud800"}, {"kind": "a\nb"}, {"t": "now"}, {"t": float("nan")},
         {"t": float("inf")}, {"t": True}, {"slot": -1}, {"slot": "0"}, {"slot": True},
         {"attempt": 1.5}, {"attempt": None}, {"generation": 2**60}, {"seq": -1},
+        {"job": None}, {"host": 5},
     ],
 )  # fmt: skip
 def test_a_line_without_what_every_event_has_is_none(changes: dict[str, Any]) -> None:
