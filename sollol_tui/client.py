@@ -24,7 +24,8 @@ from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.logs import LogReader
 from sollol_tui.jobs.planner import accelerator_of
 from sollol_tui.jobs.probe import ask, note_readings, stale_hosts
-from sollol_tui.jobs.records import EventRecord
+from sollol_tui.jobs.records import EventRecord, load
+from sollol_tui.jobs.results import collect, worker_with_result
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.submit import Prepared, prepare, submit
 from sollol_tui.jobs.supervise import revive
@@ -149,6 +150,18 @@ class SOLLOLClient:
             job = self._store.find_job(job_id)
             self._store.add_request(job, "kill" if now else "cancel")
             revive(self._store)
+
+    def fetch(self, job_id: str) -> Path:
+        """Brings the adapter of a job that has ended once more, and returns its folder. Raises
+        NotFoundError when its training did not come to an end."""
+        with self._lock:
+            job = self._store.find_job(job_id)
+            worker, record = worker_with_result(self._store, job), self._store.job(job)
+        spec, wanted = load(JobSpec, record.spec), Path(record.output_dir)
+        output = _run(collect(self.home, job, spec, worker, wanted))
+        with self._lock:
+            self._store.note_output(job, output)
+        return output
 
     def open_logs(self, job_id: str, *, tail_bytes: int | None = None) -> LogReader:
         """A reader of the job's merged logs, from their beginning or near their end."""

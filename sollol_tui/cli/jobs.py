@@ -1,4 +1,4 @@
-"""`sollol jobs`, `show`, `cancel`: what there is, and ending it."""
+"""`sollol jobs`, `show`, `fetch`, `cancel`: what there is, its result, and ending it."""
 
 import json
 import sys
@@ -81,6 +81,19 @@ def _facts(view: JobView) -> list[tuple[str, str]]:
         slots = ", ".join(map(str, worker.slots))
         facts.append(("worker", f"{worker.host}  rank {slots}  {worker.state}{why}"))
     return [*facts, ("output", clean(view.output_dir))]
+
+
+@click.command()
+@click.argument("job")
+@pass_session
+def fetch(session: Session, job: str) -> None:
+    """Bring the adapter of a job that has ended once more.
+
+    \b
+    Example: sollol fetch j-7f3a
+    """
+    with session.client(acts=True) as client:
+        click.echo(f"adapter  {clean(str(client.fetch(job)))}")
 
 
 @click.command()

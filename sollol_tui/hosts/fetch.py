@@ -9,8 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -30,14 +29,15 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 async def fetch_tree(
     connection: HostConnection,
     source: str,
-    target: Path,
+    part: Path,
     *,
+    publish: Callable[[Path], Path],
     max_bytes: int = 64 * 1024**3,
     report: Report = silent,
-) -> None:
-    """Pulls the files that `source`/manifest.json names, verifies size and sha256 of each, and puts
-    the folder at `target`, replacing what was there. Raises TransferError and leaves `target` as it
-    was."""
+) -> Path:
+    """Pulls the files that `source`/manifest.json names into the folder `part`, made anew, verifies
+    size and sha256 of each, and gives it to `publish`, which completes it, moves it to its place
+    and returns that. Raises TransferError; whatever fails, nothing of `part` is left."""
     name = connection.host.name
     try:
         shown = await connection.run(
@@ -46,16 +46,21 @@ async def fetch_tree(
     except CommandError as error:
         raise TransferError(name, f"has no manifest at {clean(source)}: {error.message}") from None
     files = read_manifest(name, shown.stdout, max_bytes)
-    part = target.with_name(f".{target.name}.part")
     await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
-    part.mkdir(mode=0o700, parents=True)
+    part.parent.mkdir(parents=True, exist_ok=True)
+    part.mkdir(mode=0o700)
     try:
         await _fetch_files(connection, source, part, files, report)
         _write(part / MANIFEST, iter([shown.stdout]))
-        await asyncio.to_thread(_swap, part, target)
-    except BaseException:
+        publishing = asyncio.create_task(asyncio.to_thread(publish, part))
+        try:
+            return await asyncio.shield(publishing)
+        finally:
+            await asyncio.wait([publishing])  # a thread goes on when its task is cancelled
+    except ConnectionError:
+        raise TransferError(name, f"the connection broke off at {clean(source)}") from None
+    finally:
         await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
-        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,17 +166,3 @@ def _write(path: Path, pieces: Iterator[bytes]) -> None:
             opened.write(piece)
         opened.flush()
         os.fsync(opened.fileno())
-
-
-def _swap(part: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    with suppress(FileNotFoundError):
-        target.rename(old)
-    part.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-    descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,46 +1,90 @@
 """Brings a finished job's adapter to the coordinator and lays beside it what explains it."""
 
+import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 from sollol_tui.hosts.fetch import fetch_tree
 from sollol_tui.hosts.ssh import connect
+from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.home import Home
-from sollol_tui.jobs.worker import Worker
-from sollol_tui.model.errors import StateError
+from sollol_tui.jobs.output import JOB_FILE, part_of, publish
+from sollol_tui.jobs.records import load
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.worker import Place, Worker
+from sollol_tui.model.errors import JobError, NotFoundError, StateError
+from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
 
 
-async def collect(home: Home, job: str, spec: JobSpec, worker: Worker, output: Path) -> None:
+async def collect(home: Home, job: str, spec: JobSpec, worker: Worker, output: Path) -> Path:
     """Fetches the result from `worker` into `output`, verified, with the resolved job.yaml and the
-    logs of all ranks. A folder that is there already is replaced only by the same job's result."""
+    logs of all ranks, and returns its path: another one beside `output` when that holds something
+    else by now. It appears there whole, or not at all. Raises HostError and StateError."""
     assert worker.place is not None
-    if output.exists() and any(output.iterdir()) and _owner(output) != job:
+    try:
+        async with connect(worker.host, [home.known_hosts]) as connection:
+            return await fetch_tree(
+                connection,
+                f"{worker.place.run_dir}/result",
+                part_of(output, job),
+                publish=partial(_publish, home, job, spec, output),
+            )
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise StateError(
-            f"{output} holds something else",
-            remedy=f"move it away, then: sollol fetch {job}",
-        )
-    async with connect(worker.host, [home.known_hosts]) as connection:
-        await fetch_tree(connection, f"{worker.place.run_dir}/result", output)
-    _write_job_file(output, job, spec)
-    logs = output / "logs"
+            f"the adapter cannot be put into {output}: {reason}",
+            remedy=f"make that possible, then: sollol fetch {job}",
+        ) from error
+
+
+def _publish(home: Home, job: str, spec: JobSpec, output: Path, part: Path) -> Path:
+    _write_job_file(part / JOB_FILE, job, spec)
     for path in sorted(home.job(job).glob("*/log.*")):
-        target = logs / path.parent.name / path.name
+        target = part / "logs" / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
+    return publish(part, output, job)
 
 
-def _write_job_file(output: Path, job: str, spec: JobSpec) -> None:
+def _write_job_file(file: Path, job: str, spec: JobSpec) -> None:
     from ruamel.yaml import YAML
 
-    with (output / "job.yaml").open("w") as file:
-        file.write(f"# {job}\n")
-        YAML(typ="safe", pure=True).dump(spec.as_data(), file)
+    with file.open("w", encoding="utf-8") as opened:
+        opened.write(f"# {job}\n")
+        YAML(typ="safe", pure=True).dump(spec.as_data(), opened)
+        opened.flush()
+        os.fsync(opened.fileno())
 
 
-def _owner(output: Path) -> str:
-    try:
-        first = (output / "job.yaml").read_text().partition("\n")[0]
-    except OSError:
-        return ""
-    return first.removeprefix("# ").strip()
+def worker_with_result(store: Store, job: str) -> Worker:
+    """The worker on which a job that has ended has left its result. Raises NotFoundError when there
+    is none, and JobError while the job's supervisor will fetch it."""
+    record = store.job(job)
+    planned = load(Plan, record.plan).workers[0]
+    places = {worker.host: worker.environment for worker in store.workers(job)}
+    place = places.get(planned.host)
+    finished = any(
+        event.host == planned.host and event.data.get("result")
+        for event in read_events(store, job, ["finished"])
+    )
+    if not finished or place is None:
+        raise NotFoundError(
+            f"{job} has no result: its training did not come to an end",
+            remedy=f"see: sollol show {job}",
+        )
+    if not record.state.is_terminal:
+        raise JobError(
+            f"{job} is {record.state} and brings its adapter by itself",
+            remedy=f"follow it: sollol attach {job}",
+        )
+    return Worker(
+        job=job,
+        host=load(Inventory, record.inventory).with_coordinator().host(planned.host),
+        planned=planned,
+        home=store.home,
+        say=lambda text: None,
+        place=Place.from_data(place),
+    )

@@ -4,8 +4,9 @@ changes a job's state is `Store.move_job`. Safe for many processes: WAL and shor
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from sollol_tui.jobs.database import open_database
@@ -65,11 +66,11 @@ class Store:
         model: str,
         dataset: str,
         name: str,
-        output_dir: str,
+        output_dir: Callable[[str], str],
         resources: Sequence[str],
     ) -> str:
-        """Adds a job in `queued` and leases its resources, all or nothing. `{id}` in `output_dir`
-        is filled in. Raises JobError when another job holds one of the resources."""
+        """Adds a job in `queued` and leases its resources, all or nothing. `output_dir` tells
+        the folder of a job's id. Raises JobError when another job holds one of the resources."""
         now = time.time()
         with self.transaction():
             job = self._free_id()
@@ -80,7 +81,7 @@ class Store:
                 (
                     *(job, secrets.token_hex(16), name),
                     *(dump(spec), dump(plan), dump(inventory), model, dataset),
-                    *(output_dir.replace("{id}", job), now, now),
+                    *(output_dir(job), now, now),
                     *(plan.max_steps, plan.rows * spec.epochs),
                 ),
             )
@@ -190,6 +191,11 @@ class Store:
         rows = self.connection.execute(f"SELECT id FROM jobs WHERE state IN ({_LIVE})")
         return [row["id"] for row in rows]
 
+    def live_outputs(self) -> dict[str, str]:
+        """The output_dir of each live job, and the job."""
+        rows = self.connection.execute(f"SELECT id, output_dir FROM jobs WHERE state IN ({_LIVE})")
+        return {row["output_dir"]: row["id"] for row in rows}
+
     def move_job(self, job: str, new: JobState, reason: str = "") -> bool:
         """Changes a job's state; nothing else does. False when it is in that state already.
         Raises JobError for a step that the table does not allow. An end frees its leases."""
@@ -231,9 +237,13 @@ class Store:
     def note_traceback(self, job: str, text: str) -> None:
         self._set_job(job, traceback=text)
 
-    def note_launch(self, job: str, *, generation: int, main_port: int) -> None:
+    def note_launch(self, job: str, *, generation: int, main_port: int | None) -> None:
         """The intent to launch, stored before it is acted on: a repeat is the same launch."""
         self._set_job(job, generation=generation, main_port=main_port)
+
+    def note_output(self, job: str, output: Path) -> None:
+        """Where the job's adapter really is."""
+        self._set_job(job, output_dir=str(output))
 
     def note_progress(self, job: str, values: Mapping[str, Any]) -> None:
         self._set_job(job, **values)
@@ -292,6 +302,15 @@ class Store:
         ).fetchone()
         return int(row["position"]) if row else 0
 
+    def events_size(self, job: str, host: str) -> int:
+        """About how many bytes the stored events of a host take."""
+        row = self.connection.execute(
+            "SELECT COALESCE(SUM(LENGTH(data) + 150), 0) AS size FROM events"
+            " WHERE job = ? AND host = ?",
+            (job, host),
+        ).fetchone()
+        return int(row["size"])
+
     def add_events(
         self, job: str, host: str, file: str, events: Iterable[tuple[int, Event]], position: int
     ) -> None:
@@ -302,15 +321,6 @@ class Store:
                 "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
-    def events_size(self, job: str, host: str) -> int:
-        """About how many bytes the stored events of a host take."""
-        row = self.connection.execute(
-            "SELECT COALESCE(SUM(LENGTH(data) + 150), 0) AS size FROM events"
-            " WHERE job = ? AND host = ?",
-            (job, host),
-        ).fetchone()
-        return int(row["size"])
-
                         *(job, host, file, offset, event.at, now, event.slot),
                         *(event.attempt, event.generation, event.kind, json.dumps(event.data)),
                     )

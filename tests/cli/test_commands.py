@@ -288,6 +288,16 @@ def test_status_runs_as_a_module_and_loads_neither_screen_nor_torch(
     assert not HEAVY & set(done.stderr.strip("[]\n").replace("'", "").split(", "))
 
 
+def test_a_job_without_a_result_is_not_found_by_fetch(store: Store) -> None:
+    job = add_job(store)
+    store.move_job(job, JobState.FAILED)
+    code, out, err = sollol("fetch", job)
+    assert (code, out) == (5, "")
+    assert err.startswith(f"sollol: {job} has no result: ")
+    assert sollol("fetch", "j-nope")[0] == 5
+    assert sollol("--readonly", "fetch", job)[0] == 1
+
+
 def test_every_command_has_help_with_an_example(folder: Path) -> None:
     from sollol_tui.cli.main import root
 

@@ -81,14 +81,19 @@ def result(folder: Path, **files: bytes) -> None:
     (folder / "manifest.json").write_text(json.dumps({"v": 1, "files": entries}))
 
 
-async def test_a_result_is_fetched_verified_and_put_in_the_place_of_the_old_one(
+async def test_a_result_is_verified_and_complete_before_it_is_published(
     local: HostConnection, tmp_path: Path
 ) -> None:
     result(tmp_path / "far", adapter=bytes(3_000_000), empty=b"", config=b"{}")
-    target = tmp_path / "work" / "result"
-    target.mkdir(parents=True)
-    (target / "stale").write_text("")
-    await fetch_tree(local, str(tmp_path / "far"), target)
+    part, target = tmp_path / "work" / ".part", tmp_path / "work" / "result"
+    part.mkdir(parents=True)
+    (part / "stale").write_text("")
+
+    def publish(folder: Path) -> Path:
+        assert not target.exists()
+        return folder.rename(target)
+
+    assert await fetch_tree(local, str(tmp_path / "far"), part, publish=publish) == target
     assert sorted(p.name for p in target.iterdir()) == [
         "adapter",
         "config",
@@ -105,7 +110,9 @@ async def test_a_file_that_is_not_what_its_manifest_says_is_refused(
     result(tmp_path / "far", config=b"{}", last=b"x")
     (tmp_path / "far" / "config").write_bytes(damage)
     with pytest.raises(TransferError, match="not what its manifest says"):
-        await fetch_tree(local, str(tmp_path / "far"), tmp_path / "work" / "result")
+        await fetch_tree(
+            local, str(tmp_path / "far"), tmp_path / "work" / "part", publish=Path.resolve
+        )
     assert list((tmp_path / "work").iterdir()) == []
 
 

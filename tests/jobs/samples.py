@@ -48,7 +48,7 @@ def add_job(store: Store, *resources: str, name: str = "tiny") -> str:
         model="m",
         dataset="rows.jsonl",
         name=name,
-        output_dir="out/{id}",
+        output_dir=lambda job: f"out/{job}",
         resources=resources,
     )
 

@@ -99,6 +99,19 @@ def test_what_no_file_system_takes_is_refused(bench: Bench, key: str, text: str)
     refuse(bench, InputError, **{key: text})
 
 
+def test_the_output_of_a_live_job_is_refused(bench: Bench) -> None:
+    out = str(bench.folder / "out")
+    job = bench.submit(env={"SOLLOL_STUB_STEPS": "100000"}, workers="one", output_dir=out)
+    with pytest.raises(InputError, match=f"output_dir  .*/out is where {job} will put"):
+        bench.submit(workers="two", output_dir=out)
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_starts(bench: Bench) -> None:
+    assert "rows.jsonl is a file" in refuse(
+        bench, InputError, output_dir=str(bench.folder / "rows.jsonl")
+    )
+
+
 def test_hosts_that_cannot_take_part_are_told_with_reasons(bench: Bench) -> None:
     with pytest.raises(NoWorkersError, match="3 workers wanted, 2 suitable now"):
         bench.submit(workers="3")

@@ -1,8 +1,10 @@
 """A job's life over embedded hosts: real supervisor process, real SSH, real agent, ranks of the
 standard library."""
 
+import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from sollol_tui.jobs import results
+from sollol_tui.jobs.output import owner
+from sollol_tui.model.errors import NotFoundError, StateError
 from sollol_tui.model.states import JobState
-from tests.jobs.bench import Bench, is_alive, supervisors, until
+from tests.jobs.bench import Bench, is_alive, supervisors, until, write_rows
 
 LONG = {"SOLLOL_STUB_STEPS": "100000"}
 
@@ -206,12 +211,52 @@ def test_an_agent_that_is_killed_is_told_and_nothing_is_left(bench: Bench) -> No
     assert bench.left(job) == []
 
 
-def test_a_folder_that_holds_something_else_is_not_overwritten(bench: Bench) -> None:
+def test_what_appears_at_the_output_meanwhile_is_not_overwritten(bench: Bench) -> None:
     taken = bench.folder / "taken"
+    job = bench.submit(output_dir=str(taken))
     taken.mkdir()
     (taken / "thesis.tex").write_text("precious")
-    job = bench.submit(output_dir=str(taken))
-    view = bench.reaches(job, JobState.FAILED)
-    assert "holds something else" in view.reason
+    bench.reaches(job, JobState.DONE)
     assert [path.name for path in taken.iterdir()] == ["thesis.tex"]
+    beside = bench.folder / "taken.2"
+    assert (beside / "adapter_model.safetensors").is_file()
+    assert (beside / "job.yaml").read_text().startswith(f"# {job}\n")
+    assert bench.client.fetch(job) == beside  # in the place of the same job's earlier one
+    assert bench.view(job).output_dir == str(beside)
+    assert sorted(path.name for path in bench.folder.glob("*taken*")) == ["taken", "taken.2"]
     assert bench.left(job) == []
+
+
+def test_a_dataset_that_goes_away_after_the_plan_is_told(bench: Bench) -> None:
+    rows = write_rows(bench.folder / "other.jsonl", 33)
+    bench.lay_out({}, {})
+    spec = {"model": str(bench.folder / "model"), "dataset": str(rows), "workers": "one"}
+    spec["output_dir"] = str(bench.folder / "out")
+    prepared = asyncio.run(bench.client.prepare_job(spec))
+    rows.unlink()
+    view = bench.reaches(bench.client.start_job(prepared).id, JobState.FAILED)
+    assert "other.jsonl  is gone or cannot be read: No such file" in view.reason
+    assert "sollol itself failed" not in view.reason
+
+
+def test_a_result_gets_its_name_with_its_job_file_and_its_logs(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = bench.submit()
+    with pytest.raises(NotFoundError, match=f"{job} has no result"):
+        bench.client.fetch(job)
+    out = Path(bench.reaches(job, JobState.DONE).output_dir)
+    shutil.rmtree(out)
+
+    def stop_before(part: Path, output: Path, job: str) -> Path:
+        assert owner(part) == job
+        assert {path.name for path in (part / "logs").rglob("log.*")} >= {"log.0.1", "log.1.1"}
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(results, "publish", stop_before)
+        with pytest.raises(StateError, match=f"No space left .*; .*: sollol fetch {job}"):
+            bench.client.fetch(job)
+    assert list(out.parent.iterdir()) == []
+    assert bench.client.fetch(job) == out
+    assert owner(out) == job
