@@ -10,6 +10,7 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean, clean_lines
@@ -70,9 +71,12 @@ def progress_line(view: JobView) -> str:
 
 
 def wait_for_end(client: "SOLLOLClient", job: str) -> JobView:
-    """The job once it has ended."""
-    revived_at = time.monotonic()
+    """The job once it has ended; until then, what it is busy with."""
+    revived_at, stage = time.monotonic(), ""
     while not (view := client.get_job_status(job)).state.is_terminal:
+        if view.stage and view.stage != stage:
+            click.echo(f"  {clean(view.stage)}", err=True)
+            stage = view.stage
         if time.monotonic() - revived_at > _REVIVE_EVERY_S:
             client.revive()
             revived_at = time.monotonic()
@@ -142,6 +146,11 @@ def logs(
                 "\n".join(lines if count is None else lines[len(lines) - min(count, len(lines)) :])
             )
             return
+        hosts = [worker.host for worker in view.workers]
+        if host is not None and host not in hosts:
+            raise NotFoundError(
+                f"no host '{host}' in {view.id}", remedy=f"it has {', '.join(hosts)}"
+            )
         try:
             _print_logs(client, view.id, follow, count, host)
         except KeyboardInterrupt:

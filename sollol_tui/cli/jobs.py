@@ -19,7 +19,9 @@ from sollol_tui.model.units import format_duration, format_rate
 
 @click.command()
 @click.option("-a", "--all", "everything", is_flag=True, help="Ended ones too, all of them.")
-@click.option("-n", "count", default=20, show_default=True, help="How many.")
+@click.option(
+    "-n", "count", type=click.IntRange(1), default=20, show_default=True, help="How many."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (schema sollol.jobs/1).")
 @pass_session
 def jobs(session: Session, everything: bool, count: int, as_json: bool) -> None:
@@ -98,7 +100,9 @@ def fetch(session: Session, job: str) -> None:
 
 @click.command()
 @click.argument("job")
-@click.option("--now", is_flag=True, help="Do not finish the step and save a checkpoint.")
+@click.option(
+    "--now", is_flag=True, help="Save nothing; give up on unreachable hosts after a minute."
+)
 @click.option("-d", "--detach", is_flag=True, help="Do not wait until it is over.")
 @pass_session
 def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
@@ -115,10 +119,14 @@ def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
         if detach:
             click.echo(f"{view.id} is told to stop; see: sollol status", err=True)
             return ExitCode.OK
-        end = wait_for_end(client, view.id)
-    kept = (
-        f"; its checkpoint stays on {end.workers[0].host}" if end.samples_done and not now else ""
-    )
+        try:
+            end = wait_for_end(client, view.id)
+        except KeyboardInterrupt:
+            click.echo(f"\n{view.id} is told to stop and will; see: sollol status", err=True)
+            return ExitCode.OK
+        saved = client.events(view.id, "checkpoint")
+    kept = f"; its newest checkpoint stays on {end.workers[0].host}" if saved else ""
     tail = f" ({clean(end.reason)})" if end.reason else ", nothing of it is left on any host"
     click.echo(f"{end.id} is {end.state}{tail}{kept}")
-    return ExitCode.OK if end.state is JobState.CANCELLED else ExitCode.FAILED
+    clean_end = end.state is JobState.CANCELLED and not end.reason
+    return ExitCode.OK if clean_end else ExitCode.FAILED
