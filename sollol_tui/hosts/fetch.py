@@ -57,8 +57,8 @@ async def fetch_tree(
             return await asyncio.shield(publishing)
         finally:
             await asyncio.wait([publishing])  # a thread goes on when its task is cancelled
-    except ConnectionError:
-        raise TransferError(name, f"the connection broke off at {clean(source)}") from None
+    except BrokenPipeError:
+        raise TransferError(name, f"stops before it has sent {clean(source)}") from None
     finally:
         await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
 
