@@ -91,15 +91,18 @@ def _make_private(run_dir: Path) -> None:
     run_dir.chmod(0o700)
 
 
-def _refuse_another(run_dir: Path, run: Run) -> None:
-    """Ids are unique for one coordinator only, run directories are shared by all of them."""
+def _nonce_of(run_dir: Path) -> str:
+    """Whose run this folder holds; "" when it does not say."""
     try:
         nonce = json.loads((run_dir / RUN_FILE).read_bytes()).get("nonce", "")
-    except FileNotFoundError:
-        return
-    except (ValueError, AttributeError):
-        nonce = ""
-    if nonce != run.nonce:
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return nonce if isinstance(nonce, str) else ""
+
+
+def _refuse_another(run_dir: Path, run: Run) -> None:
+    """Ids are unique for one coordinator only, run directories are shared by all of them."""
+    if (run_dir / RUN_FILE).exists() and _nonce_of(run_dir) != run.nonce:
         raise Refusal(
             f"the run directory {run_dir} belongs to another job of the same id; submit again, "
             "which gives the job another id"
@@ -221,6 +224,7 @@ def _become_agent(
 def inspect(run_dir: Path) -> dict[str, Any]:
     """What of this run lives on this host."""
     return {
+        "nonce": _nonce_of(run_dir),
         "agent": is_locked(run_dir),
         "processes": [_describe(remnant) for remnant in remains.living(run_dir)],
     }

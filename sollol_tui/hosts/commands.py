@@ -34,10 +34,11 @@ class RunProcess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What of a run still lives on a host."""
+    """What of a run still lives on a host; `nonce` tells whose run that is."""
 
     agent: bool
     processes: tuple[RunProcess, ...]
+    nonce: str = ""
 
     @property
     def is_clean(self) -> bool:
@@ -185,4 +186,8 @@ def _inspection(answer: Mapping[str, Any]) -> Inspection:
         for entry in entries
         if isinstance(entry, dict) and isinstance(entry.get("pid"), int)
     )
-    return Inspection(agent=answer.get("agent") is True, processes=processes)
+    return Inspection(
+        agent=answer.get("agent") is True,
+        processes=processes,
+        nonce=clean(str(answer.get("nonce", "")), limit=64),
+    )

@@ -82,6 +82,7 @@ def worker_with_result(store: Store, job: str) -> Worker:
         )
     return Worker(
         job=job,
+        nonce=record.nonce,
         host=load(Inventory, record.inventory).with_coordinator().host(planned.host),
         planned=planned,
         home=store.home,

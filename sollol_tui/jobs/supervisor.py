@@ -55,7 +55,7 @@ class Supervisor:
         record = store.job(job)
         self.spec = load(JobSpec, record.spec)
         self.inventory = load(Inventory, record.inventory)
-        self.model = record.model
+        self.model, self.nonce = record.model, record.nonce
         self.output_dir = Path(record.output_dir)
         self._take_plan(load(Plan, record.plan), record.generation)
         self._launched = record.main_port is not None
@@ -71,6 +71,7 @@ class Supervisor:
             self.workers.append(
                 Worker(
                     job=self.job,
+                    nonce=self.nonce,
                     host=self.inventory.with_coordinator().host(planned.host),
                     planned=planned,
                     home=self.home,

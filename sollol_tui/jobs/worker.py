@@ -54,6 +54,7 @@ class Worker:
     """`say(text)` tells people what is happening on this host now."""
 
     job: str
+    nonce: str
     host: Host
     planned: PlannedWorker
     home: Home
@@ -194,6 +195,8 @@ class Worker:
         deadline, is_told = loop.time() + grace_s, False
         while True:
             left = await inspect(connection, environment, run_dir)
+            if left.nonce not in ("", self.nonce):
+                return ""  # another coordinator's job of the same id: not ours to touch
             if left.processes and not left.agent:
                 left = await clean_up(connection, environment, run_dir)
             if left.is_clean:

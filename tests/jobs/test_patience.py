@@ -78,3 +78,15 @@ def test_cancel_waits_for_a_host_that_is_out_of_reach(bench: Bench) -> None:
         away.rename(payload)
     bench.reaches(job, JobState.CANCELLED)
     assert bench.left(job) == []
+
+
+def test_another_coordinators_job_of_the_same_id_is_not_touched(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.takes_steps(job)
+    bench.kill_supervisor(job)
+    with Store(bench.home) as store:
+        store.connection.execute("UPDATE jobs SET nonce = 'other' WHERE id = ?", (job,))
+        running = bench.left(job)
+        asyncio.run(Supervisor(bench.home, store, job)._leave_nothing("kill"))
+    assert running
+    assert bench.left(job) == running
