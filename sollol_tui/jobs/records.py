@@ -56,7 +56,8 @@ def dump(value: Any) -> str:
 
 
 def load(kind: type[T], text: str) -> T:
-    """The dataclass that `dump` wrote."""
+    """The dataclass that `dump` wrote. Keys that a newer sollol added are passed over, though in a
+    file that people write they are mistakes."""
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind).validate_json(text)
+    return TypeAdapter(kind).validate_json(text, extra="ignore")

@@ -16,9 +16,13 @@ from typing import Final
 
 from sollol_tui.jobs.home import VARIABLE, Home, open_home
 from sollol_tui.jobs.store import Store
-from sollol_tui.model.errors import StateError
+from sollol_tui.model.errors import SollolError, StateError
+from sollol_tui.model.text import clean
 
+log = logging.getLogger("sollol.supervisor")
 LOCK: Final = "supervisor.lock"
+FAILED: Final = "supervisor.failed"  # its time is when a supervisor last ended by an error
+RETRY_S: Final = 10.0
 _TRIES: Final = 10
 _PAUSE_S: Final = 0.05
 
@@ -62,11 +66,24 @@ def is_supervised(home: Home, job: str) -> bool:
 
 
 def revive(store: Store) -> list[str]:
-    """Restarts the supervisor of every live job that has none; returns those jobs."""
-    orphans = [job for job in store.live_jobs() if not is_supervised(store.home, job)]
+    """Restarts the supervisor of every live job that has none; returns those jobs. One that has
+    just failed is given a pause: it is likely to fail again."""
+    orphans = [
+        job
+        for job in store.live_jobs()
+        if not is_supervised(store.home, job) and not _has_just_failed(store.home, job)
+    ]
     for job in orphans:
         start_supervisor(store.home, job)
     return orphans
+
+
+def _has_just_failed(home: Home, job: str) -> bool:
+    try:
+        age = time.time() - (home.job(job) / FAILED).stat().st_mtime
+    except FileNotFoundError:
+        return False
+    return 0 <= age < RETRY_S
 
 
 def _open(home: Home, job: str, name: str, flags: int) -> int:
@@ -98,7 +115,8 @@ def _lock(descriptor: int) -> bool:
 
 
 def main(job: str) -> int:
-    """Supervises `job` if nobody else does. Exit status 0 also when somebody does."""
+    """Supervises `job` if nobody else does. Exit status 0 also when somebody does, 1 when it
+    failed: then the job's stage says why."""
     from sollol_tui.jobs.supervisor import Supervisor
 
     home = open_home()
@@ -110,9 +128,23 @@ def main(job: str) -> int:
         )
         logging.getLogger("asyncssh").setLevel(logging.WARNING)
         with Store(home) as store:
-            if not store.job(job).state.is_terminal:
+            if store.job(job).state.is_terminal:
+                return 0
+            try:
                 asyncio.run(Supervisor(home, store, job).run())
+            except Exception as error:
+                log.exception("the supervisor failed")
+                os.close(_open(home, job, FAILED, os.O_WRONLY | os.O_TRUNC))
+                os.utime(home.job(job) / FAILED)
+                store.note_stage(job, _sentence(job, error))
+                return 1
     return 0
+
+
+def _sentence(job: str, error: Exception) -> str:
+    said = str(error) if isinstance(error, SollolError) else f"{type(error).__name__}: {error}"
+    first = clean(said.partition("\n")[0], limit=200)
+    return f"its supervisor failed: {first}; see: sollol logs {job} --supervisor"
 
 
 if __name__ == "__main__":

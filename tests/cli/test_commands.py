@@ -219,6 +219,17 @@ def test_logs_show_host_and_rank_and_only_the_last_when_asked(folder: Path, stor
     assert sollol("logs", job, "-n", "2")[1] == "w2/1  line 4998\nw2/1  line 4999\n"
     assert sollol("logs", job, "--host", "w1", "-n", "1")[1] == "w1/0  line 4999\n"
     assert sollol("logs", job, "-n", "0")[1] == ""
+    assert sollol("logs", job, "--host", "w3") == (
+        *(5, "", f"sollol: no host 'w3' in {job}; it has w1, w2\n"),
+    )
+
+
+def test_a_count_of_jobs_is_one_or_more(folder: Path, store: Store) -> None:
+    add_job(store)
+    for count in ("-1", "0"):
+        code, out, err = sollol("jobs", "-n", count)
+        assert (code, out) == (2, "")
+        assert "x>=1" in err
 
 
 def test_a_reader_that_has_seen_enough_ends_it_silently(folder: Path, store: Store) -> None:

@@ -1,5 +1,6 @@
 """The state: one way to change a job, leases all or nothing, and nothing lost to a crowd."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -15,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sollol_tui.jobs.home import Home, open_home
+from sollol_tui.jobs.records import dump, load
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import JobError, NotFoundError, StateError
+from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import TERMINAL, JobState, WorkerState, job_may_become
 from tests.jobs.samples import add_job, plan
 
@@ -204,6 +207,13 @@ def test_a_name_is_meant_before_the_start_of_an_id_and_a_start_must_be_of_one_jo
     for short in ("01", "j-", "j-4"):
         with pytest.raises(NotFoundError, match=f"no job '{short}'"):
             store.find_job(short)
+
+
+def test_what_a_newer_sollol_added_to_a_stored_spec_is_passed_over() -> None:
+    spec = JobSpec(model="m", dataset="d")
+    raw = json.loads(dump(spec))
+    raw["novel"] = raw["lora"]["novel"] = 1
+    assert load(JobSpec, json.dumps(raw)) == spec
 
 
 def test_a_state_of_a_newer_sollol_is_left_alone(home: Home) -> None:

@@ -1,13 +1,18 @@
 """The processes of supervisors: who is one, who is started again, what they leave on failing."""
 
 import fcntl
+import os
 from pathlib import Path
 
 import pytest
 
+from sollol_tui.jobs import supervise
 from sollol_tui.jobs.home import Home, open_home
+from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import LOCK, is_supervised, start_supervisor
+from sollol_tui.jobs.view import read_job
 from sollol_tui.model.errors import StateError
+from tests.jobs.samples import add_job
 
 JOB = "j-0001"
 
@@ -24,6 +29,26 @@ def test_whoever_asks_is_not_taken_for_a_supervisor(home: Home) -> None:
         assert not is_supervised(home, JOB)
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert is_supervised(home, JOB)
+
+
+def test_a_supervisor_that_cannot_start_says_why_and_is_not_tried_again_at_once(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOLLOL_HOME", str(home.root))
+    started: list[str] = []
+    monkeypatch.setattr(supervise, "start_supervisor", lambda _, job: started.append(job))
+    with Store(home) as store:
+        job = add_job(store)
+        store.connection.execute("UPDATE jobs SET spec = '{' WHERE id = ?", (job,))
+        assert supervise.main(job) == 1
+        stage = read_job(store, job).stage
+        assert stage.startswith("its supervisor failed: ")
+        assert stage.endswith(f"; see: sollol logs {job} --supervisor")
+        assert "\n" not in stage
+        assert supervise.revive(store) == []
+        failed = home.job(job) / supervise.FAILED
+        os.utime(failed, (0, failed.stat().st_mtime - supervise.RETRY_S))
+        assert supervise.revive(store) == started == [job]
 
 
 def test_a_job_folder_that_cannot_be_made_is_told(home: Home) -> None:
