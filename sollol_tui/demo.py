@@ -1,9 +1,12 @@
 """The main job on this machine alone: two hosts that are folders here, reached over SSH like any
 other, provisioned like any other. Makes what it needs and leaves nothing else behind."""
 
+import fcntl
 import json
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +15,7 @@ from sollol_tui.client import SOLLOLClient
 from sollol_tui.docstrings import docstring_rows, write_rows
 from sollol_tui.hosts.ssh import connect
 from sollol_tui.jobs.home import Home
+from sollol_tui.model.errors import StateError
 from sollol_tui.model.spec import JobSpec, Lora
 
 HOSTS: Final = ("demo-a", "demo-b")
@@ -62,15 +66,52 @@ def lay_out(home: Home) -> Demo:
     """Writes the demo's inventory and dataset."""
     demo = Demo(folder=home.root / "demo")
     demo.folder.mkdir(mode=0o700, exist_ok=True)
-    demo.inventory.write_text(_inventory(demo.folder))
-    write_rows(docstring_rows(ROWS), demo.dataset)
+    with _whole(demo.inventory) as part:
+        part.write_text(_inventory(demo.folder))
+    with _whole(demo.dataset) as part:
+        write_rows(docstring_rows(ROWS), part)
     return demo
 
 
+@contextmanager
+def _whole(file: Path) -> Iterator[Path]:
+    """A private file to write, which then takes the place of `file`: another demo may read that."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+    os.close(descriptor)
+    part = Path(name)
+    try:
+        yield part
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(demo: Demo) -> Iterator[None]:
+    """Raises StateError while another process prepares the same demo."""
+    descriptor = os.open(demo.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StateError(
+                f"another demo is being prepared in {demo.folder}",
+                remedy="try again once it has begun",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
 async def make_model(client: SOLLOLClient, demo: Demo, say: Callable[[str], None]) -> None:
-    """Provisions the first host and has it write the tiny model; nothing when it is there."""
-    if (demo.model / "config.json").exists():
-        return
+    """Provisions the first host and has it write the tiny model; nothing when it is there.
+    Raises StateError while another process does the same."""
+    with _alone(demo):
+        if not (demo.model / "config.json").exists():
+            await _make_model(client, demo, say)
+
+
+async def _make_model(client: SOLLOLClient, demo: Demo, say: Callable[[str], None]) -> None:
     host = client.inventory().host(HOSTS[0])
     environment = await client.provision_host(
         host, lambda step: say(f"{host.name}: {step.name}: {step.detail or step.state}")

@@ -46,6 +46,31 @@ def test_what_is_shown_of_what_a_host_says(raw: str, shown: str) -> None:
     assert clean(raw) == shown
 
 
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (f"token=hf_{'a1' * 17}, ok", "token=hf_***, ok"),
+        (f"hf_\u200b{'a' * 12}\x1b[1m{'b' * 22}", "hf_***"),
+        (f"'sk-proj-{'x_-9' * 9}'", "'sk-***'"),
+        (f"disk-{'a' * 40} hf_short sk-short", f"disk-{'a' * 40} hf_short sk-short"),
+        ("k=-----BEGIN RSA PRIVATE KEY-----\\nMIIE\\n-----END RSA PRIVATE KEY----- x", "k=*** x"),
+    ],
+)
+def test_tokens_and_keys_are_not_shown(raw: str, shown: str) -> None:
+    assert clean(raw) == shown
+
+
+def test_of_a_private_key_no_line_is_shown_and_what_follows_is() -> None:
+    kind = "OPENSSH PRIVATE KEY-----"
+    block = f"a\n-----BEGIN {kind}\nb3Blbn+/\nAAAA==\n-----END {kind}\nb"
+    assert clean_lines(block)[:1] + clean_lines(block)[-1:] == ["a", "b"]
+    assert "b3Bl" not in "".join(clean_lines(block))
+    assert "AAAA" not in "".join(clean_lines(block))
+    assert clean_lines("-----BEGIN PRIVATE KEY-----\nValueError: cut\nx") == [
+        *("***", "ValueError: cut", "x"),
+    ]
+
+
 def test_bytes_that_are_no_text_are_marked() -> None:
     assert clean(b"a\xff\xc3(b") == "a\ufffd\ufffd(b"
 
