@@ -281,7 +281,8 @@ class Supervisor:
         for pause_s in chain(RECONNECT_S, repeat(RECONNECT_S[-1])):
             self._stage("fetching the adapter")
             try:
-                await collect(self.home, self.job, self.spec, main, self.output_dir)
+                output = await collect(self.home, self.job, self.spec, main, self.output_dir)
+                self.store.note_output(self.job, output)
                 break
             except UnreachableError as error:
                 self._stage(f"the adapter waits on {error}")
