@@ -40,6 +40,8 @@ def test_a_job_runs_to_its_end_and_brings_its_result(bench: Bench) -> None:
     assert bench.copies_are_equal(job)
     assert bench.left(job) == []
     until(lambda: not supervisors(bench.home), "the supervisor has gone")
+    for path in (bench.home.root, *bench.home.root.rglob("*")):
+        assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
 def test_what_is_left_names_the_agent_of_each_host_while_a_job_runs(bench: Bench) -> None:
