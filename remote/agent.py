@@ -5,6 +5,7 @@ import errno
 import ipaddress
 import json
 import os
+import random
 import shutil
 import socket
 import sys
@@ -17,12 +18,13 @@ from remote import processes, remains
 from remote.control import Action, write_control
 from remote.ending import last_event
 from remote.files import write_atomic
-from remote.lease import is_locked, take_lock
+from remote.lease import hold_port, is_locked, take_lock
 from remote.remains import Remnant
 from remote.run import FILE as RUN_FILE
 from remote.run import Run, RunError, parse_run, read_run
 
 ADOPT_DEADLINE_S = 10.0
+PORT_DEADLINE_S = 1.0  # `port` and an agent that ends hold a port for an instant
 REFUSED = 3
 _POLL_S = 0.05
 _USAGE = """usage: python -P -m remote.agent start RUN_DIR < request.json
@@ -56,9 +58,10 @@ def start(run_dir: Path, request: Any) -> dict[str, Any]:
         return finished
     _refuse_older(run_dir, run)
     _clear_away(run_dir)
+    held = {lock, *_reserve_main_port(run)}
     write_control(run_dir, Action.RUN)  # the last word was for an earlier attempt
     write_atomic(run_dir / RUN_FILE, json.dumps(request["run"], indent=1).encode() + b"\n")
-    return _start_detached(run_dir, run, secrets, lock)
+    return _start_detached(run_dir, run, secrets, held)
 
 
 def _parse_request(request: Any) -> tuple[Run, dict[str, str]]:
@@ -168,8 +171,23 @@ def _remove_orphans(run_dir: Path) -> list[Remnant]:
     return left
 
 
+def _reserve_main_port(run: Run) -> set[int]:
+    """Its store listens only many seconds from now; until then another job would find it free."""
+    if all(rank.rank != 0 for rank in run.own_ranks):
+        return set()
+    deadline = time.monotonic() + PORT_DEADLINE_S
+    while (lease := hold_port(run.main_port)) is None:
+        if time.monotonic() > deadline:
+            raise Refusal(
+                f"main port {run.main_port} is in use by another job on this host; "
+                "start the next generation with another port"
+            )
+        time.sleep(_POLL_S)
+    return {lease}
+
+
 def _start_detached(
-    run_dir: Path, run: Run, secrets: Mapping[str, str], lock: int
+    run_dir: Path, run: Run, secrets: Mapping[str, str], held: set[int]
 ) -> dict[str, Any]:
     from remote.daemon import log_file, next_attempt
 
@@ -177,7 +195,7 @@ def _start_detached(
     log = log_file(run_dir, "agent", attempt)
     answer, report = os.pipe()
     if (child := os.fork()) == 0:
-        _become_agent(run_dir, run, secrets, attempt, log, lock, report)
+        _become_agent(run_dir, run, secrets, attempt, log, held, report)
     os.close(report)
     os.waitpid(child, 0)
     with os.fdopen(answer, "rb") as pipe:
@@ -193,7 +211,7 @@ def _become_agent(
     secrets: Mapping[str, str],
     attempt: int,
     log: Path,
-    lock: int,
+    held: set[int],
     report: int,
 ) -> NoReturn:
     """The forked side of `start`: reports once its identity is on disk, then works to the end."""
@@ -201,7 +219,7 @@ def _become_agent(
 
     code = 1
     try:
-        detach(log, keep={lock, report})
+        detach(log, keep={*held, report})
         identity = processes.identify(os.getpid())
         assert identity is not None
         more = {"attempt": attempt, "generation": run.generation}
@@ -251,13 +269,22 @@ def control(run_dir: Path, action: str) -> dict[str, Any]:
 
 
 def free_port(address: str, first: int, last: int) -> dict[str, Any]:
-    """The first port that a store could listen on: free at `address` and on all interfaces, because
-    torch's stores listen on all of them."""
+    """A port that no agent holds and a store could listen on: free at `address` and on all
+    interfaces, because torch's stores listen on all of them. The search begins anywhere in the
+    range, so that coordinators that ask at the same time rarely hear the same."""
     family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
     everywhere = "::" if family == socket.AF_INET6 else "0.0.0.0"
-    for port in range(first, last + 1):
-        if _can_listen(family, address, port) and _can_listen(family, everywhere, port):
-            return {"port": port}
+    size = last - first + 1
+    begin = random.randrange(size) if size > 0 else 0
+    for number in range(size):
+        port = first + (begin + number) % size
+        if (lease := hold_port(port)) is None:
+            continue
+        try:
+            if _can_listen(family, address, port) and _can_listen(family, everywhere, port):
+                return {"port": port}
+        finally:
+            os.close(lease)
     return {"port": None}
 
 

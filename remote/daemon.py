@@ -12,7 +12,14 @@ from pathlib import Path
 
 from remote import processes, remains
 from remote.control import Action, read_control
-from remote.ending import describe_exit, last_event, last_traceback, rank_code, tail
+from remote.ending import (
+    describe_exit,
+    last_event,
+    last_traceback,
+    port_is_taken,
+    rank_code,
+    tail,
+)
 from remote.events import EventWriter
 from remote.launch import Launch, prepare_launch
 from remote.monitor import INTERVAL_S, Monitor
@@ -154,6 +161,9 @@ class Daemon:
         else:
             cause = last_traceback(log) if code != 0 else None
             reason = describe_exit(code, cause)
+        # Only rank 0 and its launcher listen there; what others meet is another port.
+        if launch.rank.rank == 0 and port_is_taken(self._run.main_port, f"{reason}\n{cause}"):
+            reason = f"main port {self._run.main_port} is in use: {reason}"
         self._events.emit(
             "rank_exited",
             of_slot=slot,

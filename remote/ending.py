@@ -16,6 +16,7 @@ _CHAINS = ("During handling of the above exception", "The above exception was th
 _PREFIX = re.compile(r"^\[?(?:rank|default)\d+\]?: ?", re.MULTILINE)
 _SUMMARY_CODE = re.compile(r"^\s*exitcode\s*:\s*(-?\d+)", re.MULTILINE)
 _DIED_WITH = re.compile(r"died with <Signals\.SIG\w+: (\d+)>")
+_IN_USE = re.compile("EADDRINUSE|address already in use|another process is utilizing", re.I)
 # The launcher's own complaint that its child failed says nothing about why.
 _LAUNCHER = ("ChildFailedError", "CalledProcessError", "SignalException")
 
@@ -82,6 +83,14 @@ def last_traceback(log: str) -> str | None:
     if len(text) <= TRACEBACK_LIMIT:
         return text
     return "...\n" + text[-(TRACEBACK_LIMIT - 4) :]
+
+
+def port_is_taken(port: int, text: str) -> bool:
+    """Whether one line of `text` says that somebody else listens on this port: the words of the
+    kernel, or those of accelerate, which looks before it starts anything."""
+    return any(
+        _IN_USE.search(line) and re.search(rf"\b{port}\b", line) for line in text.splitlines()
+    )
 
 
 def _rest_of_traceback(lines: Iterator[str]) -> list[str]:

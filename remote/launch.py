@@ -29,7 +29,15 @@ _FOREIGN = (
     "LOCAL_WORLD_SIZE",
     "CUDA_VISIBLE_DEVICES",
 )
-_FOREIGN_PREFIXES = ("PYTHON", "ACCELERATE_", "TORCHELASTIC_", "MASTER_", "GLOO_", "NCCL_SOCKET_")
+_FOREIGN_PREFIXES = (
+    "PYTHON",
+    "ACCELERATE_",
+    "TORCHELASTIC_",
+    "MASTER_",
+    "PET_",
+    "GLOO_",
+    "NCCL_SOCKET_",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +126,7 @@ def rank_environment(
         "CUDA_VISIBLE_DEVICES": "" if rank.gpu is None else str(rank.gpu),
         "GLOO_SOCKET_IFNAME": interface,
         "NCCL_SOCKET_IFNAME": interface,
+        "PET_RDZV_ID": run.meeting,  # torchrun's --rdzv-id, for which accelerate has no option
         COOKIE: str(run_dir),
     }
     if rank.gpu is None:

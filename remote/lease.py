@@ -1,8 +1,11 @@
-"""Who looks after a run: the flock on agent.lock, which the kernel drops when the agent dies. Never
-trusts what a lock file says, only whether it is locked."""
+"""What an agent holds for life, and the kernel drops when it dies: its run, by the flock on
+agent.lock, and its main port, by a name. Never trusts what a lock file says, only whether it is
+locked."""
 
+import errno
 import fcntl
 import os
+import socket
 from pathlib import Path
 
 FILE = "agent.lock"
@@ -39,3 +42,18 @@ def is_locked(run_dir: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def hold_port(port: int) -> int | None:
+    """Reserves a main port long before a store listens there: an open descriptor to keep for life,
+    or None when another agent has it. The reservation is a name of an abstract socket, which has
+    the reach of the port itself: all users and workdirs that share this network."""
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        name.bind(f"\0sollol/main-port/{port}")
+    except OSError as error:
+        name.close()
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
+    return name.detach()

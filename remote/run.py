@@ -81,6 +81,11 @@ class Run:
         return self.model_name or self.model
 
     @property
+    def meeting(self) -> str:
+        """What its launches and ranks meet under: they see nobody else in a store they share."""
+        return f"{self.job}.{self.generation}.{self.nonce}"
+
+    @property
     def main_address(self) -> str:
         return next(rank.address for rank in self.world if rank.rank == 0)
 

@@ -120,7 +120,7 @@ class StaticEngine:
             dist.destroy_process_group()
 
     def _key(self, topic: str) -> str:
-        return f"{topic}/{self._run.generation}"
+        return f"{topic}/{self._run.meeting}"
 
     def _store(self, wait_s: float) -> dist.Store:
         """The store that the launcher's first agent holds; without a launcher, that of rank 0."""

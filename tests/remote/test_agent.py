@@ -7,8 +7,10 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from remote import processes
-from remote.lease import is_locked
+import pytest
+
+from remote import agent, processes
+from remote.lease import hold_port, is_locked
 from tests.remote.worker import SECRET, Worker, unused_port, wait_until
 
 MakeWorker = Callable[..., Worker]
@@ -22,7 +24,7 @@ def test_a_world_of_two_ranks_trains_to_the_end_and_leaves_nothing(make_worker: 
     assert [worker.wait_for("ready", writer)["world_size"] for writer in "01"] == [2, 2]
     assert (worker.run_dir / "result" / "manifest.json").is_file()
     wait_until(lambda: not is_locked(worker.run_dir), "the lock is free")
-    assert worker.agent("inspect") == {"v": 1, "agent": False, "processes": []}
+    assert worker.agent("inspect") == {"v": 1, "agent": False, "nonce": "", "processes": []}
     assert not (worker.run_dir / "tmp").exists()
 
     assert worker.start() == {"v": 1, "outcome": "finished", "attempt": 1}
@@ -165,7 +167,7 @@ def test_ranks_die_with_a_killed_agent_and_clean_finds_what_does_not(
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not any(processes.is_alive(rank) for rank in ranks), "the rank is dead")
     assert worker.agent("inspect")["agent"] is False
-    assert worker.agent("clean") == {"v": 1, "agent": False, "processes": []}
+    assert worker.agent("clean") == {"v": 1, "agent": False, "nonce": "", "processes": []}
     assert not any(processes.is_alive(stray) for stray in strays)
     assert not (worker.run_dir / "tmp").exists()
 
@@ -288,3 +290,43 @@ def test_a_taken_port_is_passed_over(make_worker: MakeWorker) -> None:
         assert json.loads(process.communicate(timeout=20)[0]) == {"v": 1, "port": None}
     process = worker.begin("remote.agent", "port", "127.0.0.1", str(first), str(first))
     assert json.loads(process.communicate(timeout=20)[0]) == {"v": 1, "port": first}
+
+
+def test_a_port_that_an_agent_has_reserved_is_passed_over() -> None:
+    port = unused_port()
+    lease = hold_port(port)
+    assert lease is not None
+    assert agent.free_port("127.0.0.1", port, port) == {"port": None}
+    os.close(lease)
+    assert agent.free_port("127.0.0.1", port, port) == {"port": port}
+
+
+def test_the_search_for_a_port_begins_anywhere_and_comes_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agent.random, "randrange", lambda size: size - 1)
+    monkeypatch.setattr(agent, "_can_listen", lambda family, address, port: port != 109)
+    assert agent.free_port("127.0.0.1", 100, 108) == {"port": 108}
+    assert agent.free_port("127.0.0.1", 100, 109) == {"port": 100}
+
+
+def test_the_main_port_belongs_to_one_agent_for_its_life(make_worker: MakeWorker) -> None:
+    first, second = make_worker(), make_worker()
+    second.run["main_port"] = port = first.run["main_port"]
+    first.start()
+    refused = second.start()
+    assert refused["outcome"] == "refused"
+    assert f"main port {port} is in use" in refused["reason"]
+    first.agent("control", "kill")
+    wait_until(lambda: not is_locked(first.run_dir), "the lock is free")
+    assert second.start()["outcome"] == "started"
+
+
+def test_a_stranger_on_the_main_port_is_named(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    port = worker.run["main_port"]
+    with socket.create_server(("127.0.0.1", port)):
+        worker.start()
+        finished = worker.wait_for("agent_finished")
+    assert finished["outcome"] == "failed"
+    assert f"main port {port} is in use" in finished["reason"]

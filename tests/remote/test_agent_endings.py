@@ -3,7 +3,14 @@
 import json
 from pathlib import Path
 
-from remote.ending import TRACEBACK_LIMIT, describe_exit, last_event, last_traceback, rank_code
+from remote.ending import (
+    TRACEBACK_LIMIT,
+    describe_exit,
+    last_event,
+    last_traceback,
+    port_is_taken,
+    rank_code,
+)
 
 CAUSE = """Traceback (most recent call last):
   File "remote/train.py", line 9, in main
@@ -69,3 +76,18 @@ def test_an_unfinished_line_is_not_yet_an_event(tmp_path: Path) -> None:
     assert last_event(path, "finished", "stopped") == {"kind": "stopped", "step": 3}
     assert last_event(path, "failed") is None
     assert last_event(tmp_path / "missing", "failed") is None
+
+
+def test_a_taken_main_port_is_known_in_the_words_of_those_who_meet_it() -> None:
+    torch = (
+        "DistNetworkError: The server socket has failed to listen on any local network address. "
+        "port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use"
+    )
+    accelerate = (
+        "ConnectionError: Tried to launch distributed communication on port `29500`, but another "
+        "process is utilizing it. Please specify a different port"
+    )
+    for text in (torch, accelerate):
+        assert port_is_taken(29500, f"Traceback\n{text}\n")
+        assert not port_is_taken(2950, text)
+    assert not port_is_taken(29500, f"listening on 29500\n{torch.replace('29500', '41000')}")

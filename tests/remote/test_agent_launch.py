@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from remote.run import Run, RunError, parse_run
 RUN = {
     "v": 1,
     "job": "j",
+    "nonce": "9c1e",
     "host": "w1",
     "generation": 1,
     "engine": "static",
@@ -82,11 +84,24 @@ def test_a_rank_whose_agent_died_before_it_began_leaves_at_once(run_dir: Path) -
 
 
 def test_a_login_shell_cannot_bend_the_world(run_dir: Path, run: Run) -> None:
-    strange = {"WORLD_SIZE": "9", "MASTER_ADDR": "x", "PYTHONPATH": "/evil", "PYTHONSTARTUP": "/e"}
+    strange = {
+        "WORLD_SIZE": "9",
+        "MASTER_ADDR": "x",
+        "PYTHONPATH": "/evil",
+        "PYTHONSTARTUP": "/e",
+        "PET_NNODES": "9",
+    }
     env = environment(run_dir, run, 4, LANG="C.UTF-8", **strange)
     assert env["LANG"] == "C.UTF-8"
-    assert not {"WORLD_SIZE", "MASTER_ADDR", "PYTHONSTARTUP"} & set(env)
+    assert not {"WORLD_SIZE", "MASTER_ADDR", "PYTHONSTARTUP", "PET_NNODES"} & set(env)
     assert "/evil" not in env["PYTHONPATH"]
+
+
+def test_only_launches_of_one_generation_of_one_job_meet(run_dir: Path, run: Run) -> None:
+    runs = [run, replace(run, nonce="77aa"), replace(run, generation=2)]
+    meetings = [environment(run_dir, each, slot)["PET_RDZV_ID"] for each in runs for slot in (4, 7)]
+    assert meetings[::2] == meetings[1::2]
+    assert len(set(meetings)) == 3
 
 
 def test_caches_stay_in_the_workdir_unless_the_user_says_where(run_dir: Path, run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,6 +31,24 @@ def test_a_rank_that_does_not_come_is_named_with_the_time_waited(
     engine = StaticEngine(run, run.rank_of_slot(0))
     with pytest.raises(WorldError, match=r"1 of 2 ranks .* 0\.5 s .*: w2 \(slot 1, 127\.0\.0\.1\)"):
         engine.join()
+
+
+def test_a_rank_of_another_job_is_not_counted_in_a_store_that_both_reach(
+    make_world, tiny_model, dataset, monkeypatch
+):
+    run = make_world("two").plan(tiny_model, dataset, 2).run()
+    ours = replace(run, start_timeout_s=0.5)
+    another = replace(ours, nonce="another", host="w2")
+    shared = dist.HashStore()
+    monkeypatch.setattr(StaticEngine, "_store", lambda engine, wait_s: shared)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    stranger = StaticEngine(another, another.rank_of_slot(1))
+    with pytest.raises(WorldError, match=r"w1 \(slot 0"):
+        stranger.join()
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(WorldError, match=r"1 of 2 ranks .*: w2 \(slot 1"):
+        StaticEngine(ours, ours.rank_of_slot(0)).join()
 
 
 def test_a_slow_rank_is_waited_for_as_long_as_it_beats():
