@@ -103,7 +103,7 @@ async def clean_up(
 async def free_port(
     connection: HostConnection, environment: Environment, address: str, ports: tuple[int, int]
 ) -> int:
-    """The first port of the range that can be bound at `address`. Raises UnsuitableError when there
+    """A port of the range that can be bound at `address`. Raises UnsuitableError when there
     is none."""
     first, last = ports
     answer, _ = await _ask(

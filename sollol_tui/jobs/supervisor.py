@@ -42,7 +42,7 @@ STOP_GRACE_S: Final = 60.0  # for the step in flight and its checkpoint
 SAY_EVERY_S: Final = 0.2
 LAUNCH_TRIES: Final = 3
 FINISH_LIMIT_S: Final = 30.0  # how long the other workers' last words are waited for
-PORT_TAKEN: Final = re.compile(r"main port \d+ is in use")
+PORT_TAKEN: Final = re.compile(r"main port \d+ is in use|[Aa]ddress already in use|EADDRINUSE")
 _REQUEST_POLL_S: Final = 0.25
 _SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
 _UNPREPARED: Final = (JobState.QUEUED, JobState.PLANNING, JobState.PROVISIONING)
@@ -139,9 +139,9 @@ class Supervisor:
         if self.state in _UNPREPARED:
             await self._prepare()
         for attempt in range(LAUNCH_TRIES):
-            if self.state is JobState.STARTING:
-                await self._launch()
             try:
+                if self.state is JobState.STARTING:
+                    await self._launch()
                 await self._follow()
                 break
             except Exception as error:
@@ -150,6 +150,9 @@ class Supervisor:
                     raise
                 log.warning("%s; starting again with another port", failure.reason)
                 await self._leave_nothing("kill")
+                for worker in self.workers:
+                    for state in (WorkerState.PROVISIONING, WorkerState.READY):
+                        self.store.move_worker(self.job, worker.host.name, state)
                 self.store.note_launch(
                     self.job, generation=self.watch.progress.generation, main_port=None
                 )

@@ -3,15 +3,18 @@
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from sollol_tui.jobs import submit as submitting
 from sollol_tui.jobs import supervisor as supervising
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervisor import Supervisor
+from sollol_tui.jobs.worker import Worker
 from sollol_tui.model.errors import UnreachableError
 from sollol_tui.model.states import JobState
 from tests.jobs.bench import Bench, until
@@ -90,3 +93,22 @@ def test_another_coordinators_job_of_the_same_id_is_not_touched(bench: Bench) ->
         asyncio.run(Supervisor(bench.home, store, job)._leave_nothing("kill"))
     assert running
     assert bench.left(job) == running
+
+
+def test_a_port_that_a_stranger_took_is_left_to_him(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitting, "start_supervisor", lambda home, job: None)
+    job = bench.submit()
+    free = Worker.choose_port
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        taken = [stranger.getsockname()[1]]
+
+        async def choose(worker: Worker, first: int, last: int) -> int | None:
+            return taken.pop() if taken else await free(worker, first, last)
+
+        monkeypatch.setattr(Worker, "choose_port", choose)
+        with Store(bench.home) as store:
+            asyncio.run(Supervisor(bench.home, store, job).run())
+    assert bench.view(job).state is JobState.DONE, bench.view(job).reason
+    assert bench.started_agents(job)[-1] == "two/log.agent.2"
