@@ -62,6 +62,15 @@ def _env_text(value: Any) -> str:
     return str(value)
 
 
+def _source(value: Any) -> Any:
+    if isinstance(value, str) and re.match(r"[a-z+]+://[^/]*@", value, re.IGNORECASE):
+        raise ValueError(
+            "a URL with a user or password in it does not belong in this file, and every user "
+            "of the worker would see it; put them into ~/.netrc there"
+        )
+    return value
+
+
 def _workdir(value: Any) -> Any:
     if isinstance(value, str) and (
         not value.startswith(("/", "~/")) or re.search(r"[\0\n]", value)
@@ -105,6 +114,7 @@ Workdir = Annotated[
     BeforeValidator(_workdir),
     WithJsonSchema({"type": "string", "pattern": "^(/|~/)"}),
 ]
+Source = Annotated[str, BeforeValidator(_source)]
 Ports = Annotated[
     tuple[int, int],
     BeforeValidator(_ports),
@@ -176,11 +186,11 @@ class PackageSettings:
     """Where workers get their packages from."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-    index_url: str | None = None
+    index_url: Source | None = None
     """A package index in place of the public one."""
-    find_links: str | None = None
+    find_links: Source | None = None
     """A folder of wheels on the workers, or a page of links."""
-    python_mirror: str | None = None
+    python_mirror: Source | None = None
     """Where a Python is fetched from when a host has none that fits."""
     torch_backend: TorchBackend = TorchBackend.AUTO
     """Which build of torch: auto by what the host has, cpu, or none for what the index gives."""

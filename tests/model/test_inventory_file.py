@@ -215,3 +215,13 @@ def test_no_text_crashes_the_reader(text: str) -> None:
 def test_no_bytes_crash_the_reader(raw: bytes) -> None:
     with suppress(InputError):
         parse_inventory(raw, "inventory.yaml")
+
+
+def test_a_password_in_a_mirrors_address_is_refused() -> None:
+    text = b"hosts: [a]\npackages: {index_url: 'https://me:hunter2@mirror.example/simple'}\n"
+    with pytest.raises(InputError) as caught:
+        parse_inventory(text, "inventory.yaml")
+    said = str(caught.value)
+    assert said.startswith("inventory.yaml:2:12")
+    assert "netrc" in said
+    assert "hunter2" not in said
