@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from sollol_tui.model.errors import StateError
 
 VERSION: Final = 1
-BUSY_TIMEOUT_S: Final = 10.0
+BUSY_TIMEOUT_S: Final = 30.0  # SQLite lets whoever asks at the right moment go first
 _MIGRATIONS: Final = ("schema.sql",)  # file N brings version N to N + 1
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
