@@ -138,6 +138,8 @@ class Supervisor:
         """From the state the job is found in to done. Every phase may be repeated."""
         if self.state in _UNPREPARED:
             await self._prepare()
+        if self.state not in _LAUNCHED:
+            return  # it is being stopped: the end takes care of it
         for attempt in range(LAUNCH_TRIES):
             try:
                 if self.state is JobState.STARTING:
