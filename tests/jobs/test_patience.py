@@ -89,6 +89,8 @@ def test_another_coordinators_job_of_the_same_id_is_not_touched(bench: Bench) ->
     bench.kill_supervisor(job)
     with Store(bench.home) as store:
         store.connection.execute("UPDATE jobs SET nonce = 'other' WHERE id = ?", (job,))
+        # The dead supervisor's streams end once their connections are seen to be closed.
+        until(lambda: not any("remote.stream" in run for run in bench.left(job)), "streams end")
         running = bench.left(job)
         asyncio.run(Supervisor(bench.home, store, job)._leave_nothing("kill"))
     assert running
