@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,9 +77,9 @@ class SOLLOLClient:
 
     def snapshot(self) -> Snapshot:
         """Hosts and jobs as the state knows them; asks nobody."""
-        inventory = self.inventory()
         with self._lock:
-            return read_snapshot(self._store, inventory)
+            snapshot = read_snapshot(self._store, self._inventory.read())
+            return replace(snapshot, inventory_problem=self._inventory.problem)
 
     def state_version(self) -> int:
         """A number that grows when somebody has written the state."""

@@ -86,6 +86,7 @@ class InventoryFile:
         if self._good is None:
             raise error
         first, *others = str(error).splitlines()
+        first = first.removeprefix(f"{self.path.parent}/")  # a line of a screen is short
         more = f", and {len(others)} more" if others else ""
         self.problem = f"{first}{more} (using the last good one)"
 

@@ -60,7 +60,7 @@ def test_a_bad_edit_keeps_the_last_good_inventory_and_tells_the_line(file: Path)
         good = client.inventory()
         file.write_text("hosts:\n  a: {prot: 22}\n  b: {nice: x}\n")
         assert client.inventory() is good
-        assert client.inventory_problem.startswith(f"{file}:2:7  unknown key 'prot'")
+        assert client.inventory_problem.startswith(f"{file.name}:2:7  unknown key 'prot'")
         assert client.inventory_problem.endswith("and 1 more (using the last good one)")
         assert [host.name for host in client.snapshot().hosts] == ["a"]
         file.write_text("hosts:\n  a: {port: 22}\n")

@@ -120,13 +120,15 @@ class CoordinatorView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Hosts in the inventory's order, jobs newest first."""
+    """Hosts in the inventory's order, jobs newest first. `inventory_problem` says why the hosts are
+    those of an older inventory file, and is empty when they are not."""
 
     at: float
     inventory: str
     coordinator: CoordinatorView
     hosts: tuple[HostView, ...]
     jobs: tuple[JobView, ...]
+    inventory_problem: str = ""
 
     def as_data(self) -> dict[str, Any]:
         """The object behind `sollol status --json`."""

@@ -92,7 +92,7 @@ class SollolApp(App[str]):
             await asyncio.sleep(pause)
 
     def on_sollol_app_snapshot_taken(self, message: SnapshotTaken) -> None:
-        self.trouble = ""
+        self.trouble = message.snapshot.inventory_problem
         self.snapshot = message.snapshot
 
     def on_sollol_app_poll_failed(self, message: PollFailed) -> None:

@@ -60,3 +60,19 @@ async def test_what_another_process_writes_comes_to_the_screen(client: SOLLOLCli
         await screen.sees("stopping")
     supervisor.close()
     client.close()
+
+
+async def test_a_bad_edit_of_the_inventory_is_told_and_takes_no_host_away(
+    client: SOLLOLClient,
+) -> None:
+    file = client.inventory_file
+    good = file.read_text()
+    async with driven(client) as screen:
+        await screen.sees("1/1 hosts up")
+        file.write_text(good.replace("workdir", "wokdir"))
+        await screen.sees("unknown key 'wokdir' - did you mean 'workdir'?")
+        await screen.sees("using the last good one")
+        assert "1/1 hosts up" in screen.text
+        file.write_text(good)
+        await screen.until(lambda: "wokdir" not in screen.text)
+    client.close()
