@@ -157,7 +157,9 @@ def test_status_as_json_has_its_schema(folder: Path, store: Store) -> None:
     assert (code, err) == (0, "")
     data = json.loads(out)
     assert data["schema"] == "sollol.status/1"
-    assert set(data) == {"schema", "at", "inventory", "coordinator", "hosts", "jobs"}
+    assert set(data) == {
+        "schema", "at", "inventory", "inventory_problem", "coordinator", "hosts", "jobs",
+    }  # fmt: skip
     [host] = data["hosts"]
     assert {"name", "state", "reason", "gpus", "cpu_percent", "ram_used_bytes"} <= set(host)
     assert (host["name"], host["state"]) == ("one", "up")

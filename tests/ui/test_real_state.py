@@ -71,7 +71,7 @@ async def test_a_bad_edit_of_the_inventory_is_told_and_takes_no_host_away(
         await screen.sees("1/1 hosts up")
         file.write_text(good.replace("workdir", "wokdir"))
         await screen.sees("unknown key 'wokdir' - did you mean 'workdir'?")
-        await screen.sees("using the last good one")
+        await screen.sees("last good one")
         assert "1/1 hosts up" in screen.text
         file.write_text(good)
         await screen.until(lambda: "wokdir" not in screen.text)
