@@ -298,6 +298,8 @@ class Supervisor:
     async def _end(self, state: JobState, action: Ending, reason: str) -> None:
         """Ends the job early: `state` is reached once nothing of it is left on any worker."""
         if state is JobState.CANCELLED:
+            if self.state is JobState.STARTING:
+                action = "kill"  # no step was taken that a checkpoint could keep
             self._move(JobState.STOPPING)
         launched = self.store.job(self.job).main_port is not None
         left: list[str] = []
