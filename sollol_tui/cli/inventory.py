@@ -4,7 +4,6 @@ Each is shown as a diff first, and on a terminal asked about."""
 
 import asyncio
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -105,7 +104,7 @@ def uncordon(session: Session, names: tuple[str, ...]) -> None:
 @click.option("--all", "everything", is_flag=True, help="All but those that log in as git.")
 @pass_session
 def import_hosts(session: Session, names: tuple[str, ...], everything: bool) -> None:
-    """Adds hosts that ~/.ssh/config names; without a name, lists them to choose from.
+    """Adds hosts that ~/.ssh/config names; without a name, lists them to tick.
 
     \b
     Example: sollol hosts import hydra attic
@@ -142,6 +141,7 @@ def import_hosts(session: Session, names: tuple[str, ...], everything: bool) -> 
             return add_host(text, name, {}, file=file)
 
         edit(session, _for_each(chosen, one))
+        click.echo(f"next: sollol hosts trust {' '.join(chosen)}", err=True)
 
 
 def edit(session: Session, change: Callable[[str, str], str]) -> None:
@@ -189,40 +189,19 @@ def machines(aliases: Sequence[str], places: dict[str, tuple[str, str]]) -> list
     return [alias for alias in aliases if places[alias][0] != _GIT_USER]
 
 
-def picks(answer: str, count: int) -> list[int]:
-    """The positions that "1,3-5" or "all" name, counted from 0. Raises ValueError."""
-    if answer.strip() == "all":
-        return list(range(count))
-    chosen: dict[int, None] = {}
-    for part in answer.replace(" ", ",").split(","):
-        match = re.fullmatch(r"(\d{1,6})(?:-(\d{1,6}))?", part)
-        if not part:
-            continue
-        if match is None:
-            raise ValueError(f"'{part}' is no number; write 1,3-5 or all")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if not 1 <= first <= last <= count:
-            raise ValueError(f"'{part}' is not between 1 and {count}")
-        chosen |= dict.fromkeys(range(first - 1, last))
-    return list(chosen)
-
-
 def _choose(aliases: Sequence[str], places: dict[str, tuple[str, str]]) -> list[str]:
     if not aliases:
         click.echo("every host of ~/.ssh/config is there already", err=True)
         return []
     width = max(map(len, aliases))
-    for number, alias in enumerate(aliases, 1):
-        click.echo(f"{number:>3}  {alias:<{width}}  {places[alias][1]}")
-    if not sys.stdin.isatty():
+    lines = [f"{alias:<{width}}  {places[alias][1]}" for alias in aliases]
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        click.echo("\n".join(lines))
         click.echo("to add some: sollol hosts import NAME..., or --all", err=True)
         return []
-    while True:
-        answer = click.prompt("which (1,3-5 or all; empty for none)", default="", err=True)
-        try:
-            return [aliases[at] for at in picks(answer, len(aliases))]
-        except ValueError as error:
-            click.echo(str(error), err=True)
+    from sollol_tui.ui.tick_list import ticked
+
+    return [aliases[at] for at in ticked("hosts of ~/.ssh/config to add", lines) or ()]
 
 
 def _for_each(names: Sequence[str], one: Callable[..., str]) -> Callable[[str, str], str]:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 import sollol_tui.client
-from sollol_tui.cli.inventory import picks
 from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.inventory_file import parse_inventory
@@ -144,22 +143,13 @@ def test_hosts_of_the_ssh_config_are_listed_with_where_they_lead(
     assert (code, out.splitlines()) == (
         0,
         [
-            "  1  github.com  git@github.com",
-            "  2  attic       ml@192.0.2.9",
-            "  3  desk        me@desk:2222 via attic",
+            "github.com  git@github.com",
+            "attic       ml@192.0.2.9",
+            "desk        me@desk:2222 via attic",
         ],
     )
     assert "sollol hosts import NAME..., or --all" in err
     assert file.read_text() == INVENTORY
-
-
-def test_a_terminal_picks_by_number(file: Path, ssh_config: Path) -> None:
-    code, out, err = sollol("hosts", "import", typed="9\n2-3\n\n")
-    assert (code, "'9' is not between 1 and 3" in err) == (0, True)
-    assert "+  attic: {}" in out
-    assert names(file) == ["hydra", "one", "attic", "desk"]
-    assert sollol("hosts", "import", typed="\n")[0] == 0
-    assert names(file) == ["hydra", "one", "attic", "desk"]
 
 
 def test_all_leaves_out_what_is_there_and_code_forges(file: Path, ssh_config: Path) -> None:
@@ -175,13 +165,3 @@ def test_hosts_are_imported_by_name(file: Path, ssh_config: Path) -> None:
     assert names(file) == ["hydra", "one", "attic", "github.com"]
     code, _, err = sollol("hosts", "import", "nobody")
     assert (code, "no Host nobody in" in err) == (5, True)
-
-
-def test_numbers_are_picked_as_people_write_them() -> None:
-    assert picks("1,3-5", 6) == [0, 2, 3, 4]
-    assert picks(" 2 1, 2", 3) == [1, 0]
-    assert picks("all", 2) == [0, 1]
-    assert picks("", 2) == []
-    for wrong in ("0", "4", "3-1", "x", "1-", "-1", "1e9"):
-        with pytest.raises(ValueError, match="is no"):
-            picks(wrong, 3)
