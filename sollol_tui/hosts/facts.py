@@ -5,67 +5,67 @@ and not by running them. The parser is pure; its answers are data from a strange
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import time
+from dataclasses import replace
 from typing import Final
 
+from sollol_tui.hosts import gpus, interfaces
+from sollol_tui.hosts.answers import (
+    FOLDER,
+    PRELUDE,
+    Said,
+    allowed_cpus,
+    answers,
+    disk_free_bytes,
+    first,
+    memory_sizes,
+)
 from sollol_tui.hosts.shell import script
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.model.errors import CommandError
-from sollol_tui.model.facts import Gpu, HostFacts, Python
+from sollol_tui.model.facts import HostFacts, Python
 from sollol_tui.model.inventory import ConnectionKind, Host
 from sollol_tui.model.text import clean
 
 MIN_MINOR: Final = 11
 MAX_MINOR: Final = 13
 _LOCAL_ADDRESS: Final = "127.0.0.1"
-_MAX_GPUS: Final = 64
-_SMI_TIMED_OUT: Final = 124
 
-SCRIPT: Final = r"""
-say() { printf '%s=%s\n' "$1" "$2"; }
-case $workdir in
-  '~') workdir=$HOME ;;
-  '~/'*) workdir=$HOME/${workdir#'~/'} ;;
-  /*) ;;
-  *) workdir=$HOME/$workdir ;;
-esac
-say begin facts
+SCRIPT: Final = (
+    PRELUDE
+    + "say begin facts\n"
+    + gpus.SCRIPT  # first: its tools answer while the rest is asked
+    + r"""
+set -- $(uname -snrm)
+say system "$1"; say hostname "$2"; say kernel "$3"; say arch "$4"
+user=$(id -un)
+say user "$user"
 say home "$HOME"
-say workdir "$workdir"
-say user "$(id -un)"
-say system "$(uname -s)"
-say arch "$(uname -m)"
-say hostname "$(uname -n)"
 set -- $SSH_CONNECTION
 say address "$3"
 libc=glibc
 for file in /lib/ld-musl-*; do [ -e "$file" ] && libc=musl; done
 say libc "$libc"
-say usable_cpus "$(nproc 2>/dev/null)"
-if [ -r /proc/cpuinfo ]; then
-  grep -E '^(processor|model name|Model|physical id|core id)' /proc/cpuinfo |
-    while IFS= read -r line; do say cpuinfo "$line"; done
-fi
-if [ -r /proc/meminfo ]; then
-  grep -E '^(MemTotal|MemAvailable):' /proc/meminfo |
-    while IFS= read -r line; do say meminfo "$line"; done
-fi
-folder=$workdir
-while [ ! -d "$folder" ] && [ "$folder" != / ] && [ -n "$folder" ]; do
-  parent=${folder%/*}; folder=${parent:-/}
-done
-say df "$(df -Pk "$folder" 2>/dev/null | tail -n 1)"
+sed -n -E -e 's/^(processor|model name|Model|physical id|core id)[[:space:]]*:/cpuinfo=&/p' \
+  -e 's/^(MemTotal|MemAvailable):/meminfo=&/p' -e 's/^PRETTY_NAME=/distribution=/p' \
+  -e 's/^Cpus_allowed_list:[[:space:]]*/cpus_allowed=/p' \
+  /proc/cpuinfo /proc/meminfo /proc/self/status /etc/os-release 2>/dev/null
+peek /proc/device-tree/model; say board "$value"
+"""
+    + FOLDER
+    + r"""
+say workdir "$workdir"
+looked=:
 for file in /usr/bin/python3.1[123] /usr/local/bin/python3.1[123] /opt/conda/bin/python3.1[123] \
     "$HOME"/miniconda3/bin/python3.1[123] "$HOME"/.pyenv/versions/*/bin/python3.1[123] \
     "$HOME"/.local/share/uv/python/cpython-3*/bin/python3.1[123] \
     "$workdir"/python/cpython-3*/bin/python3.1[123]; do
-  [ -x "$file" ] && say python "$file"
+  [ -x "$file" ] && say python "$file" && looked=$looked${file%/*}:
 done
 on_path=$(command -v python3)
-case $on_path in
-  */shims/*) ;;
-  /*) real=$(readlink -f "$on_path" 2>/dev/null)
+case $looked$on_path in
+  */shims/*|*:|*:"${on_path%/*}":*) ;;
+  *) real=$(readlink -f "$on_path" 2>/dev/null)
       case $real in
         */python3.[0-9]*) say python "$real" ;;
         /*) say python_version "$("$real" --version 2>/dev/null) $real" ;;
@@ -77,18 +77,18 @@ for file in "$(command -v uv)" "$HOME/.local/bin/uv" "$HOME/.cargo/bin/uv"; do
     /*) [ -x "$file" ] && say uv "$file" ;;
   esac
 done
-smi=$(command -v nvidia-smi || echo /usr/bin/nvidia-smi)
-if [ -x "$smi" ]; then
-  limit=; command -v timeout >/dev/null 2>&1 && limit='timeout 5'
-  answer=$($limit "$smi" --query-gpu=index,name,memory.total,uuid,driver_version \
-    --format=csv,noheader,nounits 2>&1 </dev/null)
-  say smi_status "$?"
-  printf '%s\n' "$answer" | while IFS= read -r line; do say gpu "$line"; done
-elif [ -e /dev/nvidiactl ]; then
-  say smi_status missing
-fi
+for bus in "$XDG_RUNTIME_DIR/bus" /run/user/*/bus; do
+  [ -S "$bus" ] && [ -O "$bus" ] && say systemd_user yes && break
+done
+[ -e "/var/lib/systemd/linger/$user" ] && say lingers yes
+"""
+    + interfaces.SCRIPT
+    + r"""
+wait
+say clock "$(date +%s.%N)"
 say end facts
 """
+)
 
 
 async def gather_facts(connection: HostConnection, *, timeout_s: float = 20.0) -> HostFacts:
@@ -97,64 +97,63 @@ async def gather_facts(connection: HostConnection, *, timeout_s: float = 20.0) -
     done = await connection.run(
         "sh -s", input=script(SCRIPT, workdir=host.workdir), timeout_s=timeout_s
     )
-    return parse_facts(done.stdout.decode("utf-8", "replace"), host)
+    arrived = time.time()
+    text = done.stdout.decode("utf-8", "replace")
+    # The clock is the last thing that the host says: before it come shells and drivers that may
+    # take seconds, after it only the way back.
+    clock_s = _clock_s(answers(text, "facts", host))
+    skew_s = None if clock_s is None else round(clock_s - arrived, 1)
+    return replace(parse_facts(text, host), clock_skew_s=skew_s)
 
 
 def parse_facts(text: str, host: Host) -> HostFacts:
     """The facts in the script's output; what stands outside its first and last line is ignored."""
     said = answers(text, "facts", host)
-    gpus, gpu_problem = _gpus(said)
     cores, model = _processors(said)
     memory = dict(memory_sizes(said["meminfo"]))
-    address = host.internal_ip or _first(said, "address")
+    ram_bytes = memory.get("MemTotal", 0)
+    user, board = first(said, "user"), first(said, "board")
+    found = gpus.parse_gpus(said, ram_bytes=ram_bytes, user=user, board=board)
+    address = host.internal_ip or first(said, "address")
     if host.connection is ConnectionKind.LOCAL:
         address = host.internal_ip or _LOCAL_ADDRESS
     return HostFacts(
-        hostname=_first(said, "hostname"),
-        user=_first(said, "user"),
+        hostname=first(said, "hostname"),
+        user=user,
         home=_path(said, "home", host),
         workdir=_path(said, "workdir", host),
-        system=_first(said, "system"),
-        arch=_first(said, "arch"),
-        libc="musl" if _first(said, "libc") == "musl" else "glibc",
-        cpu_model=model,
+        system=first(said, "system"),
+        arch=first(said, "arch"),
+        libc="musl" if first(said, "libc") == "musl" else "glibc",
+        cpu_model=model or board,
         cpu_cores=cores,
-        ram_bytes=memory.get("MemTotal", 0),
+        ram_bytes=ram_bytes,
         ram_available_bytes=memory.get("MemAvailable", 0),
-        disk_free_bytes=disk_free_bytes(_first(said, "df")),
+        disk_free_bytes=disk_free_bytes(first(said, "df")),
         pythons=_pythons(said),
-        gpus=gpus,
+        gpus=found.gpus,
         address=address,
-        uv=_first(said, "uv"),
-        gpu_problem=gpu_problem,
+        uv=first(said, "uv"),
+        gpu_problem=found.problem,
+        distribution=first(said, "distribution").strip("\"'"),
+        kernel=first(said, "kernel"),
+        compute_version=found.compute_version,
+        gpu_processes=found.processes,
+        interfaces=interfaces.parse_interfaces(said),
+        systemd_user=first(said, "systemd_user") == "yes",
+        lingers=first(said, "lingers") == "yes",
     )
 
 
-def answers(text: str, topic: str, host: Host) -> dict[str, list[str]]:
-    """What a script said between its first and its last line, by key. Raises CommandError when one
-    of these is missing."""
-    _, begun, rest = text.partition(f"begin={topic}\n")
-    answer, ended, _ = rest.rpartition(f"end={topic}\n")
-    if not begun or not ended:
-        raise CommandError(
-            host.name,
-            "did not say what it is: the answer of its shell is incomplete",
-            remedy="is /bin/sh there a POSIX shell?",
-        )
-    said: dict[str, list[str]] = defaultdict(list)
-    for line in answer.split("\n"):
-        key, separator, value = line.partition("=")
-        if separator:
-            said[key].append(value)
-    return said
+def _clock_s(said: Said) -> float | None:
+    """The host's wall clock; a `date` that knows no fractions is half a second late on average."""
+    match = re.fullmatch(r"(\d{1,12})(?:[.,](\d{1,9}))?\D*", first(said, "clock"))
+    if match is None:
+        return None
+    return float(f"{match[1]}.{match[2] or 5}")
 
 
-def _first(said: Mapping[str, Sequence[str]], key: str) -> str:
-    values = said.get(key)
-    return clean(values[0], limit=300).strip() if values else ""
-
-
-def _path(said: Mapping[str, Sequence[str]], key: str, host: Host) -> str:
+def _path(said: Said, key: str, host: Host) -> str:
     value = (said.get(key) or [""])[0]
     if not value.startswith("/") or clean(value) != value:
         raise CommandError(
@@ -165,7 +164,7 @@ def _path(said: Mapping[str, Sequence[str]], key: str, host: Host) -> str:
     return value if value == "/" else value.rstrip("/")
 
 
-def _processors(said: Mapping[str, Sequence[str]]) -> tuple[int, str]:
+def _processors(said: Said) -> tuple[int, str]:
     """Physical cores as far as the kernel tells them, never more than a process may use."""
     cores: set[tuple[str, str]] = set()
     processors, model, package = 0, "", ""
@@ -180,27 +179,11 @@ def _processors(said: Mapping[str, Sequence[str]]) -> tuple[int, str]:
                 package = value
             case "core id":
                 cores.add((package, value))
-    usable = _number(_first(said, "usable_cpus")) or processors or 1
+    usable = allowed_cpus(first(said, "cpus_allowed")) or processors or 1
     return max(1, min(len(cores) or processors or usable, usable)), model
 
 
-def memory_sizes(lines: Sequence[str]) -> list[tuple[str, int]]:
-    """Bytes by name, of lines of /proc/meminfo."""
-    found = []
-    for line in lines:
-        match = re.fullmatch(r"(\w+):\s+(\d{1,15}) kB\s*", line)
-        if match:
-            found.append((match[1], int(match[2]) * 1024))
-    return found
-
-
-def disk_free_bytes(line: str) -> int:
-    """Bytes free in the last line of `df -Pk`; the device's name may hold blanks."""
-    match = re.search(r"\s(\d{1,18})\s+-?\d+\s+(-?\d{1,18})\s+\d+%\s", line + " ")
-    return max(0, int(match[2])) * 1024 if match else 0
-
-
-def _pythons(said: Mapping[str, Sequence[str]]) -> tuple[Python, ...]:
+def _pythons(said: Said) -> tuple[Python, ...]:
     """The interpreters that can carry an environment, the newest first, each version once."""
     found: dict[int, str] = {}
     entries = [
@@ -219,38 +202,3 @@ def _pythons(said: Mapping[str, Sequence[str]]) -> tuple[Python, ...]:
     return tuple(
         Python(path=found[minor], version=f"3.{minor}") for minor in sorted(found, reverse=True)
     )
-
-
-def _gpus(said: Mapping[str, Sequence[str]]) -> tuple[tuple[Gpu, ...], str]:
-    """The GPUs that answer, and what is wrong when some do not."""
-    status = _first(said, "smi_status")
-    if not status:
-        return (), ""
-    if status == "missing":
-        return (), "there is an NVIDIA device but no nvidia-smi; install the driver's tools"
-    gpus: list[Gpu] = []
-    complaint = ""
-    for line in list(said.get("gpu", ()))[:_MAX_GPUS]:
-        fields = [clean(field, limit=120).strip() for field in line.split(",")]
-        if len(fields) == 5 and fields[0].isdecimal() and fields[2].isdecimal():
-            index, name, mebibytes, uuid, driver = fields
-            gpus.append(
-                Gpu(
-                    index=int(index[:4]),
-                    name=name,
-                    vram_bytes=int(mebibytes[:9]) * 1024**2,
-                    uuid=uuid,
-                    driver=driver,
-                )
-            )
-        elif line.strip():
-            complaint = complaint or clean(line, limit=200).strip()
-    if status == str(_SMI_TIMED_OUT):
-        complaint = "nvidia-smi gave no answer within 5 s"
-    elif status != "0" and not complaint:
-        complaint = f"nvidia-smi ended with status {status}"
-    return tuple(gpus), complaint
-
-
-def _number(text: str) -> int:
-    return int(text) if re.fullmatch(r"\d{1,9}", text) else 0

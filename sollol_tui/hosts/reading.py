@@ -6,7 +6,17 @@ While a job runs there, the job's agent tells it and nobody asks.
 from collections.abc import Sequence
 from typing import Final
 
-from sollol_tui.hosts.facts import answers, disk_free_bytes, memory_sizes
+from sollol_tui.hosts.answers import (
+    FOLDER,
+    NVIDIA_SMI,
+    PRELUDE,
+    allowed_cpus,
+    answers,
+    disk_free_bytes,
+    first,
+    memory_sizes,
+)
+from sollol_tui.hosts.gpus import KFD, LEAST_AMD_BYTES
 from sollol_tui.hosts.shell import script
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.model.inventory import Host
@@ -14,32 +24,44 @@ from sollol_tui.model.snapshot import GpuReading, Reading
 from sollol_tui.model.text import clean
 
 _MAX_GPUS: Final = 64
-SCRIPT: Final = r"""
-say() { printf '%s=%s\n' "$1" "$2"; }
-case $workdir in
-  '~'*) folder=$HOME${workdir#'~'} ;;
-  *) folder=$workdir ;;
-esac
-while [ ! -d "$folder" ] && [ "$folder" != / ] && [ -n "$folder" ]; do
-  parent=${folder%/*}; folder=${parent:-/}
-done
+# The processors are watched for 0.2 s, and all else is asked in that time.
+SCRIPT: Final = (
+    PRELUDE
+    + r"""
 say begin reading
-IFS= read -r line </proc/stat; say cpu "$line"
-say df "$(df -Pk "$folder" 2>/dev/null | tail -n 1)"
-say cores "$(nproc 2>/dev/null)"
-grep -E '^(MemTotal|MemAvailable):' /proc/meminfo |
-  while IFS= read -r line; do say meminfo "$line"; done
-smi=$(command -v nvidia-smi || echo /usr/bin/nvidia-smi)
-if [ -x "$smi" ]; then
-  limit=; command -v timeout >/dev/null 2>&1 && limit='timeout 3'
-  $limit "$smi" --format=csv,noheader,nounits \
+peek /proc/stat; say cpu "$value"
+{ sleep 0.2 || sleep 1; } 2>/dev/null &
+patience=3
+"""
+    + NVIDIA_SMI
+    + r"""
+if [ -n "$smi" ]; then
+  answer=$($limit "$smi" --format=csv,noheader,nounits \
     --query-gpu=index,name,utilization.gpu,memory.used,memory.total,temperature.gpu \
-    2>/dev/null </dev/null | while IFS= read -r line; do say gpu "$line"; done
+    2>/dev/null </dev/null)
+  set -f; IFS=$nl; printf 'gpu=%s\n' $answer; unset IFS; set +f
 fi
-sleep 0.2 2>/dev/null || sleep 1
-IFS= read -r line </proc/stat; say cpu "$line"
+amd_gpu() {
+  set --
+  for file in gpu_busy_percent mem_info_vram_used mem_info_vram_total; do
+    peek "$device/$file"; set -- "$@" "$value"
+  done
+  for file in "$device"/hwmon/hwmon*/temp1_input; do peek "$file"; done
+  set -- "$@" "$value"
+  amd_name
+  say amd "$1|$2|$3|$4|$name"
+}
+"""
+    + KFD
+    + FOLDER
+    + r"""
+sed -n -e 's/^MemTotal:/meminfo=&/p' -e 's/^MemAvailable:/meminfo=&/p' \
+  -e 's/^Cpus_allowed_list:[[:space:]]*/cpus_allowed=/p' /proc/meminfo /proc/self/status
+wait
+peek /proc/stat; say cpu "$value"
 say end reading
 """
+)
 
 
 async def take_reading(connection: HostConnection, *, timeout_s: float = 20.0) -> Reading:
@@ -56,15 +78,14 @@ def parse_reading(text: str, host: Host) -> Reading:
     said = answers(text, "reading", host)
     memory = dict(memory_sizes(said["meminfo"]))
     total, free = memory.get("MemTotal"), memory.get("MemAvailable")
-    cores = (said["cores"] or [""])[0]
-    disk = disk_free_bytes((said["df"] or [""])[0])
+    disk = disk_free_bytes(first(said, "df"))
     return Reading(
         cpu_percent=_busy_percent(said["cpu"]),
-        cpu_cores=int(cores[:6]) if cores.isdecimal() else None,
+        cpu_cores=allowed_cpus(first(said, "cpus_allowed")) or None,
         ram_used_bytes=total - free if total and free is not None else None,
         ram_total_bytes=total,
         disk_free_bytes=disk or None,
-        gpus=tuple(_gpus(said["gpu"])),
+        gpus=(*_nvidia(said["gpu"]), *_amd(said["amd"])),
     )
 
 
@@ -78,7 +99,7 @@ def _busy_percent(lines: Sequence[str]) -> float | None:
     return round(100 * (1 - idle / sum(spent)), 1) if sum(spent) > 0 else None
 
 
-def _gpus(lines: Sequence[str]) -> list[GpuReading]:
+def _nvidia(lines: Sequence[str]) -> list[GpuReading]:
     gpus = []
     for line in lines[:_MAX_GPUS]:
         fields = [clean(field, limit=120).strip() for field in line.split(",")]
@@ -98,8 +119,32 @@ def _gpus(lines: Sequence[str]) -> list[GpuReading]:
     return gpus
 
 
+def _amd(lines: Sequence[str]) -> list[GpuReading]:
+    gpus = []
+    for index, line in enumerate(lines[:_MAX_GPUS]):
+        fields = [clean(field, limit=120).strip() for field in line.split("|", 4)]
+        if len(fields) != 5:
+            continue
+        util, used, total, millidegrees, name = fields
+        vram = _number(total)
+        if vram is None or vram < LEAST_AMD_BYTES:
+            continue
+        degrees, filled = _number(millidegrees), _number(used)
+        gpus.append(
+            GpuReading(
+                index=index,
+                name=name,
+                util_percent=_number(util),
+                vram_used_bytes=None if filled is None else int(filled),
+                vram_total_bytes=int(vram),
+                temp_c=None if degrees is None else degrees / 1000,
+            )
+        )
+    return gpus
+
+
 def _number(text: str) -> float | None:
-    return float(text[:9]) if text.isdecimal() else None
+    return float(text[:15]) if text.isdecimal() else None
 
 
 def _mebibytes(text: str) -> int | None:

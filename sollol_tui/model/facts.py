@@ -11,7 +11,8 @@ class Vendor(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """`index` is the one that the vendor's own tool and `gpu_ids` use."""
+    """`index` is the one that the vendor's own tool and `gpu_ids` use. With `shares_ram` it has no
+    memory of its own (Jetson, GB10) and `vram_bytes` is all of the machine's."""
 
     index: int
     name: str
@@ -19,6 +20,7 @@ class Gpu:
     uuid: str = ""
     driver: str = ""
     vendor: Vendor = Vendor.NVIDIA
+    shares_ram: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,9 @@ class HostFacts:
     """`home` and `workdir` are absolute; `address` is the one at which the host was reached, on its
     own interface; `cpu_cores` are physical cores as far as the kernel tells them; `compute_version`
     is the newest CUDA that the driver supports, or the ROCm that is installed ("" unknown);
-    `clock_skew_s` is how far its clock is ahead of the coordinator's, None where not measured."""
+    `clock_skew_s` is how far its clock is ahead of the coordinator's, None where not measured;
+    with `systemd_user` the account has a systemd of its own, which lives on after logout when it
+    `lingers`."""
 
     hostname: str
     user: str
@@ -81,6 +85,7 @@ class HostFacts:
     interfaces: tuple[Interface, ...] = ()
     clock_skew_s: float | None = None
     systemd_user: bool = False
+    lingers: bool = False
 
     @property
     def accelerator(self) -> str:

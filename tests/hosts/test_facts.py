@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sollol_tui.hosts.facts import gather_facts, parse_facts
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.model.errors import CommandError
+from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import Host
 
 CASES = sorted((Path(__file__).parent / "facts").glob("*.json"))
@@ -20,15 +21,27 @@ CASES = sorted((Path(__file__).parent / "facts").glob("*.json"))
 def test_an_answer_becomes_facts(file: Path) -> None:
     case: dict[str, Any] = json.loads(file.read_text())
     facts = parse_facts("\n".join(case["answer"]) + "\n", Host(name="w1", **case["host"]))
-    found = {
-        key: [f"{p.version} {p.path}" for p in facts.pythons]
-        if key == "pythons"
-        else [f"{g.index} {g.name} {g.vram_bytes}" for g in facts.gpus]
-        if key == "gpus"
-        else getattr(facts, key)
-        for key in case["facts"]
-    }
-    assert found == case["facts"]
+    assert {key: shown(facts, key) for key in case["facts"]} == case["facts"]
+
+
+def shown(facts: HostFacts, key: str) -> Any:
+    """A fact as the cases write it."""
+    match key:
+        case "pythons":
+            return [f"{python.version} {python.path}" for python in facts.pythons]
+        case "gpus":
+            return [
+                f"{gpu.index} {gpu.name} {gpu.vram_bytes}{' of RAM' if gpu.shares_ram else ''}"
+                for gpu in facts.gpus
+            ]
+        case "gpu_uuids":
+            return [gpu.uuid for gpu in facts.gpus]
+        case "gpu_processes":
+            return [f"{p.pid} {p.gpu} {p.vram_bytes} {p.name}" for p in facts.gpu_processes]
+        case "interfaces":
+            return [f"{i.name} {i.address}/{i.prefix} {i.speed_mbit}" for i in facts.interfaces]
+        case _:
+            return getattr(facts, key)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +53,13 @@ def test_an_answer_that_is_not_whole_is_refused(answer: str) -> None:
         parse_facts(answer, Host(name="w1"))
 
 
-@given(st.text(), st.sampled_from(["cpuinfo", "meminfo", "df", "python", "gpu", "usable_cpus"]))
+KEYS = [
+    "cpuinfo", "meminfo", "df", "python", "gpu", "cpus_allowed", "gpu_process", "amd", "amd_card",
+    "amd_process", "tegra", "link", "ip", "route", "local", "inet6", "clock", "rocm", "cuda",
+]  # fmt: skip
+
+
+@given(st.text(), st.sampled_from(KEYS))
 def test_nonsense_in_one_line_never_raises(text: str, key: str) -> None:
     head = "begin=facts\nhome=/h\nworkdir=/h/w\nsmi_status=0\n"
     facts = parse_facts(f"{head}{key}={text}\nend=facts\n", Host(name="w1"))
@@ -54,3 +73,5 @@ async def test_this_machine_says_what_it_is(local: HostConnection, tmp_path: Pat
     assert facts.ram_bytes > 0
     assert facts.disk_free_bytes > 0
     assert all(Path(python.path).exists() for python in facts.pythons)
+    assert facts.clock_skew_s is not None
+    assert abs(facts.clock_skew_s) < 5

@@ -12,7 +12,7 @@ ANSWER = """welcome to w1
 begin=reading
 cpu=cpu  100 0 100 800 0 0 0 0 0 0
 df=/dev/sda1 1000 400 600 40% /
-cores=8
+cpus_allowed=0-7
 meminfo=MemTotal:       1000 kB
 meminfo=MemAvailable:    250 kB
 gpu=0, NVIDIA GeForce RTX 3090, 97, 21900, 24576, 71
@@ -39,13 +39,22 @@ def test_a_gpu_that_does_not_tell_its_load_is_still_there() -> None:
     )
 
 
+def test_an_amd_gpu_tells_its_load_and_the_processors_own_graphics_are_left_out() -> None:
+    amd = "amd=97|8589934592|25753026560|61000|AMD Radeon RX 7900 XTX\namd=0|1|536870912||iGPU\n"
+    nothing = "amd=||25753026560||AMD GPU 7448\n"
+    load, silent = parse_reading(ANSWER.replace("end=", amd + nothing + "end="), HOST).gpus[2:]
+    assert (load.name, load.util_percent, load.temp_c) == ("AMD Radeon RX 7900 XTX", 97, 61.0)
+    assert (load.vram_used_bytes, load.vram_total_bytes) == (8589934592, 25753026560)
+    assert (silent.index, silent.util_percent, silent.temp_c) == (2, None, None)
+
+
 def test_an_answer_without_its_end_is_an_error_that_names_the_host() -> None:
     with pytest.raises(CommandError, match="w1: did not say what it is"):
         parse_reading(ANSWER.replace("end=reading", ""), HOST)
 
 
 def test_figures_that_make_no_sense_are_none() -> None:
-    answer = "begin=reading\ncpu=cpu x y\ncores=\ngpu=nonsense\nend=reading\n"
+    answer = "begin=reading\ncpu=cpu x y\ncpus_allowed=\ngpu=nonsense\nend=reading\n"
     reading = parse_reading(answer, HOST)
     assert reading.cpu_percent is None
     assert reading.ram_total_bytes is None
