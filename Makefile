@@ -106,5 +106,5 @@ clean:
 	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-worker
 	@$(BIN)/uv pip install --quiet --python .venv-worker/bin/python $(TORCH_SOURCE) $(TORCH) \
 		--requirement remote/worker.in --constraint remote/worker.lock \
-		"pytest>=8.4,<9" pytest-asyncio pytest-timeout hypothesis
+		"pytest>=8.4,<9" pytest-asyncio pytest-timeout hypothesis "trl==1.16.*"
 	@touch $@

@@ -22,6 +22,7 @@ MANIFEST = "manifest.json"
 ADAPTER = "adapter_model.safetensors"
 OPTIMIZER = "optimizer.pt"
 STATE = "trainer_state.json"
+CURSOR = "cursor.json"
 PREFIX = "checkpoint-"
 
 
@@ -36,7 +37,8 @@ class Snapshot:
     step: int
     adapter: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
-    state: dict[str, Any]  # trainer_state.json: step, cursor, the order of samples, the history
+    state: dict[str, Any]  # trainer_state.json, with the keys of HF's TrainerState and no others
+    cursor: dict[str, Any]  # what is committed, and of which order of samples
 
 
 class Checkpoints:
@@ -67,6 +69,7 @@ class Checkpoints:
             adapter=load_file(folder / ADAPTER),
             optimizer=torch.load(folder / OPTIMIZER, weights_only=True, map_location="cpu"),
             state=json.loads((folder / STATE).read_bytes()),
+            cursor=json.loads((folder / CURSOR).read_bytes()),
         )
 
     def save(self, snapshot: Snapshot, report: Callable[[Path | OSError], None]) -> None:
@@ -87,7 +90,8 @@ class Checkpoints:
         def fill(folder: Path) -> None:
             save_file(snapshot.adapter, folder / ADAPTER)
             torch.save(snapshot.optimizer, folder / OPTIMIZER)
-            (folder / STATE).write_text(json.dumps(snapshot.state))
+            (folder / STATE).write_text(json.dumps(snapshot.state, indent=1))
+            (folder / CURSOR).write_text(json.dumps(snapshot.cursor))
             self._write_config(folder)
 
         final = self.path(snapshot.step)
@@ -128,6 +132,18 @@ def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(final.parent)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Lays a finished folder into another one, without a second copy where the disk knows links."""
+    shutil.copytree(source, target, copy_function=_link_or_copy)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # some network filesystems have no links
+        shutil.copyfile(source, target)
 
 
 def damage(folder: Path) -> str | None:

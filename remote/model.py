@@ -1,6 +1,6 @@
-"""The model being trained: base weights, LoRA adapter, and flat views of what is learnt.
+"""The model being trained: losses of its tokens, its adapter, and flat views of what is learnt.
 
-Loads safetensors only and runs no code from a model's repository. Knows nothing of ranks or steps.
+Knows nothing of ranks or steps, nor where the base came from.
 """
 
 import copy
@@ -13,19 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from peft.utils import set_peft_model_state_dict
-from torch.nn.functional import cross_entropy
 
+from remote.base import ModelError, adapt, load_base
+from remote.batches import Packed
 from remote.data.tokens import Batch, render_prompt
-from remote.run import Lora, Run
-
-DROPOUT_ENDINGS = ("dropout", "pdrop", "dropout_prob", "dropout_rate")
-
-
-class ModelError(ValueError):
-    """The model cannot be loaded or adapted; the message says why and what to do."""
+from remote.loss import summed_loss
+from remote.run import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,25 +50,33 @@ class Model:
             kind = torch.backends.cpu.get_cpu_capability()
         return f"{self.device.type} {kind} torch {torch.__version__}"
 
-    def token_loss(self, batch: Batch) -> torch.Tensor:
+    def token_loss(self, batch: Batch | Packed) -> torch.Tensor:
         """The summed cross-entropy of the labelled tokens, fp32. The head computes only positions
-        where some sample has a label, which saves most of its memory."""
+        where some line has a label, which saves most of its memory."""
         ids = torch.from_numpy(batch.ids).to(self.device)
         foretold = torch.from_numpy(batch.labelled[:, 1:]).to(self.device)
         positions = foretold.any(dim=0).nonzero().squeeze(1)
+        logits = self.logits(batch, ids, positions)
+        return summed_loss(logits, ids[:, 1:][:, positions], foretold[:, positions])
+
+    def logits(
+        self, batch: Batch | Packed, ids: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        """What the model foretells at some positions of every line."""
+        if isinstance(batch, Packed):  # no attention mask: only then are samples kept apart
+            layout = {"position_ids": torch.from_numpy(batch.positions).to(self.device)}
+        else:
+            layout = {"attention_mask": torch.from_numpy(batch.attention).to(self.device)}
         kept = {"logits_to_keep": positions} if self.keeps_logits else {}
         with self.computing():
-            logits = self.network(
-                input_ids=ids,
-                attention_mask=torch.from_numpy(batch.attention).to(self.device),
-                use_cache=False,
-                **kept,
-            ).logits
-        if not self.keeps_logits:
-            logits = logits[:, positions]
-        wanted = foretold[:, positions]
-        return cross_entropy(
-            logits[wanted].float(), ids[:, 1:][:, positions][wanted], reduction="sum"
+            logits = self.network(input_ids=ids, use_cache=False, **layout, **kept).logits
+        return logits if self.keeps_logits else logits[:, positions]
+
+    def checkpoint_gradients(self) -> None:
+        """Keeps only the layers' inputs from now on, and computes the rest again on the way back:
+        a third more work for a fraction of the memory."""
+        self.network.gradient_checkpointing_enable(
+            gradient_checkpointing_kwargs={"use_reentrant": False}
         )
 
     def computing(self) -> AbstractContextManager[Any]:
@@ -189,30 +192,20 @@ def _parts(
         begin += parameter.numel()
 
 
-def load_tokenizer(name: str) -> Any:
-    _check_folder(name)
-    try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"no tokenizer can be loaded from {name}: {_first_line(error)}") from error
-    if not tokenizer.is_fast:
-        raise ModelError(
-            f"the tokenizer of {name} is not a fast one, so answers cannot be told from questions; "
-            "add its tokenizer.json to the folder"
-        )
-    return tokenizer
-
-
 def load_model(run: Run, tokenizer: Any, device: torch.device) -> Model:
-    """Loads the base model, attaches the adapter and moves both to `device`. The adapter's first
-    weights depend on the seed alone, so all ranks start equal."""
-    base = _load_base(run.model, _base_dtype(device), _narrowest_dtype(run))
+    """Loads the base model and attaches the adapter. The adapter's first weights depend on the seed
+    alone, so all ranks start equal."""
+    base = load_base(run, device)
     torch.manual_seed(run.train.seed)
-    network = _adapt(base, run.train.lora, run.model).to(device)
+    network = adapt(base, run.train.lora, run.model)
+    if run.train.quantize == "none":  # a quantised base was put where it belongs when it was loaded
+        network = network.to(device)
     trained = sorted((name, p) for name, p in network.named_parameters() if p.requires_grad)
     for _, parameter in trained:
         parameter.data = parameter.data.float()
     network.train()
+    if run.train.torch_compile:
+        network.compile(dynamic=True)  # micro-batches are of every shape
     return Model(
         base_name=run.base_name,
         network=network,
@@ -223,68 +216,3 @@ def load_model(run: Run, tokenizer: Any, device: torch.device) -> Model:
         autocast=None if base.dtype == torch.float32 else base.dtype,
         keeps_logits="logits_to_keep" in inspect.signature(base.forward).parameters,
     )
-
-
-def _check_folder(name: str) -> None:
-    folder = Path(name)
-    if not folder.is_absolute():
-        return  # a name on the hub
-    if not folder.is_dir():
-        raise ModelError(
-            f"{name} is not a folder; model needs a model's folder or its name on the hub"
-        )
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{name} is not a model's folder: it holds no config.json")
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError(
-            f"{name} holds no *.safetensors weights; other kinds can run code when loaded, so "
-            "convert it first (save_pretrained writes safetensors)"
-        )
-
-
-def _base_dtype(device: torch.device) -> torch.dtype:
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.bfloat16
-    return torch.float32
-
-
-def _narrowest_dtype(run: Run) -> torch.dtype:
-    """The narrowest type of the base weights in the job: every rank rounds to it, so that CPU and
-    GPU ranks start from the same numbers."""
-    with_gpu = any(rank.gpu is not None for rank in run.world)
-    return torch.bfloat16 if with_gpu else torch.float32
-
-
-def _load_base(name: str, dtype: torch.dtype, rounded_to: torch.dtype) -> Any:
-    _check_folder(name)
-    try:
-        config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
-        for key, value in vars(config).items():
-            if key.endswith(DROPOUT_ENDINGS) and isinstance(value, float):
-                setattr(config, key, 0.0)  # chance in the base would make ranks and resumes differ
-        base = transformers.AutoModelForCausalLM.from_pretrained(
-            name, config=config, dtype=rounded_to, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"no model can be loaded from {name}: {_first_line(error)}") from error
-    return base.to(dtype)
-
-
-def _adapt(base: Any, lora: Lora, name: str) -> Any:
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        base_model_name_or_path=name,
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target,
-        modules_to_save=lora.modules_to_save or None,
-    )
-    try:
-        return get_peft_model(base, config)
-    except ValueError as error:
-        raise ModelError(f"lora does not fit {name}: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -18,6 +18,7 @@ class Committed:
 
     step: int
     samples_done: int
+    epoch: float
     tokens: int
     loss: float
     lr: float
@@ -39,7 +40,7 @@ class Progress:
         self._clock = clock
         self._recent = deque([(clock(), samples_done)])
         self._told_at = self._said_at = float("-inf")
-        self._history_every = -(-max_steps // HISTORY_ENTRIES)
+        self._history_every = logging_steps(max_steps)
         self.history = history
 
     def add(self, done: Committed, *, last: bool) -> dict[str, Any] | None:
@@ -56,6 +57,7 @@ class Progress:
             self.history.append(
                 {
                     "step": done.step,
+                    "epoch": done.epoch,
                     "loss": done.loss,
                     "learning_rate": done.lr,
                     "grad_norm": done.grad_norm,
@@ -89,6 +91,11 @@ class Progress:
             f"[{event['step']:>{width}}/{self._max_steps}] loss {event['loss']:.3f}  "
             f"{event['samples_per_s']:.1f} smp/s  ETA {duration(event['eta_s'])}"
         )
+
+
+def logging_steps(max_steps: int) -> int:
+    """Of how many steps the history keeps one."""
+    return -(-max_steps // HISTORY_ENTRIES)
 
 
 def duration(seconds: float) -> str:

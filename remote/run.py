@@ -36,12 +36,18 @@ class Lora:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Train:
     """How to train. `global_batch` is samples per optimizer step; `batch_size` samples in memory at
-    once, which never changes what is learnt; `save_steps` 0 keeps only the last checkpoint."""
+    once (None: as many as fit), which never changes what is learnt; `save_steps` 0 keeps only the
+    last checkpoint; None leaves `packing` and `gradient_checkpointing` to each rank, and makes
+    `eval_steps` equal to `save_steps`; `loss_watchdog` 0 watches nothing."""
 
     format: str | dict[str, str] = "auto"
     epochs: int = 1
     global_batch: int = 32
-    batch_size: int = 1
+    batch_size: int | None = 1
+    packing: bool | None = None
+    gradient_checkpointing: bool | None = None
+    torch_compile: bool = False
+    quantize: str = "none"
     max_length: int = 512
     learning_rate: float = 2e-4
     schedule: str = "cosine"
@@ -53,6 +59,11 @@ class Train:
     wire: str = "fp32"
     save_steps: int = 200
     save_total_limit: int = 3
+    val_size: float = 0.0
+    eval_steps: int | None = None
+    report_to: str = "none"
+    loss_watchdog: float = 3.0
+    loss_watchdog_steps: int = 20
     sample_prompts: list[str] = field(default_factory=list)
     sample_tokens: int = 48
 
@@ -107,6 +118,9 @@ def parse_run(data: Any) -> Run:
         raise RunError(f"run.json has version {data.get('v')!r}; this payload reads {VERSION}")
     try:
         train = _known(Train, data["train"])
+        for key in ("batch_size", "packing", "gradient_checkpointing", "eval_steps"):
+            if train.get(key) == "auto":
+                train[key] = None
         train["lora"] = Lora(**_known(Lora, train.get("lora", {})))
         known = _known(Run, data)
         known["world"] = tuple(Rank(**_known(Rank, rank)) for rank in data["world"])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from remote.batches import Layout
 from remote.checkpoint import Checkpoints
 from remote.data.order import steps_of_run
 from remote.data.tokens import Rows
@@ -36,6 +37,8 @@ class Session:
     engine: Engine
     model: Model
     rows: Rows
+    validation: Rows | None  # held out of `rows`; never learnt
+    layout: Layout
     gradients: FlatGradients
     optimizer: torch.optim.Optimizer
     checkpoints: Checkpoints
@@ -43,6 +46,10 @@ class Session:
     @property
     def settings(self) -> Train:
         return self.run.train
+
+    @property
+    def say(self) -> Say:
+        return speaker(self.events)
 
     @property
     def samples_total(self) -> int:

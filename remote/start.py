@@ -11,13 +11,17 @@ import torch
 import transformers
 
 from remote.agreement import agree_to_start
+from remote.base import load_tokenizer
+from remote.batches import Layout
 from remote.checkpoint import Checkpoints, damage
 from remote.data.tokens import Rows, tokenise
 from remote.engine import Engine, WorldError
 from remote.engine.static import StaticEngine
 from remote.events import EventWriter
-from remote.model import FlatGradients, Model, load_model, load_tokenizer
+from remote.fit import choose_layout, warm_up
+from remote.model import FlatGradients, Model, load_model
 from remote.presence import Presence
+from remote.reports import check_reports
 from remote.run import Rank, Run
 from remote.session import Cursor, Say, Session, order_of, speaker
 
@@ -29,11 +33,14 @@ def start(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> tuple[Sess
     say = speaker(events)
     engine = start_engine(run, own)  # a wrong world is refused before minutes go into loading
     device = device_of(own)
+    check_reports(run.train.report_to, own.host)
     with Presence(engine, events, f"{run.model} and {Path(run.dataset).name}") as presence:
         model, rows = load(run, device, say)
-        session = assemble(run, own, run_dir, events, engine, model, rows)
         presence.doing = "the longest micro-batch, to see that it fits"
-        warm_up(session)
+        share = -(-run.train.global_batch // len(run.world))
+        layout = choose_layout(run.train, model, rows, share, own.host, say)
+        session = assemble(run, own, run_dir, events, engine, model, rows, layout)
+        warm_up(session, say)
         presence.doing = "waiting for the other ranks"
         engine.join()
     cursor = resume(session, say)
@@ -62,6 +69,7 @@ def assemble(
     engine: Engine,
     model: Model,
     rows: Rows,
+    layout: Layout,
 ) -> Session:
     settings = run.train
     return Session(
@@ -72,6 +80,8 @@ def assemble(
         engine=engine,
         model=model,
         rows=rows,
+        validation=None,
+        layout=layout,
         gradients=FlatGradients(model.parameters),
         optimizer=torch.optim.AdamW(
             model.parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True
@@ -126,20 +136,6 @@ def load(run: Run, device: torch.device, say: Say) -> tuple[Model, Rows]:
     return model, rows
 
 
-def warm_up(session: Session) -> None:
-    """Computes the longest micro-batch and forgets it: a rank that cannot hold it fails now."""
-    model, rows, batch_size = session.model, session.rows, session.settings.batch_size
-    longest = rows.lengths.argsort(kind="stable")[-batch_size:]
-    try:
-        model.token_loss(rows.batch(longest, model.pad_id)).backward()
-    except torch.OutOfMemoryError as error:
-        raise WorldError(
-            f"{batch_size} samples of up to {int(rows.lengths.max())} tokens do not fit into the "
-            f"memory of {model.device} on {session.own.host}; lower batch_size or max_length"
-        ) from error
-    session.gradients.clear()
-
-
 def resume(session: Session, say: Say) -> Cursor:
     """Continues from the newest checkpoint that verifies on every rank, or from the start."""
     engine, checkpoints = session.engine, session.checkpoints
@@ -155,7 +151,7 @@ def resume(session: Session, say: Say) -> Cursor:
         return Cursor()
     step = max(common)
     snapshot = checkpoints.load(step)
-    was, order = snapshot.state["order"], order_of(session.settings, session.rows)
+    was, order = snapshot.cursor["order"], order_of(session.settings, session.rows)
     if changed := [key for key, value in order.items() if was.get(key) != value]:
         key = changed[0]
         raise WorldError(
@@ -167,6 +163,6 @@ def resume(session: Session, say: Say) -> Cursor:
     say(f"continuing from checkpoint-{step}, the newest that every rank holds whole")
     return Cursor(
         step=step,
-        samples_done=snapshot.state["samples_done"],
+        samples_done=snapshot.cursor["samples_done"],
         history=snapshot.state["log_history"],
     )

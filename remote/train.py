@@ -9,43 +9,26 @@ import os
 import sys
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the plan says how many cores are ours
 
-import numpy as np
 import torch
 
 from remote.agreement import agree_on_weights
 from remote.control import Action, read_control
-from remote.data.order import deal, samples_of_step
-from remote.engine import StepLost, Tally, WorldError
+from remote.evaluation import evaluate, is_due
 from remote.events import EventWriter
 from remote.launch import die_with_launcher, threads_of_rank
 from remote.progress import Committed, Progress, duration
+from remote.reports import Reports
 from remote.result import save_checkpoint, write_result
 from remote.run import Rank, Run, read_run
-from remote.schedule import learning_rate
 from remote.session import Cursor, Session
 from remote.start import start
-
-NAMED_ROWS = 20
-
-
-class TrainError(RuntimeError):
-    """The training itself went wrong; the message says at which step and what to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One optimizer step, the same on every rank but for `share`. `number` counts from 1."""
-
-    number: int
-    samples: np.ndarray
-    share: np.ndarray  # the samples that this rank computes
-    tokens: int  # of all samples together that the loss counts
-    lr: float
+from remote.step import TrainError, add_up, commit, compute, next_step
+from remote.watchdog import Watchdog
 
 
 def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
@@ -56,6 +39,10 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
     progress = Progress(
         session.max_steps, session.samples_total, cursor.samples_done, cursor.history
     )
+    watchdog = Watchdog(
+        session.settings.loss_watchdog, session.settings.loss_watchdog_steps, cursor.history
+    )
+    reports = Reports(session, cursor)
     began = time.monotonic()
     stopping = False
     while cursor.samples_done < session.samples_total and not stopping:
@@ -76,6 +63,7 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
         committed = Committed(
             step=cursor.step,
             samples_done=cursor.samples_done,
+            epoch=cursor.samples_done / len(session.rows),
             tokens=step.tokens,
             loss=tally.loss_sum / step.tokens,
             lr=step.lr,
@@ -84,122 +72,23 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
         )
         done = cursor.samples_done == session.samples_total
         tell(session, progress, committed, last=done or stopping)
+        reports.add(committed)
+        if alarm := watchdog.look(committed.loss):
+            raise TrainError(f"step {cursor.step}: {alarm}{newest_checkpoint(session)}")
+        if is_due(session, cursor, last=done):
+            reports.add_evaluation(evaluate(session, cursor))
         due = session.settings.save_steps and cursor.step % session.settings.save_steps == 0
         if due or stopping or done:
             agree_on_weights(session.engine, session.model)
             if session.keeps_checkpoints:
                 save_checkpoint(session, cursor)
     session.checkpoints.close()
+    reports.close()
     if cursor.samples_done < session.samples_total:
         stop(session, cursor)
     else:
         finish(session, cursor, time.monotonic() - began)
     session.engine.close()
-
-
-def next_step(session: Session, cursor: Cursor) -> Step:
-    """The step that follows the cursor: a function of the run and the cursor, but for our share."""
-    settings, rows, members = session.settings, session.rows, session.engine.members()
-    samples = samples_of_step(
-        settings.seed, len(rows), settings.global_batch, settings.epochs, cursor.step
-    )
-    shares = deal(len(samples), [1.0] * len(members.ranks))
-    return Step(
-        number=cursor.step + 1,
-        samples=samples,
-        share=samples[shares[members.place]],
-        tokens=int(rows.label_counts[samples].sum()),
-        lr=learning_rate(
-            settings.learning_rate,
-            settings.schedule,
-            settings.warmup_ratio,
-            done=cursor.samples_done,
-            total=session.samples_total,
-            global_batch=settings.global_batch,
-        ),
-    )
-
-
-def compute(session: Session, step: Step) -> Tally:
-    """Adds our share's part of the gradient to the flat buffer, already divided by the tokens of
-    the whole step, so that the sum over ranks is right however unequal the shares are."""
-    model, rows, settings = session.model, session.rows, session.settings
-    by_length = step.share[np.argsort(-rows.lengths[step.share], kind="stable")]  # little padding
-    tokens, loss_sum = 0, 0.0
-    for begin in range(0, len(by_length), settings.batch_size):
-        some = by_length[begin : begin + settings.batch_size]
-        if settings.lora.dropout:
-            torch.manual_seed(dropout_seed(settings.seed, step.number, int(some[0])))
-        loss = model.token_loss(rows.batch(some, model.pad_id))
-        (loss / step.tokens).backward()
-        loss_sum += loss.item()
-        tokens += int(rows.label_counts[some].sum())
-    finite = bool(np.isfinite(loss_sum)) and session.gradients.are_finite()
-    return Tally(
-        samples=len(step.share), tokens=tokens, loss_sum=loss_sum, not_finite=float(not finite)
-    )
-
-
-def dropout_seed(seed: int, step: int, row: int) -> int:
-    """Chance depends on what is computed, never on who computes it."""
-    return int(np.random.SeedSequence([seed, step, row]).generate_state(1, np.uint32)[0])
-
-
-def add_up(session: Session, tally: Tally) -> Tally:
-    """Sums the gradients, in the type that the wire carries, and the tally over the ranks."""
-    flat = session.gradients.values
-    wire = flat.to(torch.bfloat16) if session.settings.wire == "bf16" else flat
-    outcome = session.engine.reduce(wire, tally)
-    if isinstance(outcome, StepLost):
-        raise WorldError(outcome.reason)
-    if wire is not flat:
-        flat.copy_(wire)
-    return outcome
-
-
-def commit(session: Session, step: Step, tally: Tally) -> float:
-    """Applies the summed gradient if what was computed is what was due; returns its length. Every
-    rank decides by the same numbers, so all commit or none does."""
-    if (tally.samples, tally.tokens) != (len(step.samples), step.tokens):
-        raise TrainError(
-            f"step {step.number}: the ranks computed {tally.samples:.0f} samples with "
-            f"{tally.tokens:.0f} tokens where {len(step.samples)} with {step.tokens} were due; "
-            "their data differ, so the step was not committed"
-        )
-    if tally.not_finite:
-        raise TrainError(f"step {step.number}: {blame_rows(session, step)}")
-    norm = session.gradients.clip(session.settings.max_grad_norm)
-    for group in session.optimizer.param_groups:
-        group["lr"] = step.lr
-    session.optimizer.step()
-    session.gradients.clear()
-    return norm
-
-
-def blame_rows(session: Session, step: Step) -> str:
-    """Recomputes each rank's rows one by one and names those whose loss is not finite."""
-    model, rows = session.model, session.rows
-    with torch.no_grad():
-        losses = [
-            model.token_loss(rows.batch(step.share[i : i + 1], model.pad_id)).item()
-            for i in range(len(step.share))
-        ]
-    culprits = [
-        str(rows.numbers[row])
-        for row, loss in zip(step.share, losses, strict=True)
-        if not np.isfinite(loss)
-    ]
-    words = session.engine.exchange(" ".join(culprits[:NAMED_ROWS]))
-    named = sorted({int(number) for word in words.values() for number in word.split()})
-    if not named:
-        return (
-            "the gradient is not finite although the loss of every row is; lower the learning rate "
-            "or max_grad_norm"
-        )
-    return (
-        f"the loss of dataset row {', '.join(map(str, named))} is not finite; look at what stands "
-        "there, or lower the learning rate"
-    )
 
 
 def tell(session: Session, progress: Progress, committed: Committed, *, last: bool) -> None:
@@ -221,6 +110,12 @@ def answer_prompts(session: Session, phase: str) -> None:
         text = session.model.answer(prompt, session.settings.sample_tokens)
         session.events.emit("sample", phase=phase, prompt=prompt, text=text)
         print(f"{phase} training, {prompt!r} -> {text!r}", flush=True)
+
+
+def newest_checkpoint(session: Session) -> str:
+    session.checkpoints.wait()
+    steps = session.checkpoints.steps()
+    return f"; checkpoints kept: {', '.join(map(str, steps))}" if steps else ""
 
 
 def stop(session: Session, cursor: Cursor) -> None:

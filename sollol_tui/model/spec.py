@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 
 class Mode(StrEnum):
@@ -57,12 +57,16 @@ class JobSpec:
     """What to call the job; left out, made from dataset and model."""
     format: str | dict[str, str] = "auto"
     """auto, the name of a format, or which column is what."""
+    val_size: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """The share of the rows that is held out, to measure the loss on."""
     epochs: Annotated[int, Ge(1), Le(10_000)] = 1
     """How often each row is seen."""
     global_batch: Annotated[int, Ge(1), Le(1_000_000)] | Literal["auto"] = "auto"
     """Samples per optimizer step; auto chooses by the number of rows alone."""
-    batch_size: Annotated[int, Ge(1), Le(65_536)] = 1
-    """Samples in memory at once; never changes what is learnt."""
+    batch_size: Annotated[int, Ge(1), Le(65_536)] | Literal["auto"] = 1
+    """Samples in memory at once, auto measures what fits; never changes what is learnt."""
+    packing: bool | Literal["auto"] = "auto"
+    """Whether samples lie end to end in one line; auto packs on GPUs where the model allows it."""
     max_length: Annotated[int, Ge(8), Le(1_048_576)] = 512
     """Tokens of a sample at most."""
     learning_rate: Annotated[float, Gt(0), Le(10)] = 2e-4
@@ -75,8 +79,18 @@ class JobSpec:
     """AdamW's weight decay."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
     """Gradients longer than this are shortened to it."""
+    loss_watchdog: Annotated[float, Ge(0)] = 3.0
+    """Stops a run whose loss stays above so many times its best; 0 for never."""
+    loss_watchdog_steps: Annotated[int, Ge(1)] = 20
+    """For how many steps, one after the other, it must stay there."""
     lora: Lora = field(default_factory=Lora)
     """What the adapter is."""
+    quantize: Literal["none", "nf4"] = "none"
+    """nf4 holds the base in 4 bits, on CUDA GPUs."""
+    gradient_checkpointing: bool | Literal["auto"] = "auto"
+    """Computes activations twice to save memory; auto does where one sample would not fit."""
+    torch_compile: bool = False
+    """Compiles the model before the first step, which takes minutes."""
     seed: Annotated[int, Ge(0), Le(2**31)] = 42
     """Decides the order of rows and the adapter's first weights."""
     mode: Mode = Mode.DATA_PARALLEL
@@ -91,6 +105,10 @@ class JobSpec:
     """A checkpoint every so many steps; 0 for none."""
     save_total_limit: Annotated[int, Ge(1), Le(1000)] = 3
     """How many checkpoints are kept."""
+    eval_steps: Annotated[int, Ge(0)] | Literal["auto"] = "auto"
+    """The held-out loss every so many steps, and at the end; auto is as often as checkpoints."""
+    report_to: Literal["none", "tensorboard"] = "none"
+    """Who else is told of losses."""
     output_dir: str = "./work/distributed_training/{name}-{id}"
     """Where the adapter goes on this machine."""
     start_timeout: Annotated[float, Ge(1), Le(86_400)] = 120.0
@@ -132,10 +150,17 @@ ALIASES: Mapping[str, str] = {
     "lr": "learning_rate",
     "lr_scheduler_type": "schedule",
     "lr_scheduler": "schedule",
+    "sample_packing": "packing",
+    "val_set_size": "val_size",
+    "bnb_4bit_quant_type": "quantize",
     "lora_r": "lora.r",
+    "lora_rank": "lora.r",
     "lora_alpha": "lora.alpha",
     "lora_dropout": "lora.dropout",
     "lora_target_modules": "lora.target",
+    "lora_target": "lora.target",
+    "lora_modules_to_save": "lora.modules_to_save",
+    "additional_target": "lora.modules_to_save",
 }
 
 

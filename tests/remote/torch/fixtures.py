@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import torch
 from transformers import AutoTokenizer
 
 from remote import tiny
+from remote.events import EventWriter
 from remote.run import Run, read_run
+from remote.session import Session
+from remote.start import start
 from remote.train import main
 
 DEADLINE_S = 90
@@ -130,12 +134,35 @@ class World:
     def losses(self) -> dict[int, float]:
         """The loss of every step; events do not tell all steps of a fast loop."""
         state = json.loads((self.run_dir() / "result" / "trainer_state.json").read_text())
-        return {entry["step"]: entry["loss"] for entry in state["log_history"]}
+        return {entry["step"]: entry["loss"] for entry in state["log_history"] if "loss" in entry}
 
 
 @pytest.fixture
 def make_world(tmp_path: Path, fork_server: Any) -> Any:
     return lambda name: World(tmp_path / name, fork_server)
+
+
+@pytest.fixture
+def session(make_world: Any, tiny_model: Path, dataset: Path) -> Iterator[Session]:
+    """One rank before its first step."""
+    yield from started(make_world("alone").plan(tiny_model, dataset, 1))
+
+
+def started(world: World) -> Iterator[Session]:
+    """The first rank of a world of one, before its first step."""
+    events = EventWriter(
+        world.run_dir() / "events.0.1.jsonl",
+        job="j-test",
+        host="w1",
+        slot=0,
+        attempt=1,
+        generation=1,
+    )
+    run = world.run()
+    session, _ = start(run, run.rank_of_slot(0), world.run_dir(), events)
+    yield session
+    session.engine.close()
+    events.close()
 
 
 def free_port() -> int:

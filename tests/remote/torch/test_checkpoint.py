@@ -14,6 +14,7 @@ def snapshot(step: int) -> Snapshot:
         adapter={"a": torch.full((2,), float(step))},
         optimizer={"state": {0: {"step": torch.tensor(float(step))}}, "param_groups": []},
         state={"global_step": step},
+        cursor={"samples_done": 16 * step},
     )
 
 
@@ -39,7 +40,7 @@ def test_what_was_saved_is_loaded_and_old_ones_go(checkpoints):
     loaded = checkpoints.load(11)
     assert loaded.adapter["a"].tolist() == [11.0, 11.0]
     assert loaded.optimizer["state"][0]["step"] == 11
-    assert loaded.state == {"global_step": 11}
+    assert (loaded.state, loaded.cursor) == ({"global_step": 11}, {"samples_done": 176})
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from remote.base import ModelError, load_tokenizer
 from remote.engine import Tally, WorldError
 from remote.engine.static import StaticEngine, arrives
-from remote.model import ModelError, load_tokenizer
 from tests.remote.torch.fixtures import free_port
 
 

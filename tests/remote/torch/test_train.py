@@ -9,14 +9,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaForCausalLM, TrainerState
 
 from remote.checkpoint import damage
 from remote.control import Action, write_control
 from remote.engine import Tally
-from remote.events import EventWriter
-from remote.start import start
-from remote.train import Step, commit, compute, main
+from remote.step import Step, commit, compute
+from remote.train import main
 
 STEPS = 6
 
@@ -81,7 +80,9 @@ def test_the_result_loads_with_peft_and_says_what_was_trained(alone, tiny_model)
     assert config["base_model_name_or_path"] == "somebody/tiny"
     assert 'from_pretrained("somebody/tiny")' in (result / "README.md").read_text()
     state = json.loads((result / "trainer_state.json").read_text())
-    assert (state["global_step"], state["samples_done"], len(state["log_history"])) == (6, 47, 6)
+    assert (state["global_step"], state["epoch"], len(state["log_history"])) == (6, 1.0, 6)
+    TrainerState.load_from_json(str(result / "trainer_state.json"))
+    assert damage(result / "checkpoint-4") is None
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     adapted = PeftModel.from_pretrained(base, result)
     trained = load_file(result / "adapter_model.safetensors")
@@ -140,19 +141,6 @@ def test_rows_whose_loss_is_not_finite_are_named(
     assert world.train() == [1]
     [failed] = world.events("failed")
     assert "the loss of dataset row 31 is not finite" in failed["error"]
-
-
-@pytest.fixture
-def session(make_world, tiny_model, dataset):
-    world = make_world("alone").plan(tiny_model, dataset, 1)
-    events = EventWriter(
-        world.run_dir() / "events.0.1.jsonl", job="j", host="w1", slot=0, attempt=1, generation=1
-    )
-    run = world.run()
-    session, _ = start(run, run.rank_of_slot(0), world.run_dir(), events)
-    yield session
-    session.engine.close()
-    events.close()
 
 
 def step_of(session, share: slice) -> Step:

@@ -1,0 +1,101 @@
+"""The loss on rows that are held out, dealt over the ranks like a step. Learns nothing."""
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from remote.data.order import deal
+from remote.engine import StepLost, Tally, WorldError
+from remote.session import Cursor, Session
+
+HIGHEST_EXPONENT = 700.0  # of what a float holds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What the held-out rows say after a step; `loss` is per token."""
+
+    step: int
+    loss: float
+    rows: int
+    seconds: float
+
+    @property
+    def perplexity(self) -> float:
+        return math.exp(min(self.loss, HIGHEST_EXPONENT))
+
+
+def is_due(session: Session, cursor: Cursor, *, last: bool) -> bool:
+    settings = session.settings
+    every = settings.save_steps if settings.eval_steps is None else settings.eval_steps
+    return session.validation is not None and (last or bool(every and cursor.step % every == 0))
+
+
+def evaluate(session: Session, cursor: Cursor) -> Evaluation:
+    """Computes our share of the held-out rows, adds it up with the others', tells the outcome and
+    puts it into the run's log."""
+    began = time.monotonic()
+    tally = _added_up(session, _share_of_losses(session))
+    evaluation = Evaluation(
+        step=cursor.step,
+        loss=tally.loss_sum / tally.tokens,
+        rows=int(tally.samples),
+        seconds=time.monotonic() - began,
+    )
+    cursor.history.append(
+        {
+            "step": cursor.step,
+            "epoch": cursor.samples_done / len(session.rows),
+            "eval_loss": evaluation.loss,
+            "eval_samples": evaluation.rows,
+            "eval_runtime": round(evaluation.seconds, 3),
+        }
+    )
+    if session.engine.members().is_first:
+        session.events.emit(
+            "evaluation",
+            step=evaluation.step,
+            loss=evaluation.loss,
+            perplexity=evaluation.perplexity,
+            rows=evaluation.rows,
+            seconds=round(evaluation.seconds, 3),
+        )
+        print(
+            f"held-out loss {evaluation.loss:.3f} (perplexity {evaluation.perplexity:.2f}) on "
+            f"{evaluation.rows:,} rows after step {evaluation.step}",
+            flush=True,
+        )
+    return evaluation
+
+
+@torch.no_grad()
+def _share_of_losses(session: Session) -> Tally:
+    rows, model, members = session.validation, session.model, session.engine.members()
+    assert rows is not None
+    shares = deal(len(rows), [1.0] * len(members.ranks))
+    share = np.arange(len(rows), dtype=np.int64)[shares[members.place]]
+    model.network.eval()  # the adapter's dropout is for learning
+    try:
+        loss_sum = sum(
+            model.token_loss(batch).item()
+            for _, batch in session.layout.micro_batches(rows, share, model.pad_id)
+        )
+    finally:
+        model.network.train()
+    return Tally(samples=len(share), tokens=int(rows.label_counts[share].sum()), loss_sum=loss_sum)
+
+
+def _added_up(session: Session, own: Tally) -> Tally:
+    assert session.validation is not None
+    outcome = session.engine.reduce(torch.zeros(1, device=session.model.device), own)
+    if isinstance(outcome, StepLost):
+        raise WorldError(outcome.reason)
+    if outcome.samples != len(session.validation):
+        raise WorldError(
+            f"the ranks evaluated {outcome.samples:.0f} held-out rows where "
+            f"{len(session.validation)} were due; their data differ"
+        )
+    return outcome

@@ -1,0 +1,192 @@
+"""Finds out, before the first step, how this rank lays out and holds its micro-batches.
+
+Every choice is said with its reason, and none changes what is learnt. Trains nothing.
+"""
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from remote.batches import Layout, Packed, pack
+from remote.data.tokens import Batch, Rows
+from remote.engine import WorldError
+from remote.model import Model
+from remote.run import Train
+from remote.session import Say, Session
+
+MOST_AT_ONCE = {"cpu": 16, "cuda": 64}  # more samples make no micro-batch faster
+APART = 1e-4  # between losses of a sample packed and alone, in fp32
+APART_ROUNDED = 5e-2  # where the model computes in bf16; a sample that sees another is far beyond
+CHECKED_TOKENS = 128  # of each sample that packing is checked with
+PEAK_RESET = Path("/proc/self/clear_refs")
+STATUS = Path("/proc/self/status")
+
+
+def choose_layout(
+    settings: Train, model: Model, rows: Rows, share: int, host: str, say: Say
+) -> Layout:
+    """The layout that this rank begins with; `share` is how many samples of a step are its own."""
+    packed = _packs(settings.packing, model, rows, host, say)
+    if settings.batch_size is not None:
+        return Layout(size=settings.batch_size, packed=packed)
+    most = max(1, min(share, MOST_AT_ONCE[model.device.type]))
+    if model.device.type != "cpu":
+        return Layout(size=most, packed=packed)  # a GPU says when it is full; `warm_up` listens
+    return Layout(size=_samples_in_memory(model, rows, most, packed, say), packed=packed)
+
+
+def warm_up(session: Session, say: Say) -> None:
+    """Computes the largest micro-batch and forgets it. Where it does not fit, fewer samples at once
+    are tried, then gradient checkpointing; a rank that cannot hold one sample fails now."""
+    settings, model, rows, layout = session.settings, session.model, session.rows, session.layout
+    if settings.gradient_checkpointing:
+        model.checkpoint_gradients()
+    spare = settings.gradient_checkpointing is None
+    asked = layout.size
+    while True:
+        try:
+            model.token_loss(largest_batch(rows, layout, model.pad_id)).backward()
+            break
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        session.gradients.clear()
+        if layout.size > 1:
+            layout.size //= 2
+        elif spare:
+            spare, layout.size = False, asked
+            model.checkpoint_gradients()
+            say(
+                f"gradient checkpointing is on, because without it one sample of "
+                f"{int(rows.lengths.max())} tokens does not fit into the memory of {model.device}"
+            )
+        else:
+            raise WorldError(
+                f"one sample of {int(rows.lengths.max())} tokens does not fit into the memory of "
+                f"{model.device} on {session.own.host}; lower max_length, or train a smaller model"
+            ) from None
+    session.gradients.clear()
+    if layout.size < asked:
+        say(
+            f"batch_size is {layout.size} instead of {asked}, because {asked} samples of up to "
+            f"{int(rows.lengths.max())} tokens do not fit into the memory of {model.device}; what "
+            "is learnt stays the same"
+        )
+
+
+def largest_batch(rows: Rows, layout: Layout, pad_id: int) -> Batch | Packed:
+    """The micro-batch that needs the most memory."""
+    longest = rows.lengths.argsort(kind="stable")[-layout.size :]
+    if layout.packed:
+        return pack(rows, [longest[i : i + 1] for i in range(len(longest))], pad_id)
+    return rows.batch(longest, pad_id)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def shrink(layout: Layout, say: Say) -> bool:
+    """Halves the samples at once after memory ran out in a step; False where it was one."""
+    torch.cuda.empty_cache()
+    if layout.size == 1:
+        return False
+    layout.size //= 2
+    say(
+        f"memory ran out in a step, which is computed again with {layout.size} samples at once; "
+        "what is learnt stays the same"
+    )
+    return True
+
+
+def leak(model: Model, rows: Rows) -> str | None:
+    """What is wrong when samples are packed into one line, or None: each must be foretold as if
+    alone, and what a sample holds must not touch the one behind it."""
+    lines = [line[:CHECKED_TOKENS] for line in _check_samples(rows)]
+    foreign = (lines[0] + 1) % int(max(line.max() for line in lines) + 1)
+    packed = _token_losses(model, lines)
+    alone = torch.cat([_token_losses(model, [line]) for line in lines])
+    beside_another = _token_losses(model, [foreign, *lines[1:]])
+    own = slice(len(lines[0]) - 1, None)  # the losses of all samples but the first
+    touched = float((packed[own] - beside_another[own]).abs().max())
+    if not touched <= APART:
+        return f"a sample's loss moves by {touched:.1e} with what lies before it in its line"
+    allowed = APART if model.autocast is None else APART_ROUNDED
+    apart = float((packed - alone).abs().mean() if model.autocast else (packed - alone).abs().max())
+    if not apart <= allowed:
+        return f"losses of packed samples are {apart:.1e} from those of the same samples alone"
+    return None
+
+
+def _packs(wanted: bool | None, model: Model, rows: Rows, host: str, say: Say) -> bool:
+    if wanted is False:
+        return False
+    if wanted is None and model.device.type == "cpu":
+        return False  # attention over a packed line costs a CPU more than a little padding does
+    if reason := leak(model, rows):
+        say(
+            f"samples are not packed on {host}, because this model does not keep them apart: "
+            f"{reason}; those of like length lie side by side instead"
+        )
+        return False
+    say(
+        f"samples are packed on {host}: the model keeps them apart, as one packed line and its "
+        "parts show"
+    )
+    return True
+
+
+def _check_samples(rows: Rows) -> list[np.ndarray]:
+    """Tokens of three samples of middling length (of one, three times, where there is one)."""
+    by_length = rows.lengths.argsort(kind="stable")
+    middle = by_length[len(by_length) // 2 :][:3]
+    chosen = [rows.tokens[rows.offsets[row] : rows.offsets[row + 1]] for row in middle]
+    return (chosen * 3)[:3]
+
+
+@torch.no_grad()
+def _token_losses(model: Model, lines: list[np.ndarray]) -> torch.Tensor:
+    """The loss of every token but each sample's first, of samples packed into one line."""
+    tokens = np.concatenate(lines).astype(np.int64)[None]
+    positions = np.concatenate([np.arange(len(line)) for line in lines])[None]
+    batch = Packed(ids=tokens, positions=positions, labelled=positions > 0)
+    ids = torch.from_numpy(tokens).to(model.device)
+    before = torch.from_numpy(positions[0, 1:] > 0).nonzero().squeeze(1).to(model.device)
+    training = model.network.training
+    model.network.eval()  # the adapter's dropout is chance, and would look like a leak
+    try:
+        logits = model.logits(batch, ids, before)[0].float()
+    finally:
+        model.network.train(training)
+    return torch.nn.functional.cross_entropy(logits, ids[0, before + 1], reduction="none")
+
+
+def _samples_in_memory(model: Model, rows: Rows, most: int, packed: bool, say: Say) -> int:
+    """As many of the longest samples as half of the free memory holds, from what one takes."""
+    one = largest_batch(rows, Layout(size=1, packed=packed), model.pad_id)
+    taken = max(_peak_growth(lambda: model.token_loss(one).backward()), 1)
+    free = psutil.virtual_memory().available
+    size = 1
+    while size < most and 2 * size * taken <= free // 2:
+        size *= 2
+    size = min(size, most)
+    say(
+        f"batch_size auto is {size}: one sample of {int(rows.lengths.max())} tokens takes "
+        f"{taken / 2**20:,.0f} MiB, {free / 2**30:,.1f} GiB are free, and at most {most} are of use"
+    )
+    return size
+
+
+def _peak_growth(compute: Callable[[], None]) -> int:
+    """By how many bytes memory grows at most while `compute` runs."""
+    with suppress(OSError):  # where a container forbids it, only what exceeds the old peak is seen
+        PEAK_RESET.write_text("5")
+    before = psutil.Process().memory_info().rss
+    compute()
+    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+    return int(peak) * 1024 - before

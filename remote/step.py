@@ -1,0 +1,151 @@
+"""One optimizer step: dealt, computed, added up, and committed by all ranks or by none.
+
+Knows neither when to stop nor what is told about it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from remote.data.order import deal, samples_of_step
+from remote.engine import StepLost, Tally, WorldError
+from remote.fit import is_out_of_memory, shrink
+from remote.schedule import learning_rate
+from remote.session import Cursor, Session
+
+NAMED_ROWS = 20
+
+
+class TrainError(RuntimeError):
+    """The training itself went wrong; the message says at which step and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One optimizer step, the same on every rank but for `share`. `number` counts from 1."""
+
+    number: int
+    samples: np.ndarray
+    share: np.ndarray  # the samples that this rank computes
+    tokens: int  # of all samples together that the loss counts
+    lr: float
+
+
+def next_step(session: Session, cursor: Cursor) -> Step:
+    """The step that follows the cursor: a function of the run and the cursor, but for our share."""
+    settings, rows, members = session.settings, session.rows, session.engine.members()
+    samples = samples_of_step(
+        settings.seed, len(rows), settings.global_batch, settings.epochs, cursor.step
+    )
+    shares = deal(len(samples), [1.0] * len(members.ranks))
+    return Step(
+        number=cursor.step + 1,
+        samples=samples,
+        share=samples[shares[members.place]],
+        tokens=int(rows.label_counts[samples].sum()),
+        lr=learning_rate(
+            settings.learning_rate,
+            settings.schedule,
+            settings.warmup_ratio,
+            done=cursor.samples_done,
+            total=session.samples_total,
+            global_batch=settings.global_batch,
+        ),
+    )
+
+
+def compute(session: Session, step: Step) -> Tally:
+    """Adds our share's part of the gradient to the flat buffer, already divided by the tokens of
+    the whole step, so that the sum over ranks is right however unequal the shares are. Begins anew
+    with smaller micro-batches where memory runs out."""
+    while True:
+        try:
+            return _compute(session, step)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        session.gradients.clear()
+        if not shrink(session.layout, session.say):
+            raise TrainError(
+                f"step {step.number}: {session.own.host} has no memory left for a single sample; "
+                "lower max_length, set gradient_checkpointing: true, or end what else runs there"
+            )
+
+
+def _compute(session: Session, step: Step) -> Tally:
+    model, rows, settings = session.model, session.rows, session.settings
+    tokens, loss_sum = 0, 0.0
+    for some, batch in session.layout.micro_batches(rows, step.share, model.pad_id):
+        if settings.lora.dropout:
+            torch.manual_seed(dropout_seed(settings.seed, step.number, int(some[0])))
+        loss = model.token_loss(batch)
+        (loss / step.tokens).backward()
+        loss_sum += loss.item()
+        tokens += int(rows.label_counts[some].sum())
+    finite = bool(np.isfinite(loss_sum)) and session.gradients.are_finite()
+    return Tally(
+        samples=len(step.share), tokens=tokens, loss_sum=loss_sum, not_finite=float(not finite)
+    )
+
+
+def dropout_seed(seed: int, step: int, row: int) -> int:
+    """Chance depends on what is computed, never on who computes it."""
+    return int(np.random.SeedSequence([seed, step, row]).generate_state(1, np.uint32)[0])
+
+
+def add_up(session: Session, tally: Tally) -> Tally:
+    """Sums the gradients, in the type that the wire carries, and the tally over the ranks."""
+    flat = session.gradients.values
+    wire = flat.to(torch.bfloat16) if session.settings.wire == "bf16" else flat
+    outcome = session.engine.reduce(wire, tally)
+    if isinstance(outcome, StepLost):
+        raise WorldError(outcome.reason)
+    if wire is not flat:
+        flat.copy_(wire)
+    return outcome
+
+
+def commit(session: Session, step: Step, tally: Tally) -> float:
+    """Applies the summed gradient if what was computed is what was due; returns its length. Every
+    rank decides by the same numbers, so all commit or none does."""
+    if (tally.samples, tally.tokens) != (len(step.samples), step.tokens):
+        raise TrainError(
+            f"step {step.number}: the ranks computed {tally.samples:.0f} samples with "
+            f"{tally.tokens:.0f} tokens where {len(step.samples)} with {step.tokens} were due; "
+            "their data differ, so the step was not committed"
+        )
+    if tally.not_finite:
+        raise TrainError(f"step {step.number}: {blame_rows(session, step)}")
+    norm = session.gradients.clip(session.settings.max_grad_norm)
+    for group in session.optimizer.param_groups:
+        group["lr"] = step.lr
+    session.optimizer.step()
+    session.gradients.clear()
+    return norm
+
+
+def blame_rows(session: Session, step: Step) -> str:
+    """Recomputes each rank's rows one by one and names those whose loss is not finite."""
+    model, rows = session.model, session.rows
+    with torch.no_grad():
+        losses = [
+            model.token_loss(rows.batch(step.share[i : i + 1], model.pad_id)).item()
+            for i in range(len(step.share))
+        ]
+    culprits = [
+        str(rows.numbers[row])
+        for row, loss in zip(step.share, losses, strict=True)
+        if not np.isfinite(loss)
+    ]
+    words = session.engine.exchange(" ".join(culprits[:NAMED_ROWS]))
+    named = sorted({int(number) for word in words.values() for number in word.split()})
+    if not named:
+        return (
+            "the gradient is not finite although the loss of every row is; lower the learning rate "
+            "or max_grad_norm"
+        )
+    return (
+        f"the loss of dataset row {', '.join(map(str, named))} is not finite; look at what stands "
+        "there, or lower the learning rate"
+    )
