@@ -5,65 +5,91 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from sollol_tui.hosts.environment import COMPLETE
+from sollol_tui.hosts.disk import disk_error, is_full
+from sollol_tui.hosts.environment import COMPLETE, IN_USE
 from sollol_tui.hosts.shell import assignments, quote
 from sollol_tui.hosts.ssh import HostConnection
+from sollol_tui.hosts.uv import uv_reason
 from sollol_tui.model.errors import CommandError, HostError, UnsuitableError
 from sollol_tui.model.inventory import Packages, TorchBackend
-from sollol_tui.model.text import clean_lines
+from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_duration
 
 BUILD_S: Final = 3600.0  # several GB over a slow line
 _CPU_BUILDS: Final = ("x86_64", "aarch64")  # where a build of torch without CUDA has its own name
 
-# uv inherits the lock: a build whose coordinator died goes on, and the next one waits for it. An
+# uv inherits the lock: a build whose coordinator died goes on, and the next one waits for it, told
+# by whom it is held and since when. A lock whose file was pruned meanwhile is taken anew. An
 # environment gets its name after everything in it is on disk. Nobody calls its scripts, only
 # `bin/python -m`, so a rename does no harm.
-_BUILD: Final = r"""
+_BUILD: Final = (
+    IN_USE
+    + r"""
 umask 077
 env=$workdir/envs/$id; part=$env.part; log=$env.log
 mkdir -p -- "$workdir/envs" || exit 1
-exec 9>>"$env.lock" || exit 1
-if command -v flock >/dev/null && ! flock -n 9; then echo waiting; flock 9; fi
+take_lock() {
+  exec 9>>"$env.lock" || exit 1
+  command -v flock >/dev/null || return 0
+  waited=0
+  until flock -n 9; do
+    if [ $((waited % 30)) = 0 ]; then
+      pid=; since=; read -r pid since <"$env.lock"
+      [ -n "$pid" ] && [ -d "/proc/$pid" ] || pid=-
+      echo "waiting $(($(date +%s) - ${since:-$(date +%s)})) $pid" || exit 1
+    fi
+    sleep 1; waited=$((waited + 1))
+  done
+  [ "$env.lock" -ef "/proc/$$/fd/9" ] || [ ! -e "/proc/$$/fd/9" ]
+}
+until take_lock; do :; done
+echo "$$ $(date +%s)" >"$env.lock" || exit 1
 if [ -z "$recreate" ] && [ -e "$env/$complete" ]; then echo unchanged; exit 0; fi
+if [ -e "$env" ] && user=$(in_use "$env"); then echo "used $user"; exit 0; fi
 echo working
 export UV_CACHE_DIR="${UV_CACHE_DIR:-$workdir/uv-cache}" UV_NO_PROGRESS=1 NO_COLOR=1
 [ -n "$UV_FIND_LINKS" ] || [ -z "$backend" ] || set -- "$@" "--torch-backend=$backend"
-rm -rf -- "$part" "$env"
-build() {
-  "$uv" venv --quiet --no-project --relocatable --python "$python" "$part" || return 1
-  if [ -n "$constraint" ]; then
-    printf '%s\n' "$constraint" >"$part/constraint.txt" || return 1
-    set -- "$@" --constraint "$part/constraint.txt"
-  fi
-  "$uv" pip install --python "$part/bin/python" \
-    --requirement "$payload/remote/worker.in" --constraint "$payload/remote/worker.lock" "$@"
-}
-if ! build "$@" >"$log" 2>&1; then
-  tail -c 6000 "$log" >&2; rm -rf -- "$part"; exit 1
+rm -rf -- "$part" "$env".old.*
+fail() { tail -c 6000 "$log" >&2; rm -rf -- "$part" "$log"; exit "$1"; }
+"$uv" venv --quiet --no-project --relocatable --python "$python" "$part" >"$log" 2>&1 || fail 3
+if [ -n "$constraint" ]; then
+  printf '%s\n' "$constraint" >"$part/constraint.txt" || fail 1
+  set -- "$@" --constraint "$part/constraint.txt"
 fi
-: >"$part/$complete" && { sync -f "$part" 2>/dev/null || sync; } && mv -- "$part" "$env" &&
-  rm -f -- "$log" && echo built
+"$uv" pip install --python "$part/bin/python" --requirement "$payload/remote/worker.in" \
+  --constraint "$payload/remote/worker.lock" "$@" >"$log" 2>&1 || fail 1
+{ : >"$part/$complete" && { sync -f "$part" 2>/dev/null || sync; }; } 2>"$log" || fail 1
+[ ! -e "$env" ] || mv -- "$env" "$env.old.$$"
+mv -- "$part" "$env" && rm -rf -- "$log" "$env".old.* && : >"$env.lock" && echo built
 """
+)
+_NO_PYTHON: Final = 3  # how the script ends when uv makes nothing of the interpreter
 
 
 def install_options(
-    packages: Packages, *, accelerator: str, arch: str, lock: str
+    packages: Packages, *, build: str, arch: str, lock: str, wheels: Sequence[str] = ()
 ) -> tuple[list[str], str, str]:
-    """uv's options for where packages come from, the constraint that keeps CUDA off a CPU host, and
-    the torch backend to choose unless the host itself has find-links."""
+    """uv's options for where packages come from, the constraint that keeps other builds of torch
+    off the host, and the torch backend to choose unless the host itself has find-links. `wheels`
+    are folders there which hold all that is needed."""
     options: list[str] = []
-    if packages.index_url is not None:
+    if wheels:
+        options.append("--no-index")
+    elif packages.index_url is not None:
         options += ["--index-url", packages.index_url]
-    if packages.find_links is not None:
-        options += ["--find-links", packages.find_links]
-    is_cpu = accelerator == "cpu" or packages.torch_backend is TorchBackend.CPU
+    links = wheels or ([] if packages.find_links is None else [packages.find_links])
+    for folder in links:
+        options += ["--find-links", folder]
     pinned = re.search(r"^torch==([^\s;+]+)", lock, re.MULTILINE)
-    constraint = f"torch=={pinned[1]}+cpu" if pinned and is_cpu and arch in _CPU_BUILDS else ""
-    backend = "cpu" if is_cpu else "auto"
-    if packages.find_links is not None or packages.torch_backend is TorchBackend.NONE:
-        backend = ""
-    return options, constraint, backend if pinned else ""
+    if pinned is None:
+        return options, "", ""
+    is_asked_for = packages.torch_backend not in (TorchBackend.AUTO, TorchBackend.NONE)
+    is_named = (build == "cpu" and arch in _CPU_BUILDS) or (
+        build != "cpu" and build == packages.torch_backend and is_asked_for
+    )
+    constraint = f"torch=={pinned[1]}+{build}" if is_named and not wheels else ""
+    is_given = bool(links) or packages.torch_backend is TorchBackend.NONE
+    return options, constraint, "" if is_given else build
 
 
 async def build_environment(
@@ -72,77 +98,79 @@ async def build_environment(
     variables: Mapping[str, str],
     options: Sequence[str],
     env: Mapping[str, str],
-    on_wait: Callable[[], None],
+    on_wait: Callable[[str], None],
 ) -> bool:
     """Builds the environment that `variables` describe: workdir, id, payload, uv, python,
-    constraint, backend, recreate. False when another provisioning built it meanwhile. Raises
-    BuildError with uv's reason."""
+    constraint, backend, recreate. False when another provisioning built it meanwhile; until then
+    `on_wait` hears now and then who that is. Raises BuildError with uv's reason, UnsuitableError
+    when an environment that is to be built anew is in use."""
+    host = connection.host.name
     exports = "".join(f"export {assignments({name: value})}\n" for name, value in env.items())
     head = f"{assignments({**variables, 'complete': COMPLETE})}\nset -- {quote(*options)}\n"
     process = await connection.open(exports + head + _BUILD)
-    answer = b""
+    answer: list[str] = []
     try:
         async with asyncio.timeout(BUILD_S):
             while line := await process.readline():
-                answer = line.strip()
-                if answer == b"waiting":
-                    on_wait()
+                answer = clean(line, limit=200).split()
+                if answer[:1] == ["waiting"]:
+                    on_wait(_holder(answer))
             status = await process.wait()
     except TimeoutError:
         raise CommandError(
-            connection.host.name,
-            f"its environment was not built within {format_duration(BUILD_S)}",
-            remedy="the build there goes on; try again later",
+            host,
+            f"its environment was not built within {format_duration(BUILD_S)}"
+            + (f"; {_holder(answer)}" if answer[:1] == ["waiting"] else ""),
+            remedy="the build there goes on; try again later, or end it with kill",
         ) from None
     finally:
         await process.close()
-    if status != 0 or answer not in (b"built", b"unchanged"):
-        raise build_error(connection.host.name, process.error_output)
-    return answer == b"built"
+    if answer[:1] == ["used"]:
+        raise UnsuitableError(
+            host,
+            f"its environment is in use by process {' '.join(answer[1:2])} and is not built anew",
+            remedy="wait for the job there, or cancel it",
+        )
+    if status != 0 or answer not in (["built"], ["unchanged"]):
+        raise build_error(
+            host, variables["workdir"], process.error_output, no_python=status == _NO_PYTHON
+        )
+    return answer == ["built"]
+
+
+def _holder(answer: Sequence[str]) -> str:
+    """Who holds the lock, out of `waiting SECONDS PID`."""
+    seconds = int(answer[1]) if len(answer) > 1 and re.fullmatch(r"\d{1,9}", answer[1]) else 0
+    pid = answer[2] if len(answer) > 2 and answer[2].isdecimal() else ""
+    who = f"process {pid} there" if pid else "a process that a build left behind"
+    since = f" for {format_duration(seconds)}" if seconds else ""
+    return f"{who} has been building the same environment{since}"
 
 
 class BuildError(UnsuitableError):
-    """uv could not build; `is_unsolvable` when no set of packages fits this Python."""
+    """uv could not build; `another_python_may_do` when it was for this Python that it could not."""
 
-    def __init__(self, host: str, message: str, *, remedy: str, is_unsolvable: bool) -> None:
+    def __init__(
+        self, host: str, message: str, *, remedy: str, another_python_may_do: bool
+    ) -> None:
         super().__init__(host, message, remedy=remedy)
-        self.is_unsolvable = is_unsolvable
+        self.another_python_may_do = another_python_may_do
 
 
-def build_error(host: str, output: bytes) -> HostError:
+def build_error(host: str, workdir: str, output: bytes, *, no_python: bool = False) -> HostError:
     """uv's complaint in one sentence."""
     reason = uv_reason(output)
     text = output.decode("utf-8", "replace").lower()
-    if "no space left" in text or "disk quota" in text:
-        return UnsuitableError(
-            host,
-            f"no space left for the environment: {reason}",
-            remedy="free some on the disk of its workdir, or set workdir to another one",
-        )
-    offline = any(word in text for word in ("dns error", "error sending request", "timed out"))
+    if is_full(text) or "read-only file" in text:
+        return disk_error(host, "the environment", workdir, output)
+    unreached = ("dns error", "error sending request", "timed out", "failed to fetch")
+    offline = any(word in text for word in unreached)
     return BuildError(
         host,
         f"its environment cannot be built: {reason}",
-        remedy="can it reach the package index? packages.index_url and find_links name another"
+        remedy="can it reach the package index? packages.index_url and find_links name another, "
+        "and packages.wheelhouse needs none"
         if offline
-        else "see packages in the inventory: index_url, find_links, torch_backend",
-        is_unsolvable="no solution found" in text or "unsatisfiable" in text,
+        else "see packages in the inventory: index_url, find_links, wheelhouse, torch_backend",
+        another_python_may_do=no_python or "no solution found" in text or "unsatisfiable" in text,
     )
-
-
-def uv_reason(output: bytes) -> str:
-    """What uv gives as its reason, from its last error on, without the drawing around it."""
-    lines = [
-        text
-        for line in clean_lines(output, limit=400)
-        if (text := re.sub(r"[\u2500-\u257f\u25b6\u00d7]+", " ", line).strip())
-    ]
-    starts = [
-        number
-        for number, line in enumerate(lines)
-        if re.match(r"error:|No solution found|Failed to|failed to", line)
-    ]
-    chosen = lines[starts[-1] :] if starts else lines[-2:]
-    sentence = " ".join(line for line in chosen if not line.startswith("hint:"))
-    sentence = re.sub(r"\s+", " ", sentence).removeprefix("error: ").rstrip(".")
-    return (sentence[:397] + "…" if len(sentence) > 400 else sentence) or "uv gave no reason"

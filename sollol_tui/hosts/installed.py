@@ -21,6 +21,10 @@ say() { printf '%s=%s\n' "$1" "$2"; }
 for id in $ids; do
   [ -e "$workdir/envs/$id/$complete" ] && [ -x "$workdir/envs/$id/bin/python" ] && say env "$id"
 done
+[ -w "$workdir" ] && say writable yes
+for wheel in "$workdir"/wheels/*/*.whl; do
+  [ -f "$wheel" ] && say wheel "${wheel#"$workdir/"}"
+done
 if cd "$workdir/payload/$payload" 2>/dev/null; then
   found=$(find . -name __pycache__ -prune -o ! -type d -print | LC_ALL=C sort)
   if [ "$found" = "$names" ] && printf '%s\n' "$sums" | sha256sum -c >/dev/null 2>&1
@@ -37,12 +41,15 @@ exit 0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
     """`workdir_mode` is "" without a workdir, `uv_bytes` 0 without our uv; `environments` holds the
-    ids of those built to their end, `payload` is "", `whole` or `altered`; `checked` maps ids to
-    what the self-check said there with this payload."""
+    ids of those built to their end, `wheels` the places below the workdir of those that were sent,
+    `payload` is "", `whole` or `altered`; `checked` maps ids to what the self-check said there with
+    this payload."""
 
     workdir_mode: str = ""
+    is_writable: bool = False
     uv_bytes: int = 0
     environments: tuple[str, ...] = ()
+    wheels: tuple[str, ...] = ()
     payload: str = ""
     checked: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -73,11 +80,14 @@ async def look(
 def parse_installed(text: str) -> Installed:
     said: dict[str, str] = {}
     environments: list[str] = []
+    wheels: list[str] = []
     checked: dict[str, dict[str, Any]] = {}
     for line in text.splitlines():
         key, _, value = line.partition("=")
         if key == "env":
             environments.append(clean(value, limit=64))
+        elif key == "wheel":
+            wheels.append(clean(value, limit=400))
         elif key.startswith("checked."):
             answer = _json(value)
             if answer is not None:
@@ -87,8 +97,10 @@ def parse_installed(text: str) -> Installed:
     size = said.get("uv", "")
     return Installed(
         workdir_mode=said.get("workdir", ""),
+        is_writable="writable" in said,
         uv_bytes=int(size) if size.isdecimal() and len(size) < 16 else 0,
         environments=tuple(environments),
+        wheels=tuple(wheels),
         payload=said.get("payload", ""),
         checked=checked,
     )

@@ -11,7 +11,8 @@ from sollol_tui.model.plan import DatasetFacts, Plan, PlannedRank, PlannedWorker
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.units import GIB, format_bytes
 
-MIN_DISK = {"cpu": 3 * GIB, "cuda": 12 * GIB}  # an environment of that kind, measured, and room
+# An environment of that kind, and room; for ROCm by the size of its wheels.
+MIN_DISK = {"cpu": 3 * GIB, "cuda": 12 * GIB, "rocm": 24 * GIB}
 
 
 def make_plan(

@@ -13,10 +13,15 @@ class ConnectionKind(StrEnum):
 
 
 class TorchBackend(StrEnum):
-    """Which build of torch a worker gets; auto chooses by what the host has."""
+    """Which build of torch a worker gets; auto chooses by what the host has. What names a GPU's
+    build is for hosts with such a GPU; the others choose as with auto."""
 
     AUTO = "auto"
     CPU = "cpu"
+    CU126 = "cu126"
+    CU130 = "cu130"
+    CU132 = "cu132"
+    ROCM72 = "rocm7.2"
     NONE = "none"  # leave it to the index and find_links
 
 
@@ -61,10 +66,12 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packages:
-    """Where workers get packages from; None is uv's own default."""
+    """Where workers get packages from; None is uv's own default. `wheelhouse` is a folder here,
+    whose wheels are sent to them; then nothing is fetched."""
 
     index_url: str | None = None
     find_links: str | None = None
+    wheelhouse: str | None = None
     python_mirror: str | None = None
     torch_backend: TorchBackend = TorchBackend.AUTO
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
+from pathlib import PurePath
 from typing import Any
 
 from sollol_tui.model.document import Document, check, read_document, unknown_key
@@ -97,8 +98,16 @@ def parse_inventory(raw: bytes, file: str) -> Inventory:
         hosts=hosts,
         groups=tuple(groups),
         network=Network(cidr=network.cidr, ports=network.ports),
-        packages=Packages(**{f.name: getattr(packages, f.name) for f in fields(packages)}),
+        packages=_packages(packages, file),
     )
+
+
+def _packages(settings: PackageSettings, file: str) -> Packages:
+    """A relative wheelhouse lies beside the file."""
+    values = {f.name: getattr(settings, f.name) for f in fields(settings)}
+    if settings.wheelhouse is not None and not settings.wheelhouse.startswith("~"):
+        values["wheelhouse"] = str(PurePath(file).parent / settings.wheelhouse)
+    return Packages(**values)
 
 
 def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, HostSettings]]:

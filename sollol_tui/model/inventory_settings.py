@@ -2,6 +2,7 @@
 
 Editors learn both from `sollol schema inventory`; layers and names are inventory_file's."""
 
+import difflib
 import re
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal
@@ -71,6 +72,23 @@ def _source(value: Any) -> Any:
     return value
 
 
+def _torch_backend(value: Any) -> Any:
+    known = [str(backend) for backend in TorchBackend]
+    if isinstance(value, str) and value not in known:
+        near = difflib.get_close_matches(value.lower(), known, cutoff=0.5)
+        # cu128 is nearer to cu126 than to cu132, which has as many letters of it.
+        nearest = max(near, key=lambda name: name.startswith(value[:4].lower()), default="")
+        meant = f" - did you mean '{nearest}'?" if nearest else ""
+        raise ValueError(f"{value[:60]!r} is none of {', '.join(known)}{meant}")
+    return value
+
+
+def _folder(value: Any) -> Any:
+    if isinstance(value, str) and (not value or "://" in value or re.search(r"[\0\n]", value)):
+        raise ValueError("write a folder of this machine, absolute or relative to this file")
+    return value
+
+
 def _workdir(value: Any) -> Any:
     if isinstance(value, str) and (
         not value.startswith(("/", "~/")) or re.search(r"[\0\n]", value)
@@ -115,6 +133,12 @@ Workdir = Annotated[
     WithJsonSchema({"type": "string", "pattern": "^(/|~/)"}),
 ]
 Source = Annotated[str, BeforeValidator(_source)]
+Folder = Annotated[
+    str,
+    BeforeValidator(_folder),
+    WithJsonSchema({"type": "string", "minLength": 1, "not": {"pattern": "://"}}),
+]
+Torch = Annotated[TorchBackend, BeforeValidator(_torch_backend)]
 Ports = Annotated[
     tuple[int, int],
     BeforeValidator(_ports),
@@ -190,7 +214,10 @@ class PackageSettings:
     """A package index in place of the public one."""
     find_links: Source | None = None
     """A folder of wheels on the workers, or a page of links."""
+    wheelhouse: Folder | None = None
+    """A folder of wheels beside this file, sent to workers, which then fetch nothing."""
     python_mirror: Source | None = None
     """Where a Python is fetched from when a host has none that fits."""
-    torch_backend: TorchBackend = TorchBackend.AUTO
-    """Which build of torch: auto by what the host has, cpu, or none for what the index gives."""
+    torch_backend: Torch = TorchBackend.AUTO
+    """Which build of torch: auto by what the host has, cpu, the CUDA or ROCm that hosts with such a
+    GPU get, or none for what the index gives."""

@@ -47,7 +47,7 @@ def fill_cache(payload: Path, folder: Path) -> None:
     env = os.environ | {"UV_CACHE_DIR": cache, "UV_LINK_MODE": "symlink"}
     options, constraint, backend = install_options(
         Packages(**package_sources()),
-        accelerator="cpu",
+        build="cpu",
         arch=platform.machine(),
         lock=(payload / PACKAGES_LOCK).read_text(),
     )

@@ -92,26 +92,45 @@ async def test_what_cannot_be_installed_is_said_in_one_sentence(
 
 
 @pytest.mark.parametrize(
-    ("packages", "accelerator", "expected"),
+    ("packages", "build", "wheels", "expected"),
     [
-        (Packages(), "cpu", ([], "torch==2.13.0+cpu", "cpu")),
-        (Packages(), "cuda", ([], "", "auto")),
+        (Packages(), "cpu", (), ([], "torch==2.13.0+cpu", "cpu")),
+        (Packages(), "cu130", (), ([], "", "cu130")),
+        (Packages(), "auto", (), ([], "", "auto")),
         (
             Packages(find_links="/w"),
             "cpu",
+            (),
             (["--find-links", "/w"], "torch==2.13.0+cpu", ""),
         ),
-        (Packages(torch_backend=TorchBackend.NONE), "cpu", ([], "torch==2.13.0+cpu", "")),
-        (Packages(torch_backend=TorchBackend.CPU), "cuda", ([], "torch==2.13.0+cpu", "cpu")),
+        (Packages(find_links="/w"), "cu130", (), (["--find-links", "/w"], "", "")),
+        (
+            Packages(find_links="/w", torch_backend=TorchBackend.CU126),
+            "cu126",
+            (),
+            (["--find-links", "/w"], "torch==2.13.0+cu126", ""),
+        ),
+        (
+            Packages(index_url="https://m.example/simple", torch_backend=TorchBackend.NONE),
+            "",
+            (),
+            (["--index-url", "https://m.example/simple"], "", ""),
+        ),
+        (
+            Packages(index_url="https://m.example/simple", wheelhouse="/here"),
+            "cu130",
+            ("/there/a", "/there/b"),
+            (["--no-index", "--find-links", "/there/a", "--find-links", "/there/b"], "", ""),
+        ),
     ],
 )
-def test_a_cpu_host_never_gets_cuda(
-    packages: Packages, accelerator: str, expected: tuple[list[str], str, str]
+def test_where_packages_come_from_and_which_torch(
+    packages: Packages, build: str, wheels: tuple[str, ...], expected: tuple[list[str], str, str]
 ) -> None:
-    found = install_options(packages, accelerator=accelerator, arch="x86_64", lock=LOCK)
+    found = install_options(packages, build=build, arch="x86_64", lock=LOCK, wheels=wheels)
     assert found == expected
 
 
 def test_a_full_disk_is_named_as_such() -> None:
     output = b"error: Failed to write to `/x`\n  Caused by: No space left on device (os error 28)\n"
-    assert "no space left for the environment" in str(build_error("w1", output))
+    assert "no space left for the environment in /wd" in str(build_error("w1", "/wd", output))
