@@ -15,6 +15,7 @@ from pathlib import Path
 
 from remote.files import write_atomic
 from remote.lease import is_locked
+from remote.link import interfaces, owner_of
 from remote.processes import die_with_parent
 from remote.remains import COOKIE, TEMPORARY
 from remote.run import Rank, Run, RunError
@@ -136,17 +137,13 @@ def rank_environment(
 
 def interface_of(address: str) -> str:
     """The network interface that owns `address`, any 127.x.y.z belonging to the loopback one."""
-    import psutil  # only the agent needs it, and only here
-
-    owned = "127.0.0.1" if address.startswith("127.") else address
-    interfaces = psutil.net_if_addrs()
-    for name, addresses in interfaces.items():
-        # IPv6 link-local addresses carry their interface: fe80::1%eth0.
-        if any(owned == a.address.partition("%")[0] for a in addresses):
-            return name
+    owner = owner_of(address)
+    if owner is not None:
+        return owner
+    there = ", ".join(sorted(interfaces()))
     raise RunError(
         f"no network interface of this host has the address {address}, which run.json gives it; "
-        f"set `address:` of the host to one of its own ({', '.join(sorted(interfaces))} are there)"
+        f"set `address:` of the host to one of its own ({there} are there)"
     )
 
 

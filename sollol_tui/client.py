@@ -8,14 +8,16 @@ client.get_job_status(job["id"])["loss"]
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sollol_tui.hosts.doctor import Expectations, diagnose_all
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
+from sollol_tui.hosts.network import examine_network
 from sollol_tui.hosts.provision import Step, provision
 from sollol_tui.hosts.reading import take_reading
 from sollol_tui.hosts.ssh import connect
@@ -23,7 +25,7 @@ from sollol_tui.inventories import InventoryFile
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.logs import LogReader
-from sollol_tui.jobs.planner import accelerator_of
+from sollol_tui.jobs.planner import MIN_DISK, accelerator_of
 from sollol_tui.jobs.probe import ask, note_readings, stale_hosts
 from sollol_tui.jobs.records import EventRecord, load
 from sollol_tui.jobs.results import collect, worker_with_result
@@ -31,6 +33,7 @@ from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.submit import Prepared, prepare, submit
 from sollol_tui.jobs.supervise import revive
 from sollol_tui.jobs.view import read_job, read_jobs, read_snapshot
+from sollol_tui.model.diagnosis import Check, Examination
 from sollol_tui.model.errors import JobError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
@@ -110,6 +113,36 @@ class SOLLOLClient:
                 report=report,
                 recreate=recreate,
             )
+
+    async def examine_hosts(
+        self,
+        hosts: Sequence[Host],
+        report: Callable[[str, Check], None],
+        *,
+        network: Callable[[str], None] | None = None,
+        fix: bool = False,
+    ) -> Examination:
+        """The doctor: every stage of every host, told to `report` as it is done. `network` asks for
+        the network between the hosts that pass, and hears of its progress. Only `fix` changes
+        anything, and only what is safe."""
+        inventory, known_hosts = self.inventory(), [self.home.known_hosts]
+        expected = Expectations(
+            known_hosts=known_hosts,
+            packages=inventory.packages,
+            accelerator_of=accelerator_of,
+            disk_needed=MIN_DISK,
+            fix=fix,
+        )
+        diagnoses = await diagnose_all(hosts, expected, report)
+        passed = [
+            (host, diagnosis.facts)
+            for host, diagnosis in zip(hosts, diagnoses, strict=True)
+            if diagnosis.facts is not None
+        ]
+        found = None
+        if network is not None and len(passed) > 1:
+            found = await examine_network(passed, inventory.network, known_hosts, network)
+        return Examination(diagnoses=tuple(diagnoses), network=found)
 
     def list_nodes(self) -> list[HostView]:
         """The hosts of the inventory, asked now."""

@@ -18,6 +18,7 @@ _COMMANDS: Final = {  # name: module and what it is called there
     "attach": "follow:attach",
     "cancel": "jobs:cancel",
     "demo": "demo:demo",
+    "doctor": "doctor:doctor",
     "fetch": "jobs:fetch",
     "hosts": "hosts:hosts",
     "init": "init:init",

@@ -153,6 +153,7 @@ class RemoteProcess:
     ) -> None:
         self.command = command
         self.error_output = b""
+        self.preamble = b""  # the first line that the login shell printed before the command
         self._owner = owner
         self._mark = mark.encode() + b"\n"
         self._process = process
@@ -160,11 +161,11 @@ class RemoteProcess:
         self._begun = False
         self._errors = asyncio.create_task(self._collect_errors())
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | memoryview) -> None:
         """Sends `data`, waiting while the other side is slow."""
         with self._owner.translated():
             for start in range(0, len(data), _CHUNK):
-                self._process.stdin.write(data[start : start + _CHUNK])
+                self._process.stdin.write(bytes(data[start : start + _CHUNK]))
                 await self._process.stdin.drain()
 
     async def write_eof(self) -> None:
@@ -223,15 +224,15 @@ class RemoteProcess:
 
     async def _skip_preamble(self) -> None:
         """Drops what the login shell printed before the command began."""
-        first, dropped = b"", 0
+        dropped = 0
         while (line := await self._line(_PREAMBLE)) and not line.endswith(self._mark):
-            first = first or line
+            self.preamble = self.preamble or line
             dropped += len(line)
             if dropped > _PREAMBLE:
                 break
         self._begun = True
         if not line.endswith(self._mark):
-            said = clean(first, limit=200) or next(
+            said = clean(self.preamble, limit=200) or next(
                 iter(clean_lines(self.error_output, limit=200)), "nothing"
             )
             raise CommandError(

@@ -1,0 +1,354 @@
+"""Goes through the stages of one host and says what is well, what is not, and what to do about it.
+
+Changes nothing unless told to fix, and then only what needs no root and loses nothing: it never
+trusts a key, never touches ~/.ssh, never takes an environment from under a job.
+"""
+
+import asyncio
+import getpass
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from asyncssh.config import SSHClientConfig
+
+from sollol_tui.hosts import payload as payloads
+from sollol_tui.hosts.commands import last_answer
+from sollol_tui.hosts.environment import Environment
+from sollol_tui.hosts.facts import gather_facts
+from sollol_tui.hosts.provision import SELFCHECK_S, provision
+from sollol_tui.hosts.shell import assignments
+from sollol_tui.hosts.ssh import HostConnection, connect, destination
+from sollol_tui.hosts.workdir import Found, look_into, make_private, remove_halves
+from sollol_tui.model.diagnosis import (
+    Check,
+    Diagnosis,
+    Outcome,
+    Stage,
+    judge_clock,
+    judge_disk,
+    judge_gpu,
+    judge_python,
+    judge_shell,
+    judge_system,
+    judge_systemd,
+    judge_workdir,
+    not_reached,
+    ok,
+)
+from sollol_tui.model.errors import HostError, UnsuitableError
+from sollol_tui.model.facts import HostFacts
+from sollol_tui.model.inventory import ConnectionKind, Host, Packages
+from sollol_tui.model.text import clean, clean_lines
+
+AT_ONCE: Final = 32
+ANSWER_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectations:
+    """What a job asks of a host: where host keys are, where packages come from, what a host trains
+    on, and the bytes it needs for that. `fix` says to mend what can be mended safely."""
+
+    known_hosts: Sequence[Path]
+    packages: Packages
+    accelerator_of: Callable[[Host, HostFacts], str]
+    disk_needed: Mapping[str, int]
+    fix: bool = False
+
+
+Report = Callable[[str, Check], None]
+
+
+async def diagnose_all(
+    hosts: Sequence[Host], expected: Expectations, report: Report
+) -> list[Diagnosis]:
+    """All hosts at once, each on its own; the answers come in the hosts' order."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(host: Host) -> Diagnosis:
+        async with gate:
+            return await diagnose(host, expected, report)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(host)) for host in hosts]
+    return [task.result() for task in tasks]
+
+
+async def diagnose(host: Host, expected: Expectations, report: Report) -> Diagnosis:
+    """Every stage of one host up to the first that failed. Never raises a HostError."""
+    chart = _Chart(host, report)
+    try:
+        await _examine(host, expected, chart)
+    except HostError as error:
+        chart.fail(error)
+    return chart.diagnosis()
+
+
+class _FailedError(HostError):
+    """A check failed by judgement; it stands in the chart already."""
+
+
+class _Chart:
+    """The checks so far, and the stage that is under way."""
+
+    def __init__(self, host: Host, report: Report) -> None:
+        self._host = host
+        self._report = report
+        self._checks: list[Check] = []
+        self._stages = list(Stage)
+        self.facts: HostFacts | None = None
+        self._error: HostError | None = None
+
+    @property
+    def stage(self) -> Stage:
+        return self._stages[len(self._checks)]
+
+    def note(self, check: Check) -> None:
+        """Keeps the check of the stage under way; a failed one ends the examination."""
+        assert check.stage is self.stage, (check.stage, self.stage)
+        self._checks.append(check)
+        self._report(self._host.name, check)
+        if check.outcome is Outcome.FAILED:
+            raise _FailedError(self._host.name, check.reason, remedy=check.remedy)
+
+    def fail(self, error: HostError) -> None:
+        self._error = error
+        if isinstance(error, _FailedError):
+            return
+        check = Check(
+            stage=self.stage,
+            outcome=Outcome.FAILED,
+            found="",
+            reason=error.message,
+            remedy=error.remedy,
+        )
+        self._checks.append(check)
+        self._report(self._host.name, check)
+
+    def diagnosis(self) -> Diagnosis:
+        rest = [not_reached(stage) for stage in self._stages[len(self._checks) :]]
+        return Diagnosis(
+            host=self._host.name,
+            checks=(*self._checks, *rest),
+            facts=self.facts,
+            error=self._error,
+        )
+
+
+async def _examine(host: Host, expected: Expectations, chart: _Chart) -> None:
+    begun = time.monotonic()
+    async with connect(host, expected.known_hosts) as connection:
+        chart.note(await _ssh_check(host, expected, time.monotonic() - begun))
+        chart.note(judge_shell(*await _time_shell(connection)))
+        facts = await gather_facts(connection)
+        chart.note(judge_system(facts))
+        found = await look_into(connection, facts)
+        workdir = judge_workdir(found.folder)
+        if expected.fix and workdir.fix:
+            was_there = found.folder.exists
+            await make_private(connection, facts.workdir)
+            found = await look_into(connection, facts)
+            done = "gave it mode 0700" if was_there else "made it, with mode 0700"
+            workdir = replace(judge_workdir(found.folder), fixed=done)
+        chart.note(workdir)
+        accelerator = expected.accelerator_of(host, facts)
+        needed = expected.disk_needed.get(accelerator, max(expected.disk_needed.values()))
+        chart.note(judge_disk(facts, found.folder, accelerator=accelerator, needed_bytes=needed))
+        chart.note(judge_python(facts.pythons, has_uv=_has_uv(facts)))
+        chart.note(judge_gpu(facts, host.limits.gpu_ids))
+        chart.note(await _environment_check(connection, facts, found, accelerator, expected))
+        chart.note(judge_clock(facts.clock_skew_s))
+        chart.note(judge_systemd(facts.systemd_user))
+        chart.facts = facts
+
+
+class _PassedOver(SSHClientConfig):
+    """~/.ssh/config by asyncssh's own rules, with the options that it passes over in silence."""
+
+    _handlers = {  # noqa: RUF012 - as its base has it
+        **SSHClientConfig._handlers,
+        "stricthostkeychecking": ("StrictHostKeyChecking", SSHClientConfig._set_string),
+        "controlmaster": ("ControlMaster", SSHClientConfig._set_string),
+    }
+
+
+def passed_over_options(host: Host) -> list[str]:
+    """What ~/.ssh/config asks for this host and does not get, in words."""
+    file = Path.home() / ".ssh" / "config"
+    if host.connection is ConnectionKind.LOCAL or not file.is_file():
+        return []
+    user, port = host.user or (), host.port or ()
+    config = _PassedOver.load(
+        None, [file], False, False, False, getpass.getuser(), user, host.name, port
+    )
+    strict = str(config.get("StrictHostKeyChecking", "yes")).lower()
+    master = str(config.get("ControlMaster", "no")).lower()
+    said = []
+    if strict != "yes":
+        said.append(f"StrictHostKeyChecking {clean(strict, limit=40)}: keys are always checked")
+    if master != "no":
+        said.append(f"ControlMaster {clean(master, limit=40)}: connections are our own")
+    return said
+
+
+async def _ssh_check(host: Host, expected: Expectations, taken_s: float) -> Check:
+    if host.connection is ConnectionKind.LOCAL:
+        return ok(Stage.SSH, "this machine, without a network")
+    place = await destination(host, expected.known_hosts)
+    via = f" via {clean(', '.join(place.jumps))}" if place.jumps else ""
+    where = f"{clean(place.user)}@{clean(place.address)} port {place.port}{via}"
+    check = ok(Stage.SSH, f"{where}, key known, logged in after {taken_s:.2f} s")
+    options = passed_over_options(host)
+    told = f"~/.ssh/config is not followed in: {'; '.join(options)}" if options else ""
+    return replace(check, reason=told)
+
+
+async def _time_shell(connection: HostConnection) -> tuple[str, float]:
+    """What the login shell prints before a command, and how long its start-up files take. Opening a
+    channel and starting a command on it are a round trip each, which are not theirs."""
+    limit_s = max(ANSWER_S, connection.host.connect_timeout_s)
+    try:
+        async with asyncio.timeout(limit_s):
+            begun = time.monotonic()
+            process = await connection.open("cat")
+            try:
+                await process.write(b"1\n")
+                await process.readline()
+                first = time.monotonic()
+                await process.write(b"2\n")
+                await process.readline()
+                round_trip_s = time.monotonic() - first
+                await process.write_eof()
+            finally:
+                await process.close()
+    except TimeoutError:
+        raise UnsuitableError(
+            connection.host.name,
+            f"its login shell starts no command within {limit_s:g} s",
+            remedy="what do its start-up files (~/.bashrc, ~/.profile) wait for?",
+        ) from None
+    return clean(process.preamble, limit=80), max(0.0, first - begun - 2 * round_trip_s)
+
+
+def _has_uv(facts: HostFacts) -> bool:
+    alike = (platform.system(), platform.machine()) == (facts.system, facts.arch)
+    return (alike and facts.libc == "glibc") or bool(facts.uv)
+
+
+async def _environment_check(
+    connection: HostConnection,
+    facts: HostFacts,
+    found: Found,
+    accelerator: str,
+    expected: Expectations,
+) -> Check:
+    host = connection.host
+    ids = sorted(found.checked, key=lambda each: accelerator_told(found.checked[each], accelerator))
+    half = [name for name, state in found.environments.items() if state == "half"]
+    if not ids:
+        check = _not_provisioned(host, found, half)
+    else:
+        env_id = ids[-1]
+        check = await _try(connection, facts, env_id, found.environments[env_id], accelerator)
+    if not (expected.fix and check.fix):
+        return check
+    if found.is_used:
+        return replace(check, remedy="a job uses its environments now; --fix again when it is over")
+    environment = await provision(
+        connection,
+        facts,
+        expected.packages,
+        accelerator=accelerator,
+        env=host.env,
+        report=lambda step: None,
+        recreate=bool(ids),
+    )
+    await remove_halves(connection, facts.workdir, half)
+    mended = "built it anew" if ids else "removed what was half built, and built it to its end"
+    return replace(ok(Stage.ENVIRONMENT, described(environment.fingerprint)), fixed=mended)
+
+
+def _not_provisioned(host: Host, found: Found, half: Sequence[str]) -> Check:
+    states = set(found.environments.values())
+    if "building" in states:
+        return Check(
+            stage=Stage.ENVIRONMENT, outcome=Outcome.SKIPPED, found="is being built right now"
+        )
+    by = f"`sollol provision {host.name}` or the next job builds it"
+    if half:
+        return Check(
+            stage=Stage.ENVIRONMENT,
+            outcome=Outcome.WARNING,
+            found="half built",
+            reason="a provisioning was killed",
+            remedy=by,
+            fix="remove the half, and provision",
+        )
+    what = "one of another version of sollol" if states else "none yet"
+    return Check(stage=Stage.ENVIRONMENT, outcome=Outcome.SKIPPED, found=f"{what}; {by}")
+
+
+async def _try(
+    connection: HostConnection, facts: HostFacts, env_id: str, state: str, accelerator: str
+) -> Check:
+    """Runs the self-check in the environment: does torch import, multiply and see the GPU?"""
+    name = connection.host.name
+    damaged = Check(
+        stage=Stage.ENVIRONMENT,
+        outcome=Outcome.FAILED,
+        found=f"{env_id} is damaged",
+        reason="its Python is gone" if state == "broken" else "it is no longer whole",
+        remedy=f"sollol provision {name} --recreate",
+        fix="build it anew",
+    )
+    if state != "whole":
+        return damaged
+    root = await asyncio.to_thread(payloads.payload_root)
+    payload_hash = await asyncio.to_thread(payloads.payload_hash, root)
+    environment = Environment(
+        python=f"{facts.workdir}/envs/{env_id}/bin/python",
+        payload=f"{facts.workdir}/payload/{payload_hash}",
+        env_id=env_id,
+        payload_hash=payload_hash,
+    )
+    env = connection.host.env
+    prefix = f"export {assignments(env)}; " if env else ""
+    done = await connection.run(
+        prefix + environment.command("remote.selfcheck"), timeout_s=SELFCHECK_S, check=False
+    )
+    answer = last_answer(done.stdout)
+    if done.exit_status != 0 or answer is None:
+        lines = [line for line in clean_lines(done.stderr[-4000:], limit=400) if line.strip()]
+        reason = (answer or {}).get("error") or (lines or [f"exit status {done.exit_status}"])[-1]
+        return replace(damaged, reason=clean(str(reason), limit=400))
+    if accelerator != "cpu" and answer.get("accelerator") == "cpu":
+        return Check(
+            stage=Stage.ENVIRONMENT,
+            outcome=Outcome.FAILED,
+            found=described(answer),
+            reason="torch sees no GPU there",
+            remedy="is the driver new enough for this build of torch? A newer driver, or "
+            "limits.gpu_ids: [] to train on the CPU",
+        )
+    return ok(Stage.ENVIRONMENT, described(answer))
+
+
+def accelerator_told(answer: Mapping[str, Any], accelerator: str) -> bool:
+    return answer.get("accelerator") == accelerator
+
+
+def described(answer: Mapping[str, Any]) -> str:
+    """ "Python 3.12.1, torch 2.13.0+cpu on cpu"."""
+    listed = answer.get("devices")
+    devices = listed if isinstance(listed, list) else []
+    names = [str(each.get("name")) for each in devices[1:9] if isinstance(each, dict)]
+    seen = f"; torch sees {', '.join(names)}" if names else ""
+    return clean(
+        f"Python {answer.get('python')}, torch {answer.get('torch')} on "
+        f"{answer.get('accelerator')}{seen}",
+        limit=300,
+    )
