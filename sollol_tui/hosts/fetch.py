@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from sollol_tui.hosts.receiver import STALL_S
 from sollol_tui.hosts.shell import quote
 from sollol_tui.hosts.ssh import HostConnection
-from sollol_tui.hosts.transfer import MAX_FILES, PIECE, STALL_S, Report, silent
+from sollol_tui.hosts.transfer import PIECE, Report, silent
+from sollol_tui.hosts.tree import MAX_FILES
 from sollol_tui.model.errors import CommandError, TransferError
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes

@@ -1,69 +1,32 @@
 """Files and folders to one host: content-addressed, verified, whole or not at all.
 
-Everything travels as plain bytes through a command's channel, so no SFTP subsystem is needed.
-Memory stays bounded whatever the size.
+Everything travels as plain bytes through a command's channel, so no SFTP subsystem is needed. What
+an interrupted transfer left there does not travel again. Memory stays bounded whatever the size.
 """
 
 import asyncio
-import hashlib
-import os
 import re
 import tarfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sollol_tui.hosts.shell import assignments
-from sollol_tui.hosts.ssh import HostConnection, RemoteProcess
-from sollol_tui.model.errors import HostError, InputError, TransferError
-from sollol_tui.model.text import clean, clean_lines
+from sollol_tui.hosts.receiver import FILE, STALL_S, TREE, Receiver, receiver
+from sollol_tui.hosts.ssh import HostConnection
+from sollol_tui.hosts.tree import Tree, TreeFile, file_sha256, reading
+from sollol_tui.model.errors import InputError, TransferError
+from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes
+
+__all__ = ["Report", "file_sha256", "send_file", "send_tree", "silent"]
 
 Report = Callable[[int, int], None]  # bytes done, bytes in all
 
-STALL_S: Final = 60.0  # how long one step of a transfer may stand still
-MAX_FILES: Final = 10_000
-PIECE: Final = 1024 * 1024
-_SKIPPED: Final = frozenset({".git", ".cache", "__pycache__"})
-
-# Both scripts hold a lock while they write: two coordinators that send the same file take turns.
-# It is a file of its own, because a program that anyone holds open for writing cannot be started.
-_RECEIVE_FILE: Final = r"""
-umask 077
-mkdir -p -- "${target%/*}" || exit 1
-has() { [ -f "$1" ] && [ "$(sha256sum <"$1")" = "$sha256  -" ]; }
-if has "$target"; then echo there; exit 0; fi
-exec 9>>"$target.lock" || exit 1
-command -v flock >/dev/null && flock 9
-if has "$target"; then echo there; exit 0; fi
-part=$target.part
-size=0; [ -f "$part" ] && size=$(wc -c <"$part")
-if [ "$size" -gt "$total" ]; then size=0; : >"$part" || exit 1; fi
-echo "offset $((size))"
-cat >>"$part" || exit 1
-if ! has "$part"; then rm -f -- "$part"; echo damaged; exit 0; fi
-chmod "$mode" "$part" || exit 1
-sync "$part" 2>/dev/null
-mv -f -- "$part" "$target" && rm -f -- "$target.lock" && echo received
-"""
-_RECEIVE_TREE: Final = r"""
-umask 077
-mkdir -p -- "${target%/*}" || exit 1
-if [ -d "$target" ]; then echo there; exit 0; fi
-exec 9>>"$target.lock" || exit 1
-command -v flock >/dev/null && flock 9
-if [ -d "$target" ]; then echo there; exit 0; fi
-part=$target.part
-rm -rf -- "$part" && mkdir -- "$part" || exit 1
-echo 'offset 0'
-tar -xf - -C "$part" -o || exit 1
-cd "$part" || exit 1
-sha256sum -c .sums >/dev/null 2>&1 || { cd /; rm -rf -- "$part"; echo damaged; exit 0; }
-rm -f .sums; cd /; sync "$part" 2>/dev/null
-mv -- "$part" "$target" && rm -f -- "$target.lock" && echo received
-"""
+PIECE: Final = 4 * 1024 * 1024
+BIG: Final = 4 * 1024 * 1024  # bytes of a file that goes on at its offset instead of anew
+_SUMS: Final = "sums"
 
 
 def silent(done: int, total: int) -> None:
@@ -76,137 +39,139 @@ async def send_file(
     target: str,
     sha256: str,
     *,
+    part: str = "",
     mode: int = 0o600,
     report: Report = silent,
 ) -> bool:
-    """Puts `source` at the absolute path `target`; False when it was there. Goes on where an
-    interrupted transfer stopped. Raises TransferError, and InputError when `source` cannot be
-    read."""
-    with _reading(source):
+    """Puts `source` at the absolute path `target`; False when it was there. Until it is whole it
+    lies at `part`, beside `target` by default, and goes on there after an interruption. Raises
+    TransferError, and InputError when `source` cannot be read or is not what `sha256` says."""
+    with reading(source):
         total = source.stat().st_size
     variables = {
         "target": target,
+        "part": part or f"{target}.part",
         "sha256": sha256,
-        "total": str(total),
         "mode": f"{mode:o}",
     }
-    for last in (False, True):
-        async with _receiver(connection, _RECEIVE_FILE, variables) as process:
-            answer = await _answer(connection, process, STALL_S + total / PIECE)
+    for _ in range(2):  # what an earlier transfer left there may be damaged
+        async with receiver(connection, FILE, total, variables) as far:
+            answer = await far.answer()
             if answer == "there":
                 return False
-            offset = _offset(connection, answer, total)
-            pieces = _pieces(source, offset)
-            await _send(connection, process, pieces, offset, total, report)
-            if await _answer(connection, process, STALL_S + total / PIECE) == "received":
+            match = re.fullmatch(r"offset (\d{1,18})", answer)
+            if match is None or int(match[1]) > total:
+                raise far.nonsense(answer)
+            offset = int(match[1])
+            await _send(far, _pieces(source, offset, total), offset, total, report)
+            answer = await far.answer()
+            if answer == "received":
                 return True
-        if last:
-            raise TransferError(
-                connection.host.name,
-                f"{clean(source.name)} arrives damaged",
-                remedy="did the file change meanwhile? else check the host's memory and disk",
-            )
-    raise AssertionError("unreachable")
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """What this machine cannot read is the fault of no host."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError.single(
-            str(path), f"is gone or cannot be read: {reason}; put it back and submit again"
-        ) from None
-
-
-@dataclass(frozen=True, slots=True)
-class _TreeFile:
-    name: str
-    path: Path
-    size: int
-
-
-def _tree_files(root: Path) -> list[_TreeFile]:
-    """The files of a folder in a fixed order; links are followed, because a model's cache is made
-    of them. Raises InputError for what cannot travel."""
-    if root.exists() and not root.is_dir():
-        raise InputError.single(str(root), "is not a folder")
-    with _reading(root):
-        found = list(_walk(root))
-    if not found or len(found) > MAX_FILES:
-        raise InputError.single(str(root), f"holds {len(found)} files; 1 to {MAX_FILES} can travel")
-    return sorted(found, key=lambda file: file.name)
-
-
-def _walk(root: Path) -> Iterator[_TreeFile]:
-    def fail(error: OSError) -> None:
-        raise error
-
-    for folder, folders, names in os.walk(root, onerror=fail):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
-        for name in names:
-            path = Path(folder) / name
-            relative = path.relative_to(root).as_posix()
-            if relative in (".sums",) or clean(relative) != relative or "\\" in relative:
-                raise InputError.single(str(root), f"has a file named {clean(relative)!r}")
-            if path.is_file():
-                yield _TreeFile(relative, path, path.stat().st_size)
-
-
-def file_sha256(path: Path) -> str:
-    """Raises InputError when the file cannot be read."""
-    with _reading(path), path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _sums(files: list[_TreeFile]) -> str:
-    return "".join(f"{file_sha256(file.path)}  {file.name}\n" for file in files)
-
-
-def tree_hash(path: Path) -> str:
-    """sha256 over the relative paths and the contents of a folder's files."""
-    return hashlib.sha256(_sums(_tree_files(path)).encode()).hexdigest()
+        if answer != "damaged":
+            raise far.nonsense(answer)
+        await _check_unchanged([(source, sha256)])
+    raise _damaged(connection, source)
 
 
 async def send_tree(
-    connection: HostConnection, source: Path, target: str, *, report: Report = silent
+    connection: HostConnection, tree: Tree, target: str, *, report: Report = silent
 ) -> bool:
-    """Puts the folder `source` at the absolute path `target`; False when it was there, which its
-    content-addressed name and its last rename vouch for. Raises TransferError."""
-    files = await asyncio.to_thread(_tree_files, source)
-    total = sum(file.size for file in files)
-    async with _receiver(connection, _RECEIVE_TREE, {"target": target}) as process:
-        answer = await _answer(connection, process, STALL_S + total / PIECE)
+    """Puts a folder at the absolute path `target`; False when it was there, which its
+    content-addressed name and its last rename vouch for. Files that an interrupted transfer left
+    there whole do not travel again. Raises TransferError and InputError as `send_file` does."""
+    for _ in range(2):
+        part = f"{target}.part"
+        async with receiver(connection, TREE, tree.size, {"target": target, "part": part}) as far:
+            if (missing := await _missing(far, tree)) is None:
+                return False
+            done = tree.size - sum(file.size for file in missing)
+            small = [file for file in missing if file.size < BIG]
+            for file in (file for file in missing if file.size >= BIG):
+                await send_file(
+                    connection,
+                    file.path,
+                    f"{part}/tree/{file.name}",
+                    file.sha256,
+                    part=f"{part}/{file.sha256}",
+                    report=partial(_report_part, report, done, tree.size),
+                )
+                done += file.size
+            await _send(far, _archive(small), done, tree.size, report)
+            answer = await far.answer()
+            if answer == "received":
+                return True
+        if answer != "damaged":
+            raise far.nonsense(answer)
+        await _check_unchanged([(file.path, file.sha256) for file in small])
+    raise _damaged(connection, tree.root)
+
+
+async def _missing(far: Receiver, tree: Tree) -> list[TreeFile] | None:
+    """The files that are not there whole; None when the folder is there."""
+    there: dict[str, str] = {}
+    for _ in range(2 * len(tree.files) + 1):  # as many again may be under way
+        answer = await far.answer()
         if answer == "there":
-            return False
-        _offset(connection, answer, total)
-        sums = await asyncio.to_thread(_sums, files)
-        await _send(connection, process, _archive(files, sums), 0, total, report)
-        if await _answer(connection, process, STALL_S + total / PIECE) != "received":
-            raise TransferError(
-                connection.host.name,
-                f"the folder {clean(source.name)} arrives damaged",
-                remedy="did it change meanwhile? else check the host's memory and disk",
-            )
-    return True
+            return None
+        if answer == "ready":
+            return [file for file in tree.files if there.get(file.name) != file.sha256]
+        match = re.fullmatch(r"([0-9a-f]{64})  \./(.+)", answer)
+        if match is None:
+            raise far.nonsense(answer)
+        there[match[2]] = match[1]
+    raise far.nonsense(answer)
 
 
-def _archive(files: list[_TreeFile], sums: str) -> Iterator[bytes]:
-    """The folder as a tar stream, its checksums first."""
-    yield _header(".sums", len(sums.encode()))
-    yield _padded(sums.encode())
+def _report_part(report: Report, before: int, total: int, done: int, _: int) -> None:
+    report(before + done, total)
+
+
+async def _check_unchanged(files: Iterable[tuple[Path, str]]) -> None:
+    """Raises InputError for the first file that is no longer what its sum says."""
+    for path, sha256 in files:
+        if await asyncio.to_thread(file_sha256, path) != sha256:
+            raise _changed(path)
+
+
+def _changed(path: Path) -> InputError:
+    return InputError.single(str(path), "changed while it was sent; submit again")
+
+
+def _damaged(connection: HostConnection, source: Path) -> TransferError:
+    return TransferError(
+        connection.host.name,
+        f"{clean(source.name)} arrives damaged",
+        remedy="check the host's memory and disk",
+    )
+
+
+async def _archive(files: list[TreeFile]) -> AsyncGenerator[memoryview]:
+    """The files as a tar stream of `tree/...`, their sums first."""
+    blocks = _blocks(files)
+    while block := await asyncio.to_thread(next, blocks, None):
+        yield memoryview(block)
+
+
+def _blocks(files: list[TreeFile]) -> Iterator[bytearray]:
+    sums = "".join(f"{file.sha256}  {file.name}\n" for file in files).encode()
+    block = bytearray(_header(_SUMS, len(sums)) + sums + _padding(len(sums)))
     for file in files:
-        yield _header(file.name, file.size)
-        sent = 0
-        for piece in _pieces(file.path):
-            yield piece
-            sent += len(piece)
-        if sent != file.size:
-            raise InputError.single(str(file.path), "changed while it was sent; send it again")
-        yield bytes(-file.size % tarfile.BLOCKSIZE)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+        block += _header(f"tree/{file.name}", file.size)
+        block += _content(file)
+        block += _padding(file.size)
+        if len(block) >= PIECE:
+            yield block
+            block = bytearray()
+    block += bytes(2 * tarfile.BLOCKSIZE)
+    yield block
+
+
+def _content(file: TreeFile) -> bytes:
+    with reading(file.path), file.path.open("rb") as opened:
+        content = opened.read(file.size + 1)
+    if len(content) != file.size:
+        raise _changed(file.path)
+    return content
 
 
 def _header(name: str, size: int) -> bytes:
@@ -215,87 +180,53 @@ def _header(name: str, size: int) -> bytes:
     return entry.tobuf(tarfile.GNU_FORMAT)
 
 
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % tarfile.BLOCKSIZE)
+def _padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
 
 
-def _pieces(path: Path, offset: int = 0) -> Iterator[bytes]:
-    with _reading(path):
-        file = path.open("rb")
+async def _pieces(path: Path, offset: int, size: int) -> AsyncGenerator[memoryview]:
+    """What follows `offset`; the next piece is read while the last one travels. A piece is good
+    until the next one is asked for. Raises InputError when there is less than `size`."""
+    with reading(path):
+        file = path.open("rb", buffering=0)
     with file:
-        while True:
-            with _reading(path):
-                file.seek(offset)
-                piece = file.read(PIECE)
-            if not piece:
-                return
-            yield piece
-            offset += len(piece)
-
-
-@asynccontextmanager
-async def _receiver(
-    connection: HostConnection, text: str, variables: Mapping[str, str]
-) -> AsyncIterator[RemoteProcess]:
-    process = await connection.open(f"{assignments(variables)}; {text}")
-    try:
-        yield process
-    finally:
-        await process.close()
+        file.seek(offset)
+        spare, filling = bytearray(PIECE), bytearray(PIECE)
+        reader = asyncio.create_task(asyncio.to_thread(file.readinto, filling))
+        try:
+            while offset < size:
+                with reading(path):
+                    count = min(await reader or 0, size - offset)
+                if not count:
+                    raise _changed(path)
+                full, filling, spare = filling, spare, filling
+                reader = asyncio.create_task(asyncio.to_thread(file.readinto, filling))
+                yield memoryview(full)[:count]
+                offset += count
+        finally:
+            await asyncio.wait([reader])  # its thread still has the file
 
 
 async def _send(
-    connection: HostConnection,
-    process: RemoteProcess,
-    pieces: Iterator[bytes],
-    done: int,
-    total: int,
-    report: Report,
+    far: Receiver, pieces: AsyncGenerator[memoryview], done: int, total: int, report: Report
 ) -> None:
     """Sends what remains of `total` bytes. What a receiver that gave up has to say is not lost."""
     report(done, total)
     try:
-        while piece := await asyncio.to_thread(next, pieces, b""):
-            async with asyncio.timeout(STALL_S):
-                await process.write(piece)
-            done = min(done + len(piece), total)
-            report(done, total)
-        await process.write_eof()
+        async with aclosing(pieces):
+            async for piece in pieces:
+                async with asyncio.timeout(STALL_S):
+                    await far.process.write(piece)
+                done = min(done + len(piece), total)
+                report(done, total)
+                if far.complains:
+                    break
+        await far.process.write_eof()
     except BrokenPipeError:
         pass
     except TimeoutError:
         raise TransferError(
-            connection.host.name,
+            far.host,
             f"takes no bytes for {STALL_S:g} s after {format_bytes(done)} of {format_bytes(total)}",
             remedy="check the network and the disk there; the transfer goes on where it stopped",
         ) from None
-
-
-async def _answer(connection: HostConnection, process: RemoteProcess, timeout_s: float) -> str:
-    """The receiver's next word. Raises TransferError with its complaint when it has none."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            line = await process.readline()
-            if line:
-                return clean(line, limit=80)
-            await process.wait()
-    except TimeoutError:
-        raise TransferError(
-            connection.host.name, f"no answer to a transfer within {timeout_s:.0f} s"
-        ) from None
-    complaint = clean_lines(process.error_output, limit=300)
-    raise transfer_error(connection.host.name, next(iter(complaint), "the receiver ended early"))
-
-
-def transfer_error(host: str, complaint: str) -> HostError:
-    """A full disk is the one reason that deserves its own remedy."""
-    if "No space left" in complaint or "quota" in complaint.lower():
-        return TransferError(host, f"no space left: {complaint}", remedy="free some on that disk")
-    return TransferError(host, f"cannot store what is sent: {complaint}")
-
-
-def _offset(connection: HostConnection, answer: str, total: int) -> int:
-    match = re.fullmatch(r"offset (\d{1,18})", answer)
-    if match is None or int(match[1]) > total:
-        raise TransferError(connection.host.name, f"answers {answer!r} to a transfer")
-    return int(match[1])

@@ -16,7 +16,8 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.follow import follow
 from sollol_tui.hosts.provision import Environment, Step, provision
 from sollol_tui.hosts.ssh import HostConnection, connect
-from sollol_tui.hosts.transfer import send_file, send_tree, tree_hash
+from sollol_tui.hosts.transfer import send_file, send_tree
+from sollol_tui.hosts.tree import read_tree
 from sollol_tui.jobs.home import Home
 from sollol_tui.model.errors import HostError, UnreachableError
 from sollol_tui.model.inventory import Host, Packages
@@ -119,10 +120,9 @@ class Worker:
         there = model
         if Path(model).is_absolute():
             self.say("sending the model")
-            there = f"{facts.workdir}/models/{await asyncio.to_thread(tree_hash, Path(model))}"
-            await send_tree(
-                connection, Path(model), there, report=partial(self._report_bytes, "model")
-            )
+            tree = await asyncio.to_thread(read_tree, Path(model))
+            there = f"{facts.workdir}/models/{tree.sha256}"
+            await send_tree(connection, tree, there, report=partial(self._report_bytes, "model"))
         run_dir = f"{facts.workdir}/runs/{self.job}/{self.host.name}"
         return Place(environment=environment, run_dir=run_dir, dataset=data, model=there)
 

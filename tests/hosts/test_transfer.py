@@ -1,15 +1,21 @@
 """Files and folders arrive whole, verified, once; a hostile manifest writes nothing."""
 
+import asyncio
 import hashlib
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
+from sollol_tui.hosts import receiver as receiver_module
 from sollol_tui.hosts.fetch import fetch_tree, read_manifest
-from sollol_tui.hosts.ssh import HostConnection
-from sollol_tui.hosts.transfer import file_sha256, send_file, send_tree, tree_hash
-from sollol_tui.model.errors import InputError, TransferError
+from sollol_tui.hosts.ssh import HostConnection, connect
+from sollol_tui.hosts.transfer import BIG, Report, send_file, send_tree
+from sollol_tui.hosts.tree import Tree, file_sha256, read_tree
+from sollol_tui.model.errors import HostError, InputError, TransferError
+from sollol_tui.model.inventory import Host
 
 
 async def test_a_file_is_sent_once_and_goes_on_where_it_stopped(
@@ -44,7 +50,7 @@ async def test_a_file_that_is_not_what_was_announced_never_gets_its_name(
 ) -> None:
     source, target = tmp_path / "rows", tmp_path / "far" / "rows"
     source.write_bytes(b"changed meanwhile")
-    with pytest.raises(TransferError, match="damaged"):
+    with pytest.raises(InputError, match="changed while it was sent"):
         await send_file(local, source, str(target), hashlib.sha256(b"other").hexdigest())
     assert not target.exists()
 
@@ -57,17 +63,17 @@ async def test_a_folder_arrives_whole_with_what_its_links_point_to(
     (model / "config.json").write_text("{}")
     (model / "deep" / ("long" * 40)).write_bytes(bytes(2_000_001))
     (model / "link.bin").symlink_to(model / "config.json")
-    assert await send_tree(local, model, str(target))
-    assert tree_hash(target) == tree_hash(model)
+    assert await send_tree(local, read_tree(model), str(target))
+    assert read_tree(target).sha256 == read_tree(model).sha256
     assert not (target / "link.bin").is_symlink()
-    assert not await send_tree(local, model, str(target))
+    assert not await send_tree(local, read_tree(model), str(target))
     assert [path.name for path in target.parent.iterdir()] == ["x"]
 
 
 def test_a_name_that_cannot_travel_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a\nb").write_text("")
     with pytest.raises(InputError, match="has a file named"):
-        tree_hash(tmp_path)
+        read_tree(tmp_path)
 
 
 def result(folder: Path, **files: bytes) -> None:
@@ -153,6 +159,110 @@ async def test_what_is_gone_here_is_told_in_a_sentence_and_blames_no_host(
     with pytest.raises(InputError, match=said):
         await send_file(local, source, target, "0" * 64)
     with pytest.raises(InputError, match=said):
-        await send_tree(local, source, target)
-    with pytest.raises(InputError, match=said):
-        tree_hash(source)
+        read_tree(source)
+
+
+class Unplugged(Exception):
+    """Stands for whatever ends a transfer in its middle."""
+
+
+def unplug_after(count: int) -> Report:
+    def report(done: int, total: int) -> None:
+        if done >= count:
+            raise Unplugged
+
+    return report
+
+
+def write_folder(folder: Path) -> Tree:
+    (folder / "deep").mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "deep" / "vocab").write_bytes(bytes(range(256)) * 4_000)
+    (folder / "shard-1").write_bytes(os.urandom(3 * BIG))
+    (folder / "shard-2").write_bytes(os.urandom(3 * BIG))
+    return read_tree(folder)
+
+
+async def test_a_folder_goes_on_within_the_file_where_it_stopped(
+    local: HostConnection, tmp_path: Path
+) -> None:
+    tree, target = write_folder(tmp_path / "model"), tmp_path / "far" / "model"
+    with pytest.raises(Unplugged):
+        await send_tree(local, tree, str(target), report=unplug_after(4 * BIG))
+    assert not target.exists()
+    there = tmp_path / "far" / "model.part" / "tree" / "shard-1"
+    assert there.read_bytes() == (tree.root / "shard-1").read_bytes()
+    seen: list[int] = []
+    assert await send_tree(local, tree, str(target), report=lambda done, _: seen.append(done))
+    assert 3 * BIG <= seen[0] < seen[1]  # the first shard did not travel again
+    assert seen[1] > 3 * BIG  # nor did the start of the second
+    assert read_tree(target).sha256 == tree.sha256
+    assert [path.name for path in target.parent.iterdir()] == ["model"]
+
+
+async def test_what_was_damaged_after_an_interruption_travels_again(
+    local: HostConnection, tmp_path: Path
+) -> None:
+    tree, target = write_folder(tmp_path / "model"), tmp_path / "far" / "model"
+    with pytest.raises(Unplugged):
+        await send_tree(local, tree, str(target), report=unplug_after(4 * BIG))
+    part = tmp_path / "far" / "model.part"
+    (part / "tree" / "shard-1").write_bytes(b"x" * 3 * BIG)
+    (part / "tree" / "config.json").write_text("{]")
+    (part / tree.files[3].sha256).write_bytes(b"y" * 10)
+    assert await send_tree(local, tree, str(target))
+    assert read_tree(target).sha256 == tree.sha256
+
+
+async def test_a_source_that_changes_is_told_and_never_gets_its_name(
+    local: HostConnection, tmp_path: Path
+) -> None:
+    tree, target = write_folder(tmp_path / "model"), tmp_path / "far" / "model"
+    for name, content in (("shard-2", b"shorter"), ("deep/vocab", b""), ("config.json", b"[]")):
+        whole = (tree.root / name).read_bytes()
+        (tree.root / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}  changed while it was sent"):
+            await send_tree(local, tree, str(target))
+        (tree.root / name).write_bytes(whole)
+        assert not target.exists()
+    assert await send_tree(local, tree, str(target))
+
+
+async def test_two_that_send_the_same_take_turns(
+    local: HostConnection, local_host: Host, tmp_path: Path
+) -> None:
+    tree, target = write_folder(tmp_path / "model"), tmp_path / "far" / "model"
+    async with connect(local_host, []) as other:
+        sent = await asyncio.gather(
+            send_tree(local, tree, str(target)), send_tree(other, tree, str(target))
+        )
+    assert sorted(sent) == [False, True]
+    assert read_tree(target).sha256 == tree.sha256
+
+
+async def test_a_receiver_whose_sender_is_gone_without_a_word_makes_way(
+    local: HostConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receiver_module, "PATIENCE_S", 1)
+    source, target = tmp_path / "rows", tmp_path / "far" / "rows"
+    source.write_bytes(b"good" * 1000)
+    variables = {
+        "target": str(target),
+        "part": f"{target}.part",
+        "sha256": file_sha256(source),
+        "mode": "600",
+    }
+    async with receiver_module.receiver(local, receiver_module.FILE, 4000, variables) as gone:
+        assert await gone.answer() == "offset 0"
+        assert await send_file(local, source, str(target), file_sha256(source))
+        assert await gone.process.wait() == 128 + signal.SIGKILL
+    assert target.read_bytes() == source.read_bytes()
+
+
+async def test_what_cannot_be_stored_is_told_with_its_remedy(
+    local: HostConnection, tmp_path: Path
+) -> None:
+    source = tmp_path / "rows"
+    source.write_bytes(b"good" * 1000)
+    with pytest.raises(HostError, match=r"what is sent could not be put into /proc/far: .*mkdir"):
+        await send_file(local, source, "/proc/far/rows", file_sha256(source))

@@ -1,0 +1,172 @@
+"""The far end of a transfer: what runs on the host, what it answers, and what its failures mean.
+
+The scripts ask for sh, tar, sha256sum and what else busybox has. Whoever receives holds a lock: two
+coordinators that send the same thing take turns, and one that is gone is put out of the way.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+from sollol_tui.hosts.disk import disk_error
+from sollol_tui.hosts.shell import assignments
+from sollol_tui.hosts.ssh import HostConnection, RemoteProcess
+from sollol_tui.model.errors import TransferError
+from sollol_tui.model.text import clean
+from sollol_tui.model.units import format_bytes
+
+STALL_S: Final = 60.0  # how long one step of a transfer may stand still
+PATIENCE_S: Final = 30  # after that a receiver to which nothing comes has lost its sender
+_SLOWEST: Final = 1024 * 1024  # bytes a second at which any host hashes
+
+# openssl hashes several times faster than sha256sum, where it is there and works.
+_COMMON: Final = r"""
+umask 077
+folder=${target%/*}
+lock=$part.lock
+digest() {
+  case $(printf x | openssl dgst -sha256 -r 2>/dev/null) in
+    2d711642b726b044*) openssl dgst -sha256 -r ;;
+    *) sha256sum ;;
+  esac | cut -c1-64
+}
+size() { if [ -f "$1" ]; then echo $(($(wc -c <"$1"))); else echo 0; fi; }
+need_room() {
+  set -- "$1" $(df -Pk -- "$folder" 2>/dev/null | tail -n 1)
+  case $5 in ''|*[!0-9]*) return ;; esac
+  [ "$1" -le $(($5 * 1024)) ] || { echo "full $1 $(($5 * 1024))"; exit 0; }
+}
+# What was received stays for another try, unless that is what fills the disk.
+give_up() {
+  set -- "$1" $(df -Pk -- "$folder" 2>/dev/null | tail -n 1)
+  case $5 in ''|*[!0-9]*) exit 1 ;; esac
+  [ "$5" -ge 1024 ] && exit 1
+  rm -rf -- "$part"; need_room "$1"; exit 1
+}
+# A lock is a file of its own: a program that anyone holds open for writing cannot be started. It
+# names its holder while bytes are to come. One who gets none has lost its coordinator without a
+# word, and would wait for ever; that it has this very lock open tells that it is still the same.
+take_lock() {
+  exec 9>>"$lock" || exit 1
+  command -v flock >/dev/null || return
+  still=0; seen=
+  until flock -n 9; do
+    echo waiting; sleep 1
+    now=$(du -sk "$part" 2>/dev/null); still=$((still + 1))
+    [ "$now" = "$seen" ] || { still=0; seen=$now; }
+    [ "$still" -ge "$patience" ] || continue
+    holder=; read -r holder <"$lock"
+    case $holder in ''|*[!0-9]*) continue ;; esac
+    [ "/proc/$holder/fd/9" -ef "$lock" ] && kill -9 "-$holder"
+  done
+}
+"""
+FILE: Final = (
+    _COMMON
+    + r"""
+has() { [ "$(size "$1")" -eq "$total" ] && [ -f "$1" ] && [ "$(digest <"$1")" = "$sha256" ]; }
+mkdir -p -- "$folder" || exit 1
+if has "$target"; then echo there; exit 0; fi
+take_lock
+if has "$target"; then echo there; exit 0; fi
+got=$(size "$part")
+[ "$got" -le "$total" ] || got=0
+[ "$got" -gt 0 ] || rm -f -- "$part"
+need_room $((total - got))
+: >>"$part" && echo "offset $got" && echo $$ >"$lock" || exit 1
+sum=
+if [ "$got" -eq 0 ]; then sum=$(tee -- "$part" | digest); else cat >>"$part"; fi
+: >"$lock"
+[ "$(size "$part")" -ge "$total" ] || give_up "$total"
+[ -n "$sum" ] || sum=$(digest <"$part")
+if [ "$sum" != "$sha256" ]; then rm -f -- "$part"; echo damaged; exit 0; fi
+chmod "$mode" "$part" || exit 1
+sync "$part" 2>/dev/null
+mv -f -- "$part" "$target" && rm -f -- "$lock" && echo received
+"""
+)
+# `$part/tree` becomes the folder. Big files come into it by transfers of their own, verified; the
+# rest as one archive, with its sums beside the tree.
+TREE: Final = (
+    _COMMON
+    + r"""
+if [ -d "$target" ]; then echo there; exit 0; fi
+mkdir -p -- "$folder" || exit 1
+take_lock
+if [ -d "$target" ]; then echo there; exit 0; fi
+mkdir -p -- "$part/tree" && cd -- "$part/tree" || exit 1
+set -- $(du -sk "$part")
+need_room $((total > $1 * 1024 ? total - $1 * 1024 : 0))
+find . -type f -exec sha256sum {} +
+echo ready && echo $$ >"$lock" || exit 1
+tar -xf - -C "$part" -o || give_up "$total"
+: >"$lock"
+[ -f ../sums ] || give_up "$total"
+[ ! -s ../sums ] || sha256sum -c ../sums >/dev/null 2>&1 || { echo damaged; exit 0; }
+cd -- "$folder" && { sync -f "$part" 2>/dev/null || sync; }
+mv -- "$part/tree" "$target" && rm -rf -- "$part" "$lock" && echo received
+"""
+)
+
+
+class Receiver:
+    """A script that runs on the host, as the sender sees it."""
+
+    def __init__(
+        self, connection: HostConnection, process: RemoteProcess, target: str, total: int
+    ) -> None:
+        self.host = connection.host.name
+        self.process = process
+        self._folder = target.rpartition("/")[0]
+        self._patience_s = STALL_S + total / _SLOWEST
+
+    @property
+    def complains(self) -> bool:
+        """Whether something went wrong there: nothing more needs to be sent."""
+        return bool(self.process.error_output)
+
+    async def answer(self) -> str:
+        """Its next word, `waiting` left out. Raises TransferError with its complaint when it has
+        none, or when the disk has no room."""
+        while (word := await self._line()) == "waiting":
+            pass
+        if match := re.fullmatch(r"full (\d{1,18}) (\d{1,18})", word):
+            raise TransferError(
+                self.host,
+                f"no room for what is sent: it needs {format_bytes(int(match[1]))}, "
+                f"{format_bytes(int(match[2]))} are free",
+                remedy="free some on the disk of its workdir, or set workdir to another one",
+            )
+        return word
+
+    async def _line(self) -> str:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                line = await self.process.readline()
+                if line:
+                    return clean(line)
+                await self.process.wait()
+        except TimeoutError:
+            raise TransferError(
+                self.host, f"no answer to a transfer within {self._patience_s:.0f} s"
+            ) from None
+        raise disk_error(self.host, "what is sent", self._folder, self.process.error_output)
+
+    def nonsense(self, answer: str) -> TransferError:
+        return TransferError(self.host, f"answers {clean(answer, limit=80)!r} to a transfer")
+
+
+@asynccontextmanager
+async def receiver(
+    connection: HostConnection, text: str, total: int, variables: Mapping[str, str]
+) -> AsyncIterator[Receiver]:
+    """Starts one of the scripts above for `total` bytes; it sees the end of its input when the
+    caller leaves."""
+    given = {**variables, "total": str(total), "patience": str(PATIENCE_S)}
+    process = await connection.open(f"{assignments(given)}; {text}")
+    try:
+        yield Receiver(connection, process, variables["target"], total)
+    finally:
+        await process.close()
