@@ -18,7 +18,8 @@ from peft.utils import set_peft_model_state_dict
 
 from remote.base import ModelError, adapt, load_base
 from remote.batches import Packed
-from remote.data.tokens import Batch, render_prompt
+from remote.data.render import render_prompt
+from remote.data.tokens import Batch
 from remote.loss import summed_loss
 from remote.run import Run
 

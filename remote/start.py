@@ -14,11 +14,12 @@ from remote.agreement import agree_to_start
 from remote.base import load_tokenizer
 from remote.batches import Layout
 from remote.checkpoint import Checkpoints, damage
-from remote.data.tokens import Rows, tokenise
+from remote.data.tokens import Dataset, tokenise
 from remote.engine import Engine, WorldError
 from remote.engine.static import StaticEngine
 from remote.events import EventWriter
 from remote.fit import choose_layout, warm_up
+from remote.launch import threads_of_rank
 from remote.model import FlatGradients, Model, load_model
 from remote.presence import Presence
 from remote.reports import check_reports
@@ -35,11 +36,12 @@ def start(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> tuple[Sess
     device = device_of(own)
     check_reports(run.train.report_to, own.host)
     with Presence(engine, events, f"{run.model} and {Path(run.dataset).name}") as presence:
-        model, rows = load(run, device, say)
+        model, data = load(run, run_dir, device, say)
+        rows = data.training
         presence.doing = "the longest micro-batch, to see that it fits"
         share = -(-run.train.global_batch // len(run.world))
         layout = choose_layout(run.train, model, rows, share, own.host, say)
-        session = assemble(run, own, run_dir, events, engine, model, rows, layout)
+        session = assemble(run, own, run_dir, events, engine, model, data, layout)
         warm_up(session, say)
         presence.doing = "waiting for the other ranks"
         engine.join()
@@ -68,7 +70,7 @@ def assemble(
     events: EventWriter,
     engine: Engine,
     model: Model,
-    rows: Rows,
+    data: Dataset,
     layout: Layout,
 ) -> Session:
     settings = run.train
@@ -79,8 +81,8 @@ def assemble(
         events=events,
         engine=engine,
         model=model,
-        rows=rows,
-        validation=None,
+        rows=data.training,
+        validation=data.validation if len(data.validation) else None,
         layout=layout,
         gradients=FlatGradients(model.parameters),
         optimizer=torch.optim.AdamW(
@@ -112,20 +114,32 @@ def device_of(own: Rank) -> torch.device:
     return torch.device("cuda", 0)  # the agent shows each rank its one GPU
 
 
-def load(run: Run, device: torch.device, say: Say) -> tuple[Model, Rows]:
+def load(run: Run, run_dir: Path, device: torch.device, say: Say) -> tuple[Model, Dataset]:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     # peft calls what transformers will drop one day; nobody who reads this log can change that.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     settings = run.train
     tokenizer = load_tokenizer(run.model)
-    dataset = Path(run.dataset)
-    rows = tokenise(dataset, settings.format, tokenizer, settings.max_length)
-    say(
-        f"{dataset.name}: {len(rows):,} rows, {len(rows.tokens):,} tokens, of which "
-        f"{int(rows.label_counts.sum()):,} are learnt; {rows.truncated:,} cut at "
-        f"{settings.max_length}, {rows.skipped:,} skipped because their answer lies beyond"
+    data = tokenise(
+        run.dataset,
+        settings.format,
+        tokenizer,
+        settings.max_length,
+        folder=tokens_folder(run_dir),
+        processes=threads_of_rank(run) * len(run.own_ranks),  # the host's other ranks wait for us
+        val_size=settings.val_size,
+        say=say,
     )
+    rows = data.training
+    say(
+        f"{Path(run.dataset).name}: {len(rows):,} rows, {len(rows.tokens):,} tokens, of which "
+        f"{int(rows.label_counts.sum()):,} are learnt; {rows.truncated:,} cut at "
+        f"{settings.max_length}, of which {rows.shortened:,} lose tokens of their answer; "
+        f"{rows.skipped:,} skipped because their answer lies beyond"
+    )
+    if settings.val_size:
+        say(f"{len(data.validation):,} rows are held out (val_size {settings.val_size:g})")
     if rows.template == "plain":
         say("plain headings mark questions and answers, because the tokenizer has no chat template")
     model = load_model(run, tokenizer, device)
@@ -133,7 +147,13 @@ def load(run: Run, device: torch.device, say: Say) -> tuple[Model, Rows]:
     say(f"{run.model}: {whole:,} parameters, {model.trained_count:,} of them trained, on {device}")
     if model.autocast is not None:
         say(f"computing in {model.autocast} with fp32 adapters, because {device} supports it")
-    return model, rows
+    return model, data
+
+
+def tokens_folder(run_dir: Path) -> Path:
+    """`<workdir>/tokens`, which all jobs share; beside the run where it lies in no workdir."""
+    workdir = run_dir.parents[2] if run_dir.parents[1].name == "runs" else run_dir
+    return workdir / "tokens"
 
 
 def resume(session: Session, say: Say) -> Cursor:

@@ -4,41 +4,24 @@ Standard library only. Never raises on bad data: whatever a row does wrong is a 
 column and reason.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from remote.data.rows import Problem, read_rows
+from remote.data.rows import Problem, every, read_rows
+from remote.data.source import Source, SourceError, find_source
+from remote.data.turns import Turn, WrongError, read_text, read_tools, read_turns
 
-CANNOT_BE_TEXT = re.compile("[\ud800-\udfff]")
-ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "tool": "tool",
-    "observation": "tool",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One message. `trained` says that the loss counts its tokens."""
-
-    role: str
-    content: str
-    trained: bool
+Mine = Callable[[int, int], bool]  # whether a row is wanted, by its file and its number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
     row: int
     turns: tuple[Turn, ...]
+    tools: tuple[Any, ...] = ()  # what the assistant may call, as JSON schemas
+    file: int = 0
 
     @property
     def chars(self) -> int:
@@ -51,6 +34,7 @@ class Text:
 
     row: int
     content: str
+    file: int = 0
 
     @property
     def chars(self) -> int:
@@ -58,15 +42,6 @@ class Text:
 
 
 Example = Conversation | Text
-
-
-class _Wrong(Exception):
-    """One column of the row at hand cannot be used."""
-
-    def __init__(self, column: str | None, reason: str) -> None:
-        super().__init__(reason)
-        self.column = column
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,37 +65,68 @@ class Format:
         return [*(name for group in self.needs for name in group), *self.optional]
 
 
-def read_examples(path: Path, declared: str | Mapping[str, str] = "auto") -> "Examples":
-    """Reads a dataset file lazily. `declared` is a format's name, "auto", or a mapping from the
-    names that a format uses to the columns of this file."""
-    return Examples(path, declared)
+def read_examples(dataset: Path | Source, declared: str | Mapping[str, str] = "auto") -> "Examples":
+    """Reads a dataset lazily. `declared` is a format's name, "auto", or a mapping from the names
+    that a format uses to the columns of this dataset."""
+    return Examples(dataset, declared)
 
 
 class Examples:
-    """The examples and problems of a file, in its order; `format` is known after the first row."""
+    """The examples and problems of a dataset, in its order. `format` is known after the first row,
+    and the other files must be of the same. Rows that are not `mine` are left out."""
 
-    def __init__(self, path: Path, declared: str | Mapping[str, str]) -> None:
-        self._path = path
+    def __init__(
+        self, dataset: Path | Source, declared: str | Mapping[str, str], mine: Mine | None = None
+    ) -> None:
+        self._dataset = dataset
         self._declared = declared
+        self._mine = mine
         self.format: Format | None = None
 
     def __iter__(self) -> Iterator[Example | Problem]:
+        try:
+            dataset = self._dataset
+            source = dataset if isinstance(dataset, Source) else find_source(dataset)
+        except SourceError as error:
+            yield Problem(row=0, column=None, reason=str(error))
+            return
+        for file in range(len(source.names)):
+            shown = source.shown(file)
+            for item in self._of_file(file, source.files[file]):
+                yield replace(item, file=shown) if shown and isinstance(item, Problem) else item
+
+    def _of_file(self, file: int, path: Path) -> Iterator[Example | Problem]:
         renamed = {} if isinstance(self._declared, str) else dict(self._declared)
-        wanted = self._declared if isinstance(self._declared, str) else "auto"
-        for item in read_rows(self._path):
+        declared = self._declared if isinstance(self._declared, str) else "auto"
+        is_first = True  # tells the format, whoever's row it is
+
+        def wanted(number: int) -> bool:
+            return is_first or self._mine is None or self._mine(file, number)
+
+        for item in read_rows(path, wanted if self._mine else every):
             if isinstance(item, Problem):
-                yield item
+                if not item.row or wanted(item.row):
+                    yield item
                 continue
             number, row = item
+            columns = list(row)
             if renamed:
                 row = {name: row[column] for name, column in renamed.items() if column in row}
-            if self.format is None:
-                found = choose_format(wanted, list(item[1]), renamed)
+            if is_first:
+                found = choose_format(declared, columns, renamed)
                 if isinstance(found, str):
                     yield Problem(row=0, column=None, reason=found)
                     return
+                if self.format not in (None, found):
+                    reason = f"is {found.name}, and the files before it are {self.format.name}"
+                    yield Problem(row=0, column=None, reason=reason)
+                    return
                 self.format = found
-            yield _example(self.format, number, row, renamed)
+                is_first = False
+                if not wanted(number):
+                    continue
+            assert self.format is not None
+            yield _example(self.format, file, number, row, renamed)
 
 
 def choose_format(declared: str, columns: list[str], renamed: Mapping[str, str]) -> Format | str:
@@ -165,48 +171,19 @@ def choose_format(declared: str, columns: list[str], renamed: Mapping[str, str])
 
 
 def _example(
-    form: Format, number: int, row: Mapping[str, Any], renamed: Mapping[str, str]
+    form: Format, file: int, number: int, row: Mapping[str, Any], renamed: Mapping[str, str]
 ) -> Example | Problem:
     try:
         for group in form.needs:
             if not any(name in row for name in group):
-                raise _Wrong(group[0], "is missing")
+                raise WrongError(group[0], "is missing")
         content = form.read(row)
-    except _Wrong as wrong:
+        if isinstance(content, str):
+            return Text(row=number, content=content, file=file)
+        return Conversation(row=number, turns=content, tools=read_tools(row), file=file)
+    except WrongError as wrong:
         column = renamed.get(wrong.column, wrong.column) if wrong.column else None
         return Problem(row=number, column=column, reason=wrong.reason)
-    if isinstance(content, str):
-        return Text(row=number, content=content)
-    return Conversation(row=number, turns=content)
-
-
-def _text(value: Any, column: str, *, may_be_empty: bool = False) -> str:
-    if not isinstance(value, str):
-        raise _Wrong(column, f"is {_kind(value)}, not text")
-    if found := CANNOT_BE_TEXT.search(value):
-        # A reader keeps bytes that are not UTF-8 as U+DC80..U+DCFF.
-        if "\udc80" <= found[0] <= "\udcff":
-            raise _Wrong(column, f"holds bytes that are not UTF-8 (character {found.start() + 1})")
-        raise _Wrong(column, f"holds half of a surrogate pair (character {found.start() + 1})")
-    if not may_be_empty and not value.strip():
-        raise _Wrong(column, "is empty")
-    return value
-
-
-def _kind(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case int() | float():
-            return "a number"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"
-        case _:
-            return type(value).__name__
 
 
 def _pair(question: str, answers: tuple[str, ...], context: str | None = None) -> Any:
@@ -214,88 +191,72 @@ def _pair(question: str, answers: tuple[str, ...], context: str | None = None) -
 
     def read(row: Mapping[str, Any]) -> tuple[Turn, ...]:
         answer = next(name for name in answers if name in row)
-        asked = _text(row[question], question)
+        asked = read_text(row[question], question)
         if context is not None and row.get(context) is not None:
-            extra = _text(row[context], context, may_be_empty=True)
+            extra = read_text(row[context], context, may_be_empty=True)
             asked = f"{asked}\n\n{extra}" if extra.strip() else asked
         turns = (
             Turn(role="user", content=asked, trained=False),
-            Turn(role="assistant", content=_text(row[answer], answer), trained=True),
+            Turn(role="assistant", content=read_text(row[answer], answer), trained=True),
         )
-        if row.get("system") is None:
-            return turns
-        system = _text(row["system"], "system", may_be_empty=True)
-        if not system.strip():
-            return turns
-        return Turn(role="system", content=system, trained=False), *turns
+        return *_system(row), *turns
 
     return read
 
 
-def _messages(column: str, role_key: str, content_key: str) -> Any:
+def _prompt_completion(row: Mapping[str, Any]) -> tuple[Turn, ...]:
+    """Prompt and completion as texts, or both as lists of messages; the loss counts the
+    completion's answers only."""
+    prompt, completion = row["prompt"], row["completion"]
+    if not isinstance(prompt, list) and not isinstance(completion, list):
+        return _of_texts(row)
+    asked = tuple(replace(turn, trained=False) for turn in read_turns(prompt, "prompt"))
+    answered = read_turns(completion, "completion")
+    if not any(turn.trained for turn in answered):
+        raise WrongError("completion", "has no assistant turn to learn from")
+    return *_system(row), *asked, *answered
+
+
+_of_texts = _pair("prompt", ("completion",))
+
+
+def _messages(column: str) -> Any:
     """A reader of rows that hold a whole conversation as a list of objects."""
 
     def read(row: Mapping[str, Any]) -> tuple[Turn, ...]:
-        messages = row[column]
-        if not isinstance(messages, list):
-            raise _Wrong(column, f"is {_kind(messages)}, not a list")
-        if not messages:
-            raise _Wrong(column, "is an empty list")
-        turns = tuple(turn(message, f"{column}[{i}]") for i, message in enumerate(messages))
+        turns = read_turns(row[column], column)
         if not any(turn.trained for turn in turns):
-            raise _Wrong(column, "has no assistant turn to learn from")
-        return turns
-
-    def turn(message: Any, where: str) -> Turn:
-        if not isinstance(message, dict):
-            raise _Wrong(where, f"is {_kind(message)}, not an object")
-        for key in (role_key, content_key):
-            if key not in message:
-                raise _Wrong(f"{where}.{key}", "is missing")
-        said = message[role_key]
-        role = ROLES.get(said.lower()) if isinstance(said, str) else None
-        if role is None:
-            raise _Wrong(
-                f"{where}.{role_key}",
-                f"is {said!a}; known are {', '.join(ROLES)}",
-            )
-        if message.get("tool_calls"):
-            raise _Wrong(f"{where}.tool_calls", "is not text; write the call into the content")
-        content = _text(
-            _joined(message[content_key]),
-            f"{where}.{content_key}",
-            may_be_empty=role != "assistant",
-        )
-        trained = role == "assistant" and message.get("weight", 1) != 0
-        return Turn(role=role, content=content, trained=trained)
+            raise WrongError(column, "has no assistant turn to learn from")
+        return turns if turns[0].role == "system" else (*_system(row), *turns)
 
     return read
 
 
-def _joined(content: Any) -> Any:
-    """Text given as a list of parts, as one text; anything else as it is."""
-    if not isinstance(content, list):
-        return content
-    texts = [part["text"] for part in content if _is_text_part(part)]
-    return "".join(texts) if texts and len(texts) == len(content) else content
-
-
-def _is_text_part(part: Any) -> bool:
-    return isinstance(part, dict) and isinstance(part.get("text"), str)
+def _system(row: Mapping[str, Any]) -> tuple[Turn, ...]:
+    if row.get("system") is None:
+        return ()
+    system = read_text(row["system"], "system", may_be_empty=True)
+    return (Turn(role="system", content=system, trained=False),) if system.strip() else ()
 
 
 FORMATS = (
-    Format(name="messages", needs=(("messages",),), read=_messages("messages", "role", "content")),
+    Format(
+        name="messages",
+        needs=(("messages",),),
+        optional=("system", "tools"),
+        read=_messages("messages"),
+    ),
     Format(
         name="sharegpt",
         needs=(("conversations",),),
-        read=_messages("conversations", "from", "value"),
+        optional=("system", "tools"),
+        read=_messages("conversations"),
     ),
     Format(
         name="prompt-completion",
         needs=(("prompt",), ("completion",)),
-        optional=("system",),
-        read=_pair("prompt", ("completion",)),
+        optional=("system", "tools"),
+        read=_prompt_completion,
     ),
     Format(
         name="alpaca",
@@ -309,5 +270,5 @@ FORMATS = (
         optional=("system",),
         read=_pair("question", ("answer",)),
     ),
-    Format(name="text", needs=(("text",),), read=lambda row: _text(row["text"], "text")),
+    Format(name="text", needs=(("text",),), read=lambda row: read_text(row["text"], "text")),
 )

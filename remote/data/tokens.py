@@ -1,29 +1,35 @@
-"""A dataset as token arrays with the mask of what is learnt. Knows the tokenizer, not the model."""
+"""A dataset as token arrays with the mask of what is learnt: made once, kept on the worker, shared
+by its jobs and ranks. Knows the tokenizer, not the model."""
 
+import fcntl
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from remote.data.formats import Conversation, Example, Turn, read_examples
+from remote.data.encode import TOKENIZER, BadRow, Recipe, encode_part, shards
+from remote.data.formats import Examples, Text
+from remote.data.hub import fetch
+from remote.data.render import DataError, Style
 from remote.data.rows import Problem
+from remote.data.source import Source, SourceError, content_hash, find_source, named_hash
+from remote.data.tokenfile import Stored, merge, split, stored
 
-CHUNK_ROWS = 512
-STAND_IN = "(the answer)"
-PLAIN_HEADINGS = {
-    "system": "### System:\n",
-    "user": "### Instruction:\n",
-    "assistant": "### Response:\n",
-    "tool": "### Tool:\n",
-}
-
-
-class DataError(ValueError):
-    """The dataset cannot be trained on; the message says which row and why."""
+PAYLOAD = Path(__file__).resolve().parents[2]
+MAKERS = ("encode", "formats", "parquet", "render", "rows", "source", "tokenfile", "turns")
+MOST_PROCESSES = 8
+SMALL_BYTES = 4 << 20  # encoded sooner than a process starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,31 +43,31 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """The rows that can be trained on, laid end to end."""
+    """Rows that can be trained on, laid end to end."""
 
-    tokens: np.ndarray  # int32, all rows
+    tokens: np.ndarray  # int32, all rows; mapped from the token file
     labelled: np.ndarray  # bool, as long as tokens
     offsets: np.ndarray  # int64, one more than rows
+    lengths: np.ndarray  # int64
     label_counts: np.ndarray  # int64, tokens of each row that the loss counts
-    numbers: np.ndarray  # int64, the row's number in the dataset file
-    skipped: int
-    truncated: int
+    numbers: np.ndarray  # int64, the row's number in its file
+    files: np.ndarray  # int32, which of the dataset's files
+    file_names: tuple[str, ...]
+    skipped: int  # rows without an answer token within max_length
+    truncated: int  # rows cut at max_length, those skipped among them
+    shortened: int  # rows that lost answer tokens, those skipped among them
     template: str  # "tokenizer", "plain" or, for plain text, "none"
+    digest: str  # equal on two ranks exactly when they train on the same tokens and labels
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.offsets)
-
-    @property
-    def digest(self) -> str:
-        """Equal on two ranks exactly when they train on the same tokens and the same labels."""
-        content = hashlib.sha256(self.tokens.tobytes())
-        content.update(self.offsets.tobytes())
-        content.update(np.packbits(self.labelled).tobytes())
-        return content.hexdigest()
+    def place(self, row: int) -> str:
+        """Where a person finds a row."""
+        where = f"row {self.numbers[row]}"
+        if len(self.file_names) == 1:
+            return where
+        return f"{self.file_names[self.files[row]]} {where}"
 
     def batch(self, rows: np.ndarray, pad_id: int) -> Batch:
         longest = int(self.lengths[rows].max())
@@ -77,178 +83,184 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
-    """A row as the model sees it, with the character spans that are learnt."""
+class Dataset:
+    """The two sides of one token file; `validation` has no rows unless a part was asked for."""
 
-    text: str
-    spans: list[tuple[int, int]]
+    training: Rows
+    validation: Rows
 
 
 def tokenise(
-    path: Path, declared: str | Mapping[str, str], tokenizer: Any, max_length: int
-) -> Rows:
-    """Reads and tokenises the whole dataset. A row that breaks its format is a DataError: the plan
-    was made for all rows, so none is left out silently. A row whose answer lies wholly beyond
-    `max_length` tokens is skipped and counted."""
-    tokens: list[np.ndarray] = []
-    masks: list[np.ndarray] = []
-    numbers: list[int] = []
-    skipped = truncated = 0
-    template = "none"
-    sound = _sound(path, read_examples(path, declared))
-    while chunk := list(islice(sound, CHUNK_ROWS)):
-        if isinstance(chunk[0], Conversation):
-            template = "tokenizer" if tokenizer.chat_template else "plain"
-        for example, ids, mask in _encode(chunk, tokenizer):
-            truncated += len(ids) > max_length
-            kept = mask[:max_length].copy()
-            kept[:1] = False  # nothing comes before the first token from which to foretell it
-            if not kept.any():
-                skipped += 1
-                continue
-            tokens.append(ids[:max_length])
-            masks.append(kept)
-            numbers.append(example.row)
-    if not tokens:
+    dataset: str | Path,
+    declared: str | Mapping[str, str],
+    tokenizer: Any,
+    max_length: int,
+    *,
+    folder: Path,
+    processes: int = 1,
+    val_size: float = 0.0,
+    say: Callable[[str], None] = print,
+) -> Dataset:
+    """The dataset's tokens from `folder`, made there if nobody has made them yet. One process
+    makes them and the others wait. Raises DataError for a row that breaks its format, and when
+    nothing is left to train on; a row whose answer lies wholly beyond `max_length` tokens is
+    skipped and counted."""
+    try:
+        source = fetch(str(dataset), say) or find_source(dataset)
+        style = Style.of(tokenizer)
+        serialised = tokenizer.backend_tokenizer.to_str()
+        declared = declared if isinstance(declared, str) else dict(declared)
+        recipe = Recipe(source=source, declared=declared, style=style, max_length=max_length)
+        target = folder / _key(recipe, serialised)
+    except SourceError as error:
+        raise DataError(str(error)) from error
+    except OSError as error:
+        raise DataError(f"{dataset} cannot be read: {error.strerror}") from error
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _alone(target, say):
+        whole = stored(target)
+        if whole is None:
+            whole = _make(recipe, serialised, target, processes, say)
+        else:
+            say(f"the tokens of {source.title} are here from an earlier start")
+        if val_size:
+            part = target / f"split-{val_size:g}"
+            whole = stored(part) or split(whole, val_size, part)
+    return _sides(whole, source, max_length, val_size)
+
+
+def _key(recipe: Recipe, serialised: str) -> str:
+    """What decides the tokens, the code that makes them included."""
+    code = hashlib.sha256()
+    for name in MAKERS:
+        code.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    parts = [
+        code.hexdigest(),
+        [version(package) for package in ("tokenizers", "transformers", "numpy")],
+        named_hash(recipe.source) or content_hash(recipe.source),
+        recipe.source.names
+        if len(recipe.source.names) > 1
+        else Path(recipe.source.names[0]).suffix,
+        hashlib.sha256(serialised.encode()).hexdigest(),
+        recipe.style.as_data(),
+        recipe.max_length,
+        recipe.declared,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _alone(target: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds the lock of a token file: the kernel drops it when its holder dies."""
+    with target.with_name(f"{target.name}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another rank or job tokenises this dataset on this host; waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _make(
+    recipe: Recipe, serialised: str, target: Path, processes: int, say: Callable[[str], None]
+) -> Stored:
+    began = time.monotonic()
+    source = recipe.source
+    first = next(iter(examples := Examples(source, recipe.declared)))
+    if isinstance(first, Problem) and examples.format is None:
+        raise DataError(_said(source, first))
+    work = target.with_name(f"{target.name}.work")
+    work.mkdir(exist_ok=True, mode=0o700)
+    if there := len(shards(work)):
+        say(f"{source.title}: going on after {there} shards that an earlier start finished")
+    (work / TOKENIZER).write_text(serialised)
+    recipe.write(work)
+    processes = min(processes, MOST_PROCESSES, 1 + source.size_bytes // SMALL_BYTES)
+    bad = encode_part(work, 0, 1) if processes == 1 else _encode_in_parts(work, processes)
+    if bad is not None:
+        raise DataError(f"{source.title}, {bad.reason}")
+    template = "none" if isinstance(first, Text) else recipe.style.name
+    assert examples.format is not None
+    whole = merge(shards(work), target, {"template": template, "format": examples.format.name})
+    shutil.rmtree(work)
+    took = time.monotonic() - began
+    makers = "one process" if processes == 1 else f"{processes} processes"
+    say(f"tokenised {source.title} in {took:.1f} s with {makers}")
+    return whole
+
+
+def _said(source: Source, problem: Problem) -> str:
+    return f"{problem}" if problem.file else f"{source.title}, {problem}"
+
+
+def _encode_in_parts(work: Path, parts: int) -> BadRow | None:
+    """Shares the blocks among processes. Names the first row of all that cannot be used."""
+    command = [sys.executable, "-P", "-m", "remote.data.encode", str(work)]
+    environment = os.environ | {"PYTHONPATH": str(PAYLOAD), "TOKENIZERS_PARALLELISM": "false"}
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        for part in range(parts):
+            own = [str(part), str(parts), str(os.getpid())]
+            running.append(
+                subprocess.Popen(
+                    [*command, *own],
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                )
+            )
+        outputs = [process.communicate()[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+    if failed := [process.returncode for process in running if process.returncode]:
         raise DataError(
-            f"{path.name}: none of its {skipped} rows has an answer within {max_length} tokens; "
+            f"a process that tokenises ended with {failed[0]} before it was done; the log above "
+            "says why (-9: killed, for want of memory most likely)"
+        )
+    bad = [BadRow(**json.loads(line)) for output in outputs for line in output.splitlines()]
+    return min(bad, key=lambda row: (row.file, row.row), default=None)
+
+
+def _sides(whole: Stored, source: Source, max_length: int, val_size: float) -> Dataset:
+    count = whole.training
+    if not count:
+        total = int(whole.manifest["skipped"])
+        if whole.manifest["rows"]:
+            raise DataError(
+                f"{source.title}: val_size {val_size:g} leaves no row to train on; lower it"
+            )
+        raise DataError(
+            f"{source.title}: none of its {total} rows has an answer within {max_length} tokens; "
             "raise max_length"
         )
-    lengths = np.array([len(ids) for ids in tokens], dtype=np.int64)
+    training, validation = whole.manifest["digests"]
+    return Dataset(
+        training=_rows(whole, source, slice(0, count), training),
+        validation=_rows(whole, source, slice(count, None), validation),
+    )
+
+
+def _rows(whole: Stored, source: Source, side: slice, digest: str) -> Rows:
+    lengths = whole.array("lengths")
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    own = lengths[side]
+    begin = int(ends[:-1][side][0]) if len(own) else 0
+    span = slice(begin, begin + int(own.sum()))
+    about = whole.manifest
     return Rows(
-        tokens=np.concatenate(tokens),
-        labelled=np.concatenate(masks),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        label_counts=np.array([mask.sum() for mask in masks], dtype=np.int64),
-        numbers=np.array(numbers, dtype=np.int64),
-        skipped=skipped,
-        truncated=truncated,
-        template=template,
+        tokens=whole.array("tokens")[span],
+        labelled=whole.array("labelled")[span],
+        offsets=np.concatenate([[0], np.cumsum(own)]).astype(np.int64),
+        lengths=own,
+        label_counts=whole.array("label_counts")[side],
+        numbers=whole.array("numbers")[side],
+        files=whole.array("files")[side],
+        file_names=source.names,
+        skipped=about["skipped"],
+        truncated=about["truncated"],
+        shortened=about["shortened"],
+        template=about["template"],
+        digest=digest,
     )
-
-
-def render_prompt(prompt: str, tokenizer: Any) -> str:
-    """A question as the model sees it, up to where its answer begins."""
-    return _opening([Turn(role="user", content=prompt, trained=False)], tokenizer)
-
-
-def _sound(path: Path, examples: Iterable[Example | Problem]) -> Iterator[Example]:
-    for item in examples:
-        if isinstance(item, Problem):
-            raise DataError(f"{path.name}, {item}")
-        yield item
-
-
-def _encode(
-    examples: list[Example], tokenizer: Any
-) -> Iterator[tuple[Example, np.ndarray, np.ndarray]]:
-    """Yields ids (int32) and mask (bool) of each example.
-
-    A token is learnt when it begins inside a learnt span of the rendered text; so the mask needs
-    no assumption about how a template's pieces would be tokenised alone."""
-    rendered = [render(example, tokenizer) for example in examples]
-    encoded = tokenizer(
-        [entry.text for entry in rendered],
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_offsets_mapping=True,
-    )
-    for example, entry, ids, offsets in zip(
-        examples, rendered, encoded["input_ids"], encoded["offset_mapping"], strict=True
-    ):
-        begins = np.array([begin for begin, _ in offsets], dtype=np.int64)
-        mask = np.zeros(len(ids), dtype=bool)
-        for first, last in entry.spans:
-            mask |= (begins >= first) & (begins < last)
-        yield example, np.array(ids, dtype=np.int32), mask
-
-
-def render(example: Example, tokenizer: Any) -> Rendered:
-    """An example as text, by the tokenizer's chat template where it has one."""
-    if not isinstance(example, Conversation):
-        text = _begin(tokenizer) + example.content + _end(tokenizer)
-        return Rendered(text=text, spans=[(0, len(text))])
-    turns = example.turns
-    text = _rendered(turns, tokenizer)
-    spans = []
-    for place, turn in enumerate(turns):
-        if not turn.trained:
-            continue
-        # A template may show a turn differently once others follow it (thinking is dropped), so the
-        # answer is looked for in the whole text, from where that and the answer's opening part.
-        before, after = _around(turns[:place], tokenizer)
-        # What opens an answer is what will stand there when the model is asked.
-        start = _shared_length(_opening(turns[:place], tokenizer) if place else before, text)
-        content = turn.content
-        if (at := text.find(content, start)) < 0:  # most templates strip it
-            content = content.strip()
-            at = text.find(content, start)
-        if at < 0:
-            raise DataError(
-                f"row {example.row}: the tokenizer's chat template does not show the text of turn "
-                f"{place + 1} as it is, so its tokens cannot be told; remove chat_template from "
-                "the model folder's tokenizer to use the plain template"
-            )
-        end = at + len(content)
-        spans.append((start, end + _shared_length(after, text[end:])))
-    return Rendered(text=text, spans=spans)
-
-
-def _around(turns: tuple[Turn, ...], tokenizer: Any) -> tuple[str, str]:
-    """What stands before and behind an answer that follows `turns`. What stands behind, the token
-    that ends an answer above all, is learnt with it."""
-    answer = Turn(role="assistant", content=STAND_IN, trained=True)
-    before, _, after = _rendered((*turns, answer), tokenizer).partition(STAND_IN)
-    return before, after
-
-
-def _shared_length(one: str, other: str) -> int:
-    """How many characters both begin with."""
-    if other.startswith(one):
-        return len(one)
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))
-
-
-def _opening(turns: Iterable[Turn], tokenizer: Any) -> str:
-    if tokenizer.chat_template:
-        return _templated(turns, tokenizer, add_generation_prompt=True)
-    return _plain(turns, tokenizer) + "\n\n" + PLAIN_HEADINGS["assistant"]
-
-
-def _rendered(turns: Iterable[Turn], tokenizer: Any) -> str:
-    if tokenizer.chat_template:
-        return _templated(turns, tokenizer, add_generation_prompt=False)
-    return _plain(turns, tokenizer)
-
-
-def _templated(turns: Iterable[Turn], tokenizer: Any, *, add_generation_prompt: bool) -> str:
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    try:
-        return tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-    except Exception as error:  # a template raises what it likes: jinja2's errors, TypeError, ...
-        said = f"{type(error).__name__}: {error}"
-        roles = ", ".join(message["role"] for message in messages)
-        raise DataError(
-            f"the tokenizer's chat template refuses the turns {roles} ({said})"
-        ) from error
-
-
-def _plain(turns: Iterable[Turn], tokenizer: Any) -> str:
-    parts = []
-    for turn in turns:
-        ending = _end(tokenizer) if turn.role == "assistant" else ""
-        parts.append(f"{PLAIN_HEADINGS[turn.role]}{turn.content.strip()}{ending}")
-    return _begin(tokenizer) + "\n\n".join(parts)
-
-
-def _begin(tokenizer: Any) -> str:
-    """The tokenizer's own first token, where it puts one."""
-    first = tokenizer("").input_ids[:1]
-    return tokenizer.bos_token if first and first[0] == tokenizer.bos_token_id else ""
-
-
-def _end(tokenizer: Any) -> str:
-    return tokenizer.eos_token or ""

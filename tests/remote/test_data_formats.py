@@ -135,7 +135,7 @@ def test_a_broken_row_is_a_problem_and_the_others_are_read(tmp_path, row, column
         (message(weight=0), "messages", "no assistant turn"),
         (message(content=""), "messages[0].content", "is empty"),
         (message(content=[{"type": "image"}]), "messages[0].content", "is a list, not text"),
-        (message(tool_calls=[{}]), "messages[0].tool_calls", "write the call into the content"),
+        (message(tool_calls=[{}]), "messages[0].tool_calls[0]", "names no function"),
     ],
 )
 def test_a_broken_message_is_named_by_its_place(tmp_path, row, column, part):

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from remote.data.tokens import DataError, tokenise
+from remote.data.render import DataError
+from remote.data.tokens import Rows
+from remote.data.tokens import tokenise as tokenise_dataset
 
 # Like templates of thinking models: shows an answer otherwise once another turn follows it.
 FORGETFUL = (
@@ -14,7 +16,18 @@ FORGETFUL = (
     "{% else %}Q:{{ m.content }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}A:{% endif %}"
 )
-SHOUTING = "{% for m in messages %}{{ m.content | upper }}{% endfor %}"
+# Shows what was said before otherwise than what is said last.
+CHANGING = "{% for m in messages %}{{ m.content if loop.last else m.content | upper }}{% endfor %}"
+TWO_ROUNDS = [
+    {"role": role, "content": content}
+    for role, content in [("user", "one"), ("assistant", "a"), ("user", "two"), ("assistant", "b")]
+]
+
+
+def tokenise(path, declared, tokenizer, max_length, **settings) -> Rows:
+    return tokenise_dataset(
+        path, declared, tokenizer, max_length, folder=path.parent / "tokens", **settings
+    ).training
 
 
 def learnt(rows, tokenizer) -> list[str]:
@@ -133,9 +146,9 @@ def test_what_cannot_be_trained_on_is_said_with_its_row(tmp_path, tokenizer):
         tokenise(write(tmp_path, good, {"prompt": "q"}), "auto", tokenizer, 200)
     with pytest.raises(DataError, match="none of its 1 rows has an answer within 3 tokens"):
         tokenise(write(tmp_path, good), "auto", tokenizer, 3)
-    tokenizer.chat_template = SHOUTING
-    with pytest.raises(DataError, match=r"row 1: .* does not show the text of turn 2"):
-        tokenise(write(tmp_path, good), "auto", tokenizer, 200)
+    tokenizer.chat_template = CHANGING
+    with pytest.raises(DataError, match=r"row 1: .* does not show turn 2 as it was said"):
+        tokenise(write(tmp_path, {"messages": TWO_ROUNDS}), "auto", tokenizer, 200)
     tokenizer.chat_template = "{{ raise_exception('no system turns') }}"
     with pytest.raises(DataError, match=r"refuses the turns user, assistant .*no system turns"):
         tokenise(write(tmp_path, good), "auto", tokenizer, 200)

@@ -1,0 +1,223 @@
+"""An example as the text that the model sees, with the characters that are learnt. Knows chat
+templates and the plain headings; knows nothing of tokens.
+
+The rule of what is learnt: where a template marks its answers ({% generation %}), what it marks;
+elsewhere all that follows the point at which the model would be asked for the answer, up to where
+the next turn begins. Both are what TRL learns.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from remote.data.formats import Conversation, Example
+from remote.data.turns import Turn
+
+MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+STAND_IN = "(the answer)"
+# Some templates tell the date. What is learnt must not depend on the day, nor on a worker's clock.
+TODAY = datetime(2024, 7, 26, tzinfo=UTC)
+ONE_DAY = (
+    "{%- macro strftime_now(format) -%}{{ format"
+    + "".join(f"|replace('%{code}', '{TODAY:%{code}}')" for code in "AaBbdmYyHIMSpj")
+    + " }}{%- endmacro %}"
+)
+PLAIN_HEADINGS = {
+    "system": "### System:\n",
+    "user": "### Instruction:\n",
+    "assistant": "### Response:\n",
+    "tool": "### Tool:\n",
+}
+
+
+class DataError(ValueError):
+    """The dataset cannot be trained on; the message says which row and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A row as the model sees it, with the character spans that are learnt."""
+
+    text: str
+    spans: list[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How a tokenizer wants conversations written. Without a template: plain headings."""
+
+    template: str | None
+    begin: str  # the tokenizer's own first token, where it puts one
+    end: str
+    special_tokens: dict[str, str]
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "Style":
+        first = tokenizer("").input_ids[:1]
+        has_begin = bool(first) and first[0] == tokenizer.bos_token_id
+        return cls(
+            template=tokenizer.get_chat_template() if tokenizer.chat_template else None,
+            begin=tokenizer.bos_token if has_begin else "",
+            end=tokenizer.eos_token or "",
+            special_tokens={
+                name: str(token) for name, token in tokenizer.special_tokens_map.items()
+            },
+        )
+
+    @property
+    def name(self) -> str:
+        return "tokenizer" if self.template else "plain"
+
+    def as_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def render_prompt(prompt: str, tokenizer: Any) -> str:
+    """A question as the model sees it, up to where its answer begins."""
+    turns = (Turn(role="user", content=prompt, trained=False),)
+    style = Style.of(tokenizer)
+    if style.template is None:
+        return _plain(turns, style).text + "\n\n" + PLAIN_HEADINGS["assistant"]
+    return _Templated(style=style, tools=()).opening(turns)
+
+
+def render(example: Example, style: Style) -> Rendered:
+    """An example as text, by the chat template where there is one. Raises DataError."""
+    if not isinstance(example, Conversation):
+        text = style.begin + example.content + style.end
+        return Rendered(text=text, spans=[(0, len(text))])
+    if style.template is None:
+        return _plain(example.turns, style, example.tools)
+    try:
+        return _Templated(style=style, tools=example.tools).whole(example.turns)
+    except DataError as error:
+        raise DataError(f"row {example.row}: {error}") from error
+
+
+def _plain(turns: Sequence[Turn], style: Style, tools: Sequence[Any] = ()) -> Rendered:
+    text, spans = style.begin, []
+    if tools:
+        text += f"### Tools:\n{_written(tools)}\n\n"
+    for place, turn in enumerate(turns):
+        text += ("\n\n" if place else "") + PLAIN_HEADINGS[turn.role]
+        start = len(text)
+        text += turn.content.strip()
+        if calls := turn.extras.get("tool_calls"):
+            text += ("\n" if turn.content.strip() else "") + _written(
+                [call["function"] for call in calls]
+            )
+        if turn.role == "assistant":
+            text += style.end
+        if turn.trained:
+            spans.append((start, len(text)))
+    return Rendered(text=text, spans=spans)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Templated:
+    """A conversation under a chat template."""
+
+    style: Style
+    tools: Sequence[Any]
+
+    def whole(self, turns: Sequence[Turn]) -> Rendered:
+        text, marked = self._render(turns, ask=False)
+        answers = [turn for turn in turns if turn.role == "assistant"]
+        if len(marked) == len(answers):
+            trained = [span for span, turn in zip(marked, answers, strict=True) if turn.trained]
+            return Rendered(text=text, spans=trained)
+        spans = [self._span(text, turns, place) for place, turn in enumerate(turns) if turn.trained]
+        return Rendered(text=text, spans=spans)
+
+    def opening(self, turns: Sequence[Turn]) -> str:
+        """What stands before an answer that follows `turns`."""
+        if turns:
+            return self._render(turns, ask=True)[0]
+        return self._around(turns)[0]
+
+    def _span(self, text: str, turns: Sequence[Turn], place: int) -> tuple[int, int]:
+        """Where the answer at `place` stands. A template may show a turn otherwise once others
+        follow it (thinking is dropped): then the answer's own words are looked for."""
+        opening = self.opening(turns[:place])
+        start = _shared_length(opening, text)
+        if start < len(opening) and place:
+            asked = self._render(turns[:place], ask=False)[0]
+            if start < _shared_length(asked, opening):
+                raise self._cannot_tell(place)
+        until = text if place == len(turns) - 1 else self._render(turns[: place + 1], ask=False)[0]
+        turn = turns[place]
+        if text.startswith(until):
+            end = len(until)
+        elif turn.extras.get("tool_calls"):
+            raise self._cannot_tell(place)
+        else:
+            content = turn.content if text.find(turn.content, start) >= 0 else turn.content.strip()
+            at = text.find(content, start)
+            if at < 0:
+                raise self._cannot_tell(place)
+            end = at + len(content)
+            end += _shared_length(self._around(turns[:place])[1], text[end:])
+        self._check_shown(turn, place, text[start:end])
+        return start, end
+
+    def _check_shown(self, turn: Turn, place: int, shown: str) -> None:
+        for call in turn.extras.get("tool_calls", ()):
+            if call["function"]["name"] not in shown:
+                raise DataError(
+                    f"the tokenizer's chat template does not show the tool calls of turn "
+                    f"{place + 1}, so they cannot be learnt; remove chat_template from the model "
+                    "folder's tokenizer to use the plain template, or take a model that knows tools"
+                )
+
+    def _cannot_tell(self, place: int) -> DataError:
+        return DataError(
+            f"the tokenizer's chat template does not show turn {place + 1} as it was said, so its "
+            "tokens cannot be told; mark the answers in it with {% generation %}, or remove "
+            "chat_template from the model folder's tokenizer to use the plain template"
+        )
+
+    def _around(self, turns: Sequence[Turn]) -> tuple[str, str]:
+        """What stands before and behind an answer that follows `turns`. What stands behind, the
+        token that ends an answer above all, is learnt with it."""
+        answer = Turn(role="assistant", content=STAND_IN, trained=True)
+        before, _, after = self._render((*turns, answer), ask=False)[0].partition(STAND_IN)
+        return before, after
+
+    def _render(self, turns: Sequence[Turn], *, ask: bool) -> tuple[str, list[tuple[int, int]]]:
+        """The text, and the spans that the template marks as answers. `ask` ends it with what
+        opens an answer."""
+        messages = [{"role": t.role, "content": t.content, **t.extras} for t in turns]
+        template = self.style.template or ""
+        try:
+            [text], marked = render_jinja_template(
+                conversations=[messages],
+                tools=list(self.tools) or None,
+                chat_template=ONE_DAY + template if "strftime_now" in template else template,
+                return_assistant_tokens_mask=bool(MARKS_ANSWERS.search(template)),
+                add_generation_prompt=ask,
+                **self.style.special_tokens,
+            )
+        except Exception as error:  # a template raises what it likes: jinja2's errors, TypeError
+            said = f"{type(error).__name__}: {error}"
+            roles = ", ".join(turn.role for turn in turns)
+            raise DataError(
+                f"the tokenizer's chat template refuses the turns {roles} ({said})"
+            ) from error
+        return text, [tuple(span) for span in marked[0]] if marked else []
+
+
+def _shared_length(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    if other.startswith(one):
+        return len(one)
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (a, b) in pairs if a != b), min(len(one), len(other)))

@@ -1,0 +1,205 @@
+"""What the cells of a row say: texts, messages, calls of tools. Standard library only.
+
+A cell that cannot be used is a `WrongError` with its place and the reason; nothing is repaired but
+what all tools write differently (roles, arguments as text).
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+CANNOT_BE_TEXT = re.compile("[\ud800-\udfff]")
+MAX_DEPTH = 64  # of what a template is given as it is
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "function_call": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+}
+PASSED_ON = ("name", "tool_call_id", "reasoning_content")  # what templates read beside the content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One message. `trained` says that the loss counts its tokens; `extras` are the further keys
+    that a chat template may read, `tool_calls` above all."""
+
+    role: str
+    content: str
+    trained: bool
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+class WrongError(Exception):
+    """One column of the row at hand cannot be used."""
+
+    def __init__(self, column: str | None, reason: str) -> None:
+        super().__init__(reason)
+        self.column = column
+        self.reason = reason
+
+
+def read_text(value: Any, column: str, *, may_be_empty: bool = False) -> str:
+    if not isinstance(value, str):
+        raise WrongError(column, f"is {_kind(value)}, not text")
+    if found := CANNOT_BE_TEXT.search(value):
+        # A reader keeps bytes that are not UTF-8 as U+DC80..U+DCFF.
+        if "\udc80" <= found[0] <= "\udcff":
+            raise WrongError(
+                column, f"holds bytes that are not UTF-8 (character {found.start() + 1})"
+            )
+        raise WrongError(column, f"holds half of a surrogate pair (character {found.start() + 1})")
+    if not may_be_empty and not value.strip():
+        raise WrongError(column, "is empty")
+    return value
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case float() if not math.isfinite(value):
+            return "no number (NaN or infinite)"
+        case int() | float():
+            return "a number"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return type(value).__name__
+
+
+def read_turns(messages: Any, column: str) -> tuple[Turn, ...]:
+    if not isinstance(messages, list):
+        raise WrongError(column, f"is {_kind(messages)}, not a list")
+    if not messages:
+        raise WrongError(column, "is an empty list")
+    return tuple(_turn(message, f"{column}[{place}]") for place, message in enumerate(messages))
+
+
+def _turn(message: Any, where: str) -> Turn:
+    """A message as OpenAI writes it (role, content) or as ShareGPT does (from, value)."""
+    if not isinstance(message, dict):
+        raise WrongError(where, f"is {_kind(message)}, not an object")
+    is_sharegpt = "from" in message and "role" not in message
+    role_key, content_key = ("from", "value") if is_sharegpt else ("role", "content")
+    if role_key not in message:
+        raise WrongError(f"{where}.{role_key}", "is missing")
+    said = message[role_key]
+    role = ROLES.get(said.lower()) if isinstance(said, str) else None
+    if role is None:
+        shown = ascii(said) if isinstance(said, str) and len(said) <= 40 else _kind(said)
+        raise WrongError(f"{where}.{role_key}", f"is {shown}; known are {', '.join(ROLES)}")
+    extras: dict[str, Any] = {
+        key: read_text(message[key], f"{where}.{key}", may_be_empty=True)
+        for key in PASSED_ON
+        if message.get(key) is not None
+    }
+    calls = message.get("tool_calls")
+    if calls is not None and calls != []:
+        extras["tool_calls"] = _calls(calls, f"{where}.tool_calls", role)
+    if content_key not in message and not calls:
+        raise WrongError(f"{where}.{content_key}", "is missing")
+    said = message.get(content_key)
+    content = read_text(
+        "" if said is None and calls else _joined(said),
+        f"{where}.{content_key}",
+        may_be_empty=role != "assistant" or bool(calls),
+    )
+    trained = role == "assistant" and message.get("weight", 1) != 0
+    return Turn(role=role, content=content, trained=trained, extras=extras)
+
+
+def _calls(calls: Any, where: str, role: str) -> list[Any]:
+    """Calls of tools. Templates want the arguments as an object; OpenAI writes them as text."""
+    if role != "assistant":
+        raise WrongError(where, f"stands in a turn of {role}; only an assistant calls tools")
+    if not isinstance(calls, list):
+        raise WrongError(where, f"is {_kind(calls)}, not a list")
+    found = []
+    for place, call in enumerate(calls):
+        function = call.get("function", call) if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise WrongError(f"{where}[{place}]", "names no function")
+        arguments = function.get("arguments", {})
+        if isinstance(arguments, str):
+            arguments = _json(arguments, f"{where}[{place}].function.arguments")
+        if not isinstance(arguments, dict):
+            raise WrongError(
+                f"{where}[{place}].function.arguments", f"is {_kind(arguments)}, not an object"
+            )
+        _check_depth(call, f"{where}[{place}]")
+        _check_depth(arguments, f"{where}[{place}]")
+        inner = {"name": function["name"], "arguments": arguments}
+        outer = {key: value for key, value in call.items() if key == "id" and value is not None}
+        found.append({**outer, "type": "function", "function": inner})
+    return found
+
+
+def read_tools(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a row says that the assistant may call: a list of JSON schemas, or the same as text."""
+    tools = row.get("tools")
+    if isinstance(tools, str):
+        tools = _json(tools, "tools") if tools.strip() else None
+    if tools is None:
+        return ()
+    if not isinstance(tools, list):
+        raise WrongError("tools", f"is {_kind(tools)}, not a list")
+    for place, tool in enumerate(tools):
+        if not isinstance(tool, dict):
+            raise WrongError(f"tools[{place}]", f"is {_kind(tool)}, not an object")
+        _check_depth(tool, f"tools[{place}]")
+    return tuple(tools)
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongError(where, f"is text that is not JSON: {error}") from None
+
+
+def _check_depth(value: Any, where: str, depth: int = 0) -> None:
+    """What a template is given as it is must be JSON that can be written down."""
+    if depth > MAX_DEPTH:
+        raise WrongError(where, f"is nested deeper than {MAX_DEPTH} levels")
+    match value:
+        case str():
+            read_text(value, where, may_be_empty=True)
+        case dict():
+            for key, entry in value.items():
+                _check_depth(key, where, depth + 1)
+                _check_depth(entry, f"{where}.{key}" if depth < 4 else where, depth + 1)
+        case list():
+            for entry in value:
+                _check_depth(entry, where, depth + 1)
+        case None | bool() | int() | float():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise WrongError(where, f"holds {_kind(value)}")
+        case _:
+            raise WrongError(where, f"holds {_kind(value)}")
+
+
+def _joined(content: Any) -> Any:
+    """Text given as a list of parts, as one text; anything else as it is."""
+    if not isinstance(content, list):
+        return content
+    texts = [part["text"] for part in content if _is_text_part(part)]
+    return "".join(texts) if texts and len(texts) == len(content) else content
+
+
+def _is_text_part(part: Any) -> bool:
+    return isinstance(part, dict) and isinstance(part.get("text"), str)
