@@ -131,10 +131,12 @@ class _Templated:
 
     def whole(self, turns: Sequence[Turn]) -> Rendered:
         text, marked = self._render(turns, ask=False)
-        answers = [turn for turn in turns if turn.role == "assistant"]
-        if len(marked) == len(answers):
-            trained = [span for span, turn in zip(marked, answers, strict=True) if turn.trained]
-            return Rendered(text=text, spans=trained)
+        are_trained = [turn.trained for turn in turns if turn.role == "assistant"]
+        if marked and all(are_trained):
+            return Rendered(text=text, spans=marked)
+        if len(marked) == len(are_trained):
+            chosen = zip(marked, are_trained, strict=True)
+            return Rendered(text=text, spans=[span for span, is_trained in chosen if is_trained])
         spans = [self._span(text, turns, place) for place, turn in enumerate(turns) if turn.trained]
         return Rendered(text=text, spans=spans)
 
