@@ -18,7 +18,9 @@ from sollol_tui.hosts.doctor import Expectations, diagnose_all
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.network import examine_network
+from sollol_tui.hosts.preview import preview
 from sollol_tui.hosts.provision import Step, provision
+from sollol_tui.hosts.prune import Pruned, prune
 from sollol_tui.hosts.reading import take_reading
 from sollol_tui.hosts.ssh import connect
 from sollol_tui.inventories import InventoryFile
@@ -112,6 +114,35 @@ class SOLLOLClient:
                 env=host.env,
                 report=report,
                 recreate=recreate,
+            )
+
+    async def preview_host(
+        self, host: Host, report: Callable[[Step], None], *, recreate: bool = False
+    ) -> bool:
+        """Reports what `provision_host` would do; False when that is nothing. Touches nothing."""
+        async with connect(host, [self.home.known_hosts]) as connection:
+            facts = await gather_facts(connection)
+            return await preview(
+                connection,
+                facts,
+                self.inventory().packages,
+                accelerator=accelerator_of(host, facts),
+                env=host.env,
+                report=report,
+                recreate=recreate,
+            )
+
+    async def prune_host(self, host: Host, *, dry_run: bool = False) -> Pruned:
+        """Removes environments, payloads and wheels that no lock, run or process needs any more."""
+        async with connect(host, [self.home.known_hosts]) as connection:
+            facts = await gather_facts(connection)
+            return await prune(
+                connection,
+                facts,
+                self.inventory().packages,
+                accelerator=accelerator_of(host, facts),
+                env=host.env,
+                dry_run=dry_run,
             )
 
     async def examine_hosts(

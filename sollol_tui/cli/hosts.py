@@ -1,4 +1,4 @@
-"""`sollol hosts` and `sollol provision`: machines, one at a time."""
+"""`sollol hosts`: the machines of the inventory."""
 
 import asyncio
 import json
@@ -17,7 +17,6 @@ from sollol_tui.model.patterns import select
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
-    from sollol_tui.hosts.provision import Step
     from sollol_tui.model.inventory import Host
 
 
@@ -79,43 +78,3 @@ def list_hosts(session: Session, as_json: bool) -> None:
         click.echo(json.dumps(data))
     else:
         print_hosts(listed)
-
-
-@click.command()
-@click.argument("names", metavar="[HOST...]", nargs=-1)
-@click.option("--recreate", is_flag=True, help="Build the environment anew.")
-@pass_session
-def provision(session: Session, names: tuple[str, ...], recreate: bool) -> int:
-    """Brings the training environment to hosts; a second run changes nothing.
-
-    \b
-    Example: sollol provision hydra attic
-    """
-    with session.client(acts=True) as client:
-        inventory = client.inventory().with_coordinator()
-        chosen = {h.name: h for name in names or ("all",) for h in select(inventory, name).hosts}
-        errors = asyncio.run(_provision_all(client, list(chosen.values()), recreate))
-    return exit_code_of_all(errors)
-
-
-async def _provision_all(
-    client: "SOLLOLClient", chosen: "list[Host]", recreate: bool
-) -> list[HostError]:
-    """The errors of those that failed; each is on its own."""
-    errors: list[HostError] = []
-
-    async def one(host: "Host") -> None:
-        def say(step: "Step") -> None:
-            click.echo(f"{host.name}  {step.name}: {step.state} {step.detail}".rstrip())
-
-        try:
-            environment = await client.provision_host(host, say, recreate=recreate)
-        except HostError as error:
-            click.echo(f"sollol: {error}", err=True)
-            errors.append(error)
-            return
-        state = "ready" if environment.changed else "ready, nothing to change"
-        click.echo(f"{host.name}  {state}")
-
-    await asyncio.gather(*(one(host) for host in chosen))
-    return errors

@@ -24,7 +24,7 @@ _COMMANDS: Final = {  # name: module and what it is called there
     "init": "init:init",
     "jobs": "jobs:jobs",
     "logs": "follow:logs",
-    "provision": "hosts:provision",
+    "provision": "provision:provision",
     "resources": "resources:resources",
     "schema": "schema:schema",
     "show": "jobs:show",

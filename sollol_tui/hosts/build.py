@@ -45,7 +45,7 @@ take_lock() {
 until take_lock; do :; done
 echo "$$ $(date +%s)" >"$env.lock" || exit 1
 if [ -z "$recreate" ] && [ -e "$env/$complete" ]; then echo unchanged; exit 0; fi
-if [ -e "$env" ] && user=$(in_use "$env"); then echo "used $user"; exit 0; fi
+if [ -e "$env" ] && user=$(in_use "$env/"); then echo "used $user"; exit 0; fi
 echo working
 export UV_CACHE_DIR="${UV_CACHE_DIR:-$workdir/uv-cache}" UV_NO_PROGRESS=1 NO_COLOR=1
 [ -n "$UV_FIND_LINKS" ] || [ -z "$backend" ] || set -- "$@" "--torch-backend=$backend"

@@ -8,11 +8,11 @@ from sollol_tui.hosts.shell import env_prefix, quote
 
 COMPLETE: Final = ".complete"  # the file that says an environment was built to its end
 
-# A function for our scripts: says which living process holds something of a folder, and fails when
-# there is none. What runs out of an environment names it in its command or maps its libraries.
+# A function for our scripts: says which living process has a path in its command, environment or
+# memory, and fails when there is none. Whatever runs out of an environment of ours has.
 IN_USE: Final = r"""
 in_use() {
-  printf '%s\n' "$1/" |
+  printf '%s\n' "$1" |
     grep -lsF -f - /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/maps |
     sed -n 's|^/proc/\([0-9]*\)/.*|\1|p' | grep -vx "$$" | head -n 1 | grep .
 }

@@ -7,7 +7,7 @@ costs one round trip. What a killed run left half done never looks whole.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -132,24 +132,24 @@ class _Work:
         uv_path = await self._ensure_uv(wheelhouse)
         refused: UnsuitableError | None = None
         for env_id, python in candidates.items():
-            path = python.path or await self._fetch_python(uv_path)
-            self._say("python", StepState.UNCHANGED, f"{python.version} at {path}")
             try:
-                await self._build(env_id, path, python.version, uv_path, wheelhouse)
+                folders = await self._send_wheels(wheelhouse, python.version)
+                path = python.path or await self._fetch_python(uv_path)
+                self._say("python", StepState.UNCHANGED, f"{python.version} at {path}")
+                await self._build(env_id, path, python.version, uv_path, folders)
             except (BuildError, MissingWheelsError) as error:
                 if isinstance(error, BuildError) and not error.another_python_may_do:
                     raise
-                refused = refused or error
+                refused = _telling(refused, error)
             else:
                 return env_id, python.version
         assert refused is not None
         raise refused
 
     async def _build(
-        self, env_id: str, python: str, version: str, uv_path: str, wheelhouse: Wheelhouse | None
+        self, env_id: str, python: str, version: str, uv_path: str, folders: Sequence[str]
     ) -> None:
         site = self._site
-        folders = await self._send_wheels(wheelhouse, version) if wheelhouse is not None else ()
         options, constraint, backend = install_options(
             site.packages, build=site.build, arch=site.facts.arch, lock=site.lock, wheels=folders
         )
@@ -175,7 +175,11 @@ class _Work:
         )
         self._say("environment", StepState.DONE if built else StepState.UNCHANGED, env_id)
 
-    async def _send_wheels(self, wheelhouse: Wheelhouse, version: str) -> tuple[str, ...]:
+    async def _send_wheels(self, wheelhouse: Wheelhouse | None, version: str) -> tuple[str, ...]:
+        """The folders on the host that then hold all that an environment needs; none without a
+        wheelhouse."""
+        if wheelhouse is None:
+            return ()
         site = self._site
         chosen = wheelhouse.chosen(site.host, site.facts, version, site.build, site.lock)
         sent = 0
@@ -242,6 +246,15 @@ class _Work:
         )
         self._say("selfcheck", StepState.DONE, _describe(answer))
         return answer
+
+
+def _telling(
+    before: UnsuitableError | None, error: BuildError | MissingWheelsError
+) -> UnsuitableError:
+    """Of two refusals for two Pythons, the one whose remedy is the least work."""
+    if isinstance(before, MissingWheelsError) and isinstance(error, MissingWheelsError):
+        return min(before, error, key=lambda refusal: refusal.missing)
+    return before or error
 
 
 _WORKDIR: Final = r"""

@@ -55,7 +55,7 @@ class Wheelhouse:
     @classmethod
     def read(cls, folder: str) -> "Wheelhouse":
         """Raises InputError when there is no such folder, or no wheel in it."""
-        path = Path(folder).expanduser()
+        path = Path(folder).expanduser().resolve()
         try:
             found = sorted(path.glob("*.whl")) if path.is_dir() else []
             wheels = tuple(_wheels(found))
@@ -92,7 +92,8 @@ class Wheelhouse:
                 host,
                 f"the wheelhouse {self.folder} lacks {shown} for Python {python} on "
                 f"{facts.arch}{f' ({build})' if build else ''}",
-                remedy="the README says how one is filled for machines of another kind",
+                remedy="fill it as the README says, for this kind of machine",
+                missing=len(missing),
             )
         if build != "cpu":  # what torch itself pins for its GPUs stands in no lock of ours
             own = {Requirement(line).name for line in _requirements(lock)} | {"uv"}
@@ -107,7 +108,12 @@ class Wheelhouse:
 
 
 class MissingWheelsError(UnsuitableError):
-    """The wheelhouse cannot serve this Python; another one it may."""
+    """The wheelhouse cannot serve this Python: `missing` of its packages are not there. Another
+    Python it may serve."""
+
+    def __init__(self, host: str, message: str, *, remedy: str, missing: int) -> None:
+        super().__init__(host, message, remedy=remedy)
+        self.missing = missing
 
 
 def extract_uv(wheel: Wheel, folder: Path) -> Path:

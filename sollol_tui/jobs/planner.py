@@ -1,18 +1,24 @@
 """Decides which hosts take part in a job and with which ranks, or says why it cannot be. Pure."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Final
 
+from sollol_tui.jobs.leases import Taken
 from sollol_tui.model.errors import NoWorkersError
-from sollol_tui.model.facts import HostFacts
+from sollol_tui.model.facts import Gpu, HostFacts
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.patterns import Selection
 from sollol_tui.model.plan import DatasetFacts, Plan, PlannedRank, PlannedWorker
-from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.spec import JobSpec, Resources
 from sollol_tui.model.units import GIB, format_bytes
 
-# An environment of that kind, and room; for ROCm by the size of its wheels.
 MIN_DISK = {"cpu": 3 * GIB, "cuda": 12 * GIB, "rocm": 24 * GIB}
+
+
+_NAMED: Final = 3  # hosts in a sentence about what a job waits for
 
 
 def make_plan(
@@ -22,53 +28,89 @@ def make_plan(
     facts: Mapping[str, HostFacts],
     unusable: Mapping[str, str],
     dataset: DatasetFacts,
-    leased: Mapping[str, str],
+    taken: Taken | None,
+    slots: Mapping[tuple[str, int | None], int] | None = None,
 ) -> Plan:
     """Takes the suitable hosts of the selection in its order, as many as it wants. `unusable` maps
-    hosts to why they could not be reached, `leased` resources to jobs. Raises NoWorkersError."""
+    hosts to why they could not be reached, `slots` devices to the slots they had before; with
+    `taken` None all devices are held to be free. Raises NoWorkersError, whose `wait` says what
+    would have to become free."""
     reasons = dict(unusable)
     workers: list[PlannedWorker] = []
+    obstacles: dict[str, list[_Obstacle]] = {}
+    notices: list[str] = []
     for host in selection.hosts:
         if host.name in reasons or len(workers) == selection.at_most:
             continue
         try:
-            workers.append(_worker(host, facts[host.name], leased))
+            worker, left_out, warnings = _worker(host, facts[host.name], spec.resources, taken)
         except _NotSuitableError as reason:
             reasons[host.name] = str(reason)
+            if reason.obstacles:
+                obstacles[host.name] = reason.obstacles
+        else:
+            workers.append(worker)
+            reasons |= {f"{host.name} GPU {o.gpu}": o.reason for o in left_out}
+            notices += warnings
     if len(workers) < selection.at_least:
         wanted = f"{selection.at_least} worker{'s' if selection.at_least > 1 else ''}"
         raise NoWorkersError(
             f"{wanted} wanted, {len(workers)} suitable now",
             reasons,
             remedy="sollol status shows the hosts",
+            wait=_wait(obstacles) if len(workers) + len(obstacles) >= selection.at_least else "",
         )
-    return _numbered(
-        Plan(
-            workers=tuple(workers),
-            engine="static",
-            global_batch=spec.resolved_global_batch(dataset.rows),
-            max_steps=spec.max_steps(dataset.rows),
-            rows=dataset.rows,
-            dataset=dataset,
-            ports=inventory.network.ports,
-            left_out=reasons,
-            notices=_notices(spec, dataset),
-        )
+    plan = Plan(
+        workers=tuple(workers),
+        engine="static",
+        global_batch=spec.resolved_global_batch(dataset.rows),
+        max_steps=spec.max_steps(dataset.rows),
+        rows=dataset.rows,
+        dataset=dataset,
+        ports=inventory.network.ports,
+        left_out=reasons,
+        notices=(*_notices(spec, dataset), *notices),
     )
+    return _numbered(plan, slots or {})
 
 
-def without(plan: Plan, host: str, reason: str, at_least: int) -> Plan:
-    """The plan without one host that turned out not to be usable, before the first launch."""
+def without(
+    plan: Plan,
+    host: str,
+    reason: str,
+    at_least: int,
+    slots: Mapping[tuple[str, int | None], int] | None = None,
+) -> Plan:
+    """The plan without one host that turned out not to be usable, before it is launched."""
     workers = tuple(worker for worker in plan.workers if worker.host != host)
     left_out = plan.left_out | {host: reason}
     if len(workers) < at_least:
         raise NoWorkersError(f"{at_least} workers wanted, {len(workers)} left", left_out)
-    return _numbered(replace(plan, workers=workers, left_out=left_out))
+    return _numbered(replace(plan, workers=workers, left_out=left_out), slots or {})
 
 
 def resources(plan: Plan) -> list[str]:
-    """What a job with this plan leases: each GPU, or the host as a whole where it has none."""
+    """What a job with this plan leases: each GPU, or the CPU of a host where it uses none. So a job
+    on GPUs and one on the CPU may share a host, and so may jobs on different GPUs."""
     return [_resource(worker.host, rank.gpu) for worker in plan.workers for rank in worker.ranks]
+
+
+def any_device(host: str) -> str:
+    """The claim of a job on a host of which it is not known what it has."""
+    return f"host {host} *"
+
+
+def could_use(spec: JobSpec, selection: Selection, facts: Mapping[str, HostFacts]) -> list[str]:
+    """What a job that waits could use, whoever holds it now."""
+    claims: list[str] = []
+    for host in selection.hosts:
+        if host.name not in facts:
+            claims.append(any_device(host.name))
+            continue
+        with suppress(_NotSuitableError):
+            devices = _devices(host, facts[host.name], spec.resources)
+            claims += [_resource(host.name, device) for device in devices]
+    return claims
 
 
 def accelerator_of(host: Host, facts: HostFacts) -> str:
@@ -76,48 +118,138 @@ def accelerator_of(host: Host, facts: HostFacts) -> str:
     return "cpu" if host.limits.gpu_ids == () else facts.accelerator
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Obstacle:
+    """Why a job cannot have a device now though it could later: `holder` has it, the job `before`
+    waits for it too, or it is `busy` with what is not ours."""
+
+    gpu: int | None
+    reason: str
+    holder: str = ""
+    before: str = ""
+    busy: str = ""
+
+
 class _NotSuitableError(Exception):
-    pass
+    def __init__(self, reason: str, obstacles: list[_Obstacle] | None = None) -> None:
+        super().__init__(reason)
+        self.obstacles = obstacles or []
 
 
-def _worker(host: Host, facts: HostFacts, leased: Mapping[str, str]) -> PlannedWorker:
-    needed = MIN_DISK[accelerator_of(host, facts)]
+def _worker(
+    host: Host, facts: HostFacts, wanted: Resources, taken: Taken | None
+) -> tuple[PlannedWorker, list[_Obstacle], list[str]]:
+    """The host as a worker, its GPUs that it does without, and warnings."""
+    devices = _devices(host, facts, wanted)
+    known = {gpu.index: gpu for gpu in facts.gpus}
+    free: list[int | None] = []
+    obstacles: list[_Obstacle] = []
+    warnings: list[str] = []
+    for device in devices:
+        if taken is None:
+            free.append(device)
+        elif obstacle := _obstacle(host.name, device, taken):
+            obstacles.append(obstacle)
+        elif device is not None and (user := _foreign_user(known[device], facts)):
+            if wanted.gpu_ids is None:
+                reason = f"GPU {device} is used by {user}"
+                obstacles.append(_Obstacle(gpu=device, reason=reason, busy=reason))
+                continue
+            free.append(device)
+            warnings.append(f"{host.name} GPU {device} is used by {user} too: resources.gpu_ids")
+        else:
+            free.append(device)
+    if not free or (wanted.gpu_ids and obstacles):
+        told = "; ".join(dict.fromkeys(obstacle.reason for obstacle in obstacles))
+        raise _NotSuitableError(told, obstacles)
+    cores = [n for n in (host.limits.cpu_cores, wanted.cpu_cores) if n is not None]
+    worker = PlannedWorker(
+        host=host.name,
+        address=facts.address,
+        accelerator="cpu" if free == [None] else facts.accelerator,
+        ranks=tuple(PlannedRank(slot=0, gpu=gpu) for gpu in free),
+        share=0.0,
+        cpu_cores=min(cores, default=None),
+    )
+    return worker, obstacles, warnings
+
+
+def _devices(host: Host, facts: HostFacts, wanted: Resources) -> list[int | None]:
+    """The devices of a host that the job may have: GPUs, or None for its CPU."""
+    there = [gpu.index for gpu in facts.gpus]
+    chosen = there
+    for ids, source in (
+        (host.limits.gpu_ids, "limits.gpu_ids"),
+        (wanted.gpu_ids, "resources.gpu_ids"),
+    ):
+        if ids is None:
+            continue
+        if missing := sorted(set(ids) - set(there)):
+            raise _NotSuitableError(f"has no GPU {missing[0]} ({source}); it has {there}")
+        if forbidden := sorted(set(ids) - set(chosen)):
+            raise _NotSuitableError(
+                f"GPU {forbidden[0]} ({source}) is not among limits.gpu_ids {chosen}"
+            )
+        chosen = list(ids)
+    needed = MIN_DISK["cpu" if not chosen else "cuda"]
     if facts.disk_free_bytes < needed:
         raise _NotSuitableError(
             f"{format_bytes(facts.disk_free_bytes)} free in {facts.workdir}, "
             f"{format_bytes(needed)} needed; free some space or set another workdir"
         )
-    gpus = [gpu.index for gpu in facts.gpus]
-    if host.limits.gpu_ids is not None:
-        missing = sorted(set(host.limits.gpu_ids) - set(gpus))
-        if missing:
-            raise _NotSuitableError(f"has no GPU {missing[0]} (limits.gpu_ids); it has {gpus}")
-        gpus = list(host.limits.gpu_ids)
-    devices: list[int | None] = list(gpus) or [None]
-    holders = {leased[r] for gpu in devices if (r := _resource(host.name, gpu)) in leased}
-    if holders:
-        raise _NotSuitableError(f"in use by {', '.join(sorted(holders))}")
-    return PlannedWorker(
-        host=host.name,
-        address=facts.address,
-        accelerator=accelerator_of(host, facts),
-        ranks=tuple(PlannedRank(slot=0, gpu=gpu) for gpu in devices),
-        share=0.0,
-        cpu_cores=host.limits.cpu_cores,
-    )
+    return list(chosen) or [None]
 
 
-def _numbered(plan: Plan) -> Plan:
-    """Gives out slots and equal shares over the ranks."""
-    slot, workers = 0, []
+def _obstacle(host: str, device: int | None, taken: Taken) -> _Obstacle | None:
+    resource = _resource(host, device)
+    if holder := taken.leased.get(resource):
+        return _Obstacle(gpu=device, reason=f"in use by {holder}", holder=holder)
+    if before := taken.claimed.get(resource) or taken.claimed.get(any_device(host)):
+        return _Obstacle(gpu=device, reason=f"{before} waits for it first", before=before)
+    return None
+
+
+def _foreign_user(gpu: Gpu, facts: HostFacts) -> str:
+    """The processes on a GPU that no job of ours holds, in words."""
+    users = [user for user in facts.gpu_processes if user.gpu and user.gpu == gpu.uuid]
+    told = [f"{user.name} (pid {user.pid}, {format_bytes(user.vram_bytes)})" for user in users]
+    more = f" and {len(told) - 2} more" if len(told) > 2 else ""
+    return ", ".join(told[:2]) + more
+
+
+def _wait(obstacles: Mapping[str, list[_Obstacle]]) -> str:
+    """ "waits for hydra (j-7f3a), after j-81c0": what would have to become free."""
+    held, before = [], []
+    for host, found in obstacles.items():
+        holders = dict.fromkeys(o.holder or o.busy for o in found if not o.before)
+        if holders:
+            held.append(f"{host} ({', '.join(holders)})")
+        before += [o.before for o in found if o.before]
+    more = f" and {len(held) - _NAMED} more" if len(held) > _NAMED else ""
+    parts = [f"waits for {', '.join(held[:_NAMED])}{more}"] if held else []
+    if before:
+        parts.append(f"after {', '.join(dict.fromkeys(before))}")
+    return ", ".join(parts)
+
+
+def _numbered(plan: Plan, given: Mapping[tuple[str, int | None], int]) -> Plan:
+    """Gives out slots, to each device the one that it had, and equal shares over the ranks."""
+    fresh = count(max(given.values(), default=-1) + 1)
+    workers = []
     for worker in plan.workers:
         ranks = tuple(
-            PlannedRank(slot=slot + number, gpu=rank.gpu)
-            for number, rank in enumerate(worker.ranks)
+            PlannedRank(slot=_slot(given, fresh, worker.host, rank.gpu), gpu=rank.gpu)
+            for rank in worker.ranks
         )
-        slot += len(ranks)
         workers.append(replace(worker, ranks=ranks, share=len(ranks) / plan.world_size))
     return replace(plan, workers=tuple(workers))
+
+
+def _slot(
+    given: Mapping[tuple[str, int | None], int], fresh: Iterator[int], host: str, gpu: int | None
+) -> int:
+    known = given.get((host, gpu))
+    return next(fresh) if known is None else known
 
 
 def _resource(host: str, gpu: int | None) -> str:
