@@ -310,7 +310,7 @@ def _opened(request: dict[str, Any], doors: Doors) -> dict[str, Any]:
             for own in owned
             if name != "lo" and not own.startswith("fe80:")
         )
-        return {"error": f"no network interface of it has the address; it has: {there}"}
+        return {"error": f"no network interface of it has {address}; it has: {there}"}
     return {
         "interface": interface,
         "speed_mbit": speed_mbit(interface),

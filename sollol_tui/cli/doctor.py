@@ -162,7 +162,8 @@ def _summary(examined: Examination, *, fix: bool) -> str:
     words = {Outcome.OK: "ok", Outcome.WARNING: "with warnings", Outcome.FAILED: "failed"}
     told = ", ".join(f"{count} {words[outcome]}" for outcome, count in counts.items() if count)
     blocked = len(examined.network.blocked) if examined.network is not None else 0
-    parts = [f"{len(examined.diagnoses)} hosts: {told or 'none'}"]
+    count = len(examined.diagnoses)
+    parts = [f"{count} {'host' if count == 1 else 'hosts'}: {told or 'none'}"]
     if blocked:
         parts.append(f"{blocked} of {len(examined.network.links)} directions blocked")  # type: ignore[union-attr]
     if not fix and any(check.fix for each in examined.diagnoses for check in each.checks):

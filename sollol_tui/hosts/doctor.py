@@ -6,9 +6,9 @@ trusts a key, never touches ~/.ssh, never takes an environment from under a job.
 
 import asyncio
 import getpass
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import SELFCHECK_S, provision
 from sollol_tui.hosts.shell import assignments
 from sollol_tui.hosts.ssh import HostConnection, connect, destination
+from sollol_tui.hosts.uv import ours_fits
 from sollol_tui.hosts.workdir import Found, look_into, make_private, remove_halves
 from sollol_tui.model.diagnosis import (
     Check,
@@ -43,6 +44,7 @@ from sollol_tui.model.errors import HostError, UnsuitableError
 from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import ConnectionKind, Host, Packages
 from sollol_tui.model.text import clean, clean_lines
+from sollol_tui.model.torch_build import torch_build
 
 AT_ONCE: Final = 32
 ANSWER_S: Final = 30.0
@@ -158,11 +160,16 @@ async def _examine(host: Host, expected: Expectations, chart: _Chart) -> None:
         accelerator = expected.accelerator_of(host, facts)
         needed = expected.disk_needed.get(accelerator, max(expected.disk_needed.values()))
         chart.note(judge_disk(facts, found.folder, accelerator=accelerator, needed_bytes=needed))
-        chart.note(judge_python(facts.pythons, has_uv=_has_uv(facts)))
-        chart.note(judge_gpu(facts, host.limits.gpu_ids))
-        chart.note(await _environment_check(connection, facts, found, accelerator, expected))
+        chart.note(judge_python(facts.pythons, has_uv=ours_fits(facts) or bool(facts.uv)))
+        gpu = judge_gpu(facts, host.limits.gpu_ids)
+        build = ""
+        if gpu.outcome is not Outcome.FAILED:  # raises for a driver too old for any torch
+            build = torch_build(host.name, facts, accelerator, expected.packages.torch_backend)
+        chart.note(gpu)
+        wanted = "cpu" if build == "cpu" else accelerator
+        chart.note(await _environment_check(connection, facts, found, wanted, expected))
         chart.note(judge_clock(facts.clock_skew_s))
-        chart.note(judge_systemd(facts.systemd_user))
+        chart.note(judge_systemd(facts))
         chart.facts = facts
 
 
@@ -216,10 +223,12 @@ async def _time_shell(connection: HostConnection) -> tuple[str, float]:
             begun = time.monotonic()
             process = await connection.open("cat")
             try:
-                await process.write(b"1\n")
+                with suppress(BrokenPipeError):  # a shell that runs no command says why
+                    await process.write(b"1\n")
                 await process.readline()
                 first = time.monotonic()
-                await process.write(b"2\n")
+                with suppress(BrokenPipeError):
+                    await process.write(b"2\n")
                 await process.readline()
                 round_trip_s = time.monotonic() - first
                 await process.write_eof()
@@ -232,11 +241,6 @@ async def _time_shell(connection: HostConnection) -> tuple[str, float]:
             remedy="what do its start-up files (~/.bashrc, ~/.profile) wait for?",
         ) from None
     return clean(process.preamble, limit=80), max(0.0, first - begun - 2 * round_trip_s)
-
-
-def _has_uv(facts: HostFacts) -> bool:
-    alike = (platform.system(), platform.machine()) == (facts.system, facts.arch)
-    return (alike and facts.libc == "glibc") or bool(facts.uv)
 
 
 async def _environment_check(

@@ -10,7 +10,7 @@ import json
 import math
 import secrets
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,8 @@ MEASURE_S: Final = 1.0
 MEASURE_BYTES: Final = 64_000_000
 MEASURE_LIMIT_S: Final = 20.0  # of one direction, with all that may stall in it
 _MAX_LINE: Final = 1024 * 1024
+
+_OWN_ADDRESS: Final = "set internal_ip of the host in the inventory to one of its own addresses"
 
 # A Python of 3.8 or newer that starts; pyenv's shims only when nothing else does.
 _START: Final = r"""
@@ -82,14 +84,19 @@ class _Station:
             line = json.dumps({"v": 1, "id": self.requests, **request}).encode() + b"\n"
             try:
                 async with asyncio.timeout(within_s):
-                    await self.process.write(line)
+                    with suppress(BrokenPipeError):  # what it said before it ended tells why
+                        await self.process.write(line)
                     answer = await self._answer()
             except TimeoutError:
                 raise CommandError(
                     self.host.name, f"its network check gave no answer within {within_s:g} s"
                 ) from None
         if answer.get("error"):
-            raise CommandError(self.host.name, clean(str(answer["error"]), limit=200))
+            raise CommandError(
+                self.host.name,
+                clean(str(answer["error"]), limit=300),
+                remedy=_OWN_ADDRESS if request.get("op") == "open" else "",
+            )
         return answer
 
     async def _answer(self) -> dict[str, Any]:
@@ -152,7 +159,7 @@ def _station(host: Host, facts: HostFacts) -> _Station:
             host=host.name,
             address="0.0.0.0",
             problem=f"says that its address is {said}",
-            remedy="set internal_ip of the host in the inventory",
+            remedy=_OWN_ADDRESS,
         )
     else:
         endpoint = Endpoint(host=host.name, address=address, has_gpus=bool(facts.gpus))
@@ -192,17 +199,13 @@ async def _open(
         station.process = await _start(connection, station.facts)
         stack.push_async_callback(station.process.close)
         firewall = await _firewall(connection)
-        address = station.endpoint.address
-        try:
-            answer = await station.ask(
-                ANSWER_S, op="open", address=address, ports=list(network.ports), **secret
-            )
-        except CommandError as error:
-            raise CommandError(
-                error.host,
-                f"{address}: {error.message}",
-                remedy=error.remedy or "set its internal_ip in the inventory to one of its own",
-            ) from None
+        answer = await station.ask(
+            ANSWER_S,
+            op="open",
+            address=station.endpoint.address,
+            ports=list(network.ports),
+            **secret,
+        )
     speed = answer.get("speed_mbit")
     station.endpoint = replace(
         station.endpoint,
@@ -227,7 +230,8 @@ async def _start(connection: HostConnection, facts: HostFacts) -> RemoteProcess:
         "size": str(len(program)),
     }
     process = await connection.open(f"{assignments(variables)}\n{_START}")
-    await process.write(program)
+    with suppress(BrokenPipeError):
+        await process.write(program)
     return process
 
 

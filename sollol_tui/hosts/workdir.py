@@ -10,7 +10,7 @@ from typing import Any, Final
 from sollol_tui.hosts import payload as payloads
 from sollol_tui.hosts.answers import answers
 from sollol_tui.hosts.commands import last_answer
-from sollol_tui.hosts.environment import COMPLETE
+from sollol_tui.hosts.environment import COMPLETE, IN_USE
 from sollol_tui.hosts.shell import assignments, quote, script
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.model.diagnosis import Folder
@@ -21,7 +21,9 @@ ANSWER_S: Final = 30.0
 _MAX_ENVIRONMENTS: Final = 100
 
 # A folder of envs/ that is neither whole nor under a lock is what a killed build left.
-_SCRIPT: Final = r"""
+_SCRIPT: Final = (
+    IN_USE
+    + r"""
 say() { printf '%s=%s\n' "$1" "$2"; }
 say begin doctor
 say user "$(id -un)"
@@ -63,9 +65,10 @@ for env in "$workdir"/envs/*/; do
   file=$env/.selfcheck.$payload
   [ -f "$file" ] && say "checked.$id" "$(head -c 20000 "$file")"
 done
-printf '%s\n' "$workdir/envs/" | grep -lasqF -f - /proc/[0-9]*/cmdline && say used yes
+say used "$(in_use "$workdir/envs")"
 say end doctor
 """
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,7 @@ def parse_found(said: Mapping[str, Sequence[str]], facts: HostFacts) -> Found:
         folder=folder,
         environments=environments,
         checked=checked,
-        is_used=first("used") == "yes",
+        is_used=bool(first("used")),
     )
 
 

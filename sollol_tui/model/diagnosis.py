@@ -21,14 +21,6 @@ _NETWORK_FILESYSTEM: Final = re.compile(
     r"fuse\.(sshfs|glusterfs|ceph.*|rclone|s3fs|gcsfuse|beegfs)"
 )
 _ARCHITECTURES: Final = ("x86_64", "aarch64")
-_GPU_REMEDIES: Final = (
-    ("mismatch", "the driver was updated while it was in use: restart the machine"),
-    ("couldn't communicate", "its kernel module is not loaded: restart the machine, or see "
-     "`dmesg | grep -i nvidia`"),
-    ("no nvidia-smi", "install the package that holds nvidia-smi, in the driver's version"),
-    ("no answer", "a GPU hangs: see `dmesg | grep -i xid`, then restart the machine"),
-    ("permission", "let this account use /dev/nvidia*, often by the groups video or render"),
-)  # fmt: skip
 
 
 class Stage(StrEnum):
@@ -297,11 +289,13 @@ def judge_gpu(facts: HostFacts, wanted: Sequence[int] | None) -> Check:
     driver = f", driver {gpus[0].driver}" if gpus and gpus[0].driver else ""
     found = f"{names}{driver}" if gpus else "none; it trains on its CPU"
     if facts.gpu_problem:
-        said = facts.gpu_problem.lower()
-        remedy = next((text for word, text in _GPU_REMEDIES if word in said), "")
-        remedy = remedy or "does nvidia-smi work there? limits.gpu_ids: [] leaves its GPUs out"
         judged = _warning if gpus or wanted == () else _failed
-        return judged(Stage.GPU, found if gpus else "none answers", facts.gpu_problem, remedy)
+        return judged(
+            Stage.GPU,
+            found if gpus else "none answers",
+            facts.gpu_problem,
+            "limits.gpu_ids: [] lets it train on its CPU meanwhile",
+        )
     missing = sorted(set(wanted or ()) - {gpu.index for gpu in gpus})
     if missing:
         return _failed(
@@ -343,15 +337,17 @@ def judge_clock(skew_s: float | None) -> Check:
     )
 
 
-def judge_systemd(has_user_manager: bool) -> Check:
-    """Never more than information: ram_gb works without, only later."""
-    if has_user_manager:
-        return ok(Stage.SYSTEMD, "a user manager that can hold ram_gb as a hard limit")
+def judge_systemd(facts: HostFacts) -> Check:
+    """Never more than information: ram_gb is watched where the kernel cannot hold it."""
+    if facts.systemd_user and facts.lingers:
+        return ok(
+            Stage.SYSTEMD, "the account's own, lingering: ram_gb can be a hard limit"
+        )
+    lacks = "it ends with the last login" if facts.systemd_user else "none of the account's own"
     return Check(
         stage=Stage.SYSTEMD,
         outcome=Outcome.SKIPPED,
-        found="no user manager that could hold ram_gb as a hard limit; "
-        "`loginctl enable-linger` may give one",
+        found=f"{lacks}, so ram_gb is watched, not enforced; `loginctl enable-linger` changes that",
     )
 
 

@@ -1,0 +1,204 @@
+"""The doctor on a local host: what it finds, what it mends, and what it leaves alone."""
+
+import fcntl
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sollol_tui.hosts.doctor import Expectations, diagnose, diagnose_all, passed_over_options
+from sollol_tui.hosts.facts import gather_facts
+from sollol_tui.hosts.provision import provision
+from sollol_tui.hosts.ssh import connect
+from sollol_tui.hosts.workdir import parse_found
+from sollol_tui.jobs.planner import MIN_DISK, accelerator_of
+from sollol_tui.model.diagnosis import Check, Diagnosis, Outcome, Stage
+from sollol_tui.model.errors import HostKeyError
+from sollol_tui.model.inventory import Host, Packages
+from tests.hosts.conftest import Server
+from tests.hosts.test_ssh import say_marks_then
+from tests.jobs.samples import facts
+from tests.payloads import stub_payload
+
+
+@pytest.fixture(autouse=True)
+def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ranks that need no torch: an environment is built in a second."""
+    folder = stub_payload(tmp_path / "stub")
+    monkeypatch.setenv("SOLLOL_PAYLOAD", str(folder))
+    return folder
+
+
+def expected(*, fix: bool = False, known_hosts: tuple[Path, ...] = ()) -> Expectations:
+    return Expectations(
+        known_hosts=known_hosts,
+        packages=Packages(),
+        accelerator_of=accelerator_of,
+        disk_needed=dict.fromkeys(MIN_DISK, 1),
+        fix=fix,
+    )
+
+
+async def examined(host: Host, *, fix: bool = False) -> Diagnosis:
+    return await diagnose(host, expected(fix=fix), lambda name, check: None)
+
+
+def at(diagnosis: Diagnosis, stage: Stage) -> Check:
+    return diagnosis.checks[list(Stage).index(stage)]
+
+
+@contextmanager
+def training_with(python: Path) -> Iterator[None]:
+    """A process that names the environment's Python, as a rank does."""
+    with subprocess.Popen(["sleep", "600"], env={**os.environ, "PYTHON": str(python)}) as rank:
+        try:
+            yield
+        finally:
+            rank.kill()
+
+
+@pytest.fixture
+def workdir(local_host: Host) -> Path:
+    return Path(local_host.workdir)
+
+
+async def test_a_host_that_was_never_used_is_well_and_nothing_is_made_there(
+    local_host: Host, workdir: Path
+) -> None:
+    diagnosis = await examined(local_host)
+    assert [check.stage for check in diagnosis.checks] == list(Stage)
+    assert diagnosis.outcome in (Outcome.OK, Outcome.WARNING)
+    assert diagnosis.error is None
+    assert at(diagnosis, Stage.WORKDIR).fix == "make it, with mode 0700"
+    assert "sollol provision here" in at(diagnosis, Stage.ENVIRONMENT).found
+    assert not workdir.exists()
+
+
+async def test_fix_makes_the_workdir_private_and_says_so(local_host: Host, workdir: Path) -> None:
+    check = at(await examined(local_host, fix=True), Stage.WORKDIR)
+    assert (check.outcome, check.fixed) == (Outcome.OK, "made it, with mode 0700")
+    assert workdir.stat().st_mode & 0o777 == 0o700
+
+    workdir.chmod(0o755)
+    check = at(await examined(local_host), Stage.WORKDIR)
+    assert (check.outcome, check.remedy) == (Outcome.WARNING, f"chmod 700 {workdir}")
+    assert workdir.stat().st_mode & 0o777 == 0o755
+    check = at(await examined(local_host, fix=True), Stage.WORKDIR)
+    assert check.fixed == "gave it mode 0700"
+    assert workdir.stat().st_mode & 0o777 == 0o700
+    assert list(workdir.iterdir()) == []
+
+
+async def test_a_damaged_environment_is_found_and_built_anew(
+    local_host: Host, workdir: Path
+) -> None:
+    host = replace(local_host, env={"UV_CACHE_DIR": os.environ["UV_CACHE_DIR"]})
+    async with connect(host, []) as connection:
+        environment = await provision(
+            connection,
+            await gather_facts(connection),
+            Packages(),
+            accelerator="cpu",
+            env=host.env,
+            report=lambda step: None,
+        )
+    check = at(await examined(host), Stage.ENVIRONMENT)
+    assert (check.outcome, check.found[:8]) == (Outcome.OK, "Python 3")
+
+    python = workdir / "envs" / environment.env_id / "bin" / "python"
+    python.unlink()  # as an upgrade of the system's Python leaves it
+    diagnosis = await examined(host)
+    check = at(diagnosis, Stage.ENVIRONMENT)
+    assert (check.outcome, check.reason) == (Outcome.FAILED, "its Python is gone")
+    assert check.remedy == "sollol provision here --recreate"
+    assert not at(diagnosis, Stage.CLOCK).is_reached
+    assert diagnosis.facts is None
+
+    with training_with(python):
+        check = at(await examined(host, fix=True), Stage.ENVIRONMENT)
+    assert "a job uses its environments now" in check.remedy
+    assert not python.exists()
+
+    check = at(await examined(host, fix=True), Stage.ENVIRONMENT)
+    assert (check.outcome, check.fixed) == (Outcome.OK, "built it anew")
+    assert at(await examined(host), Stage.ENVIRONMENT).outcome is Outcome.OK
+
+
+async def test_what_a_killed_build_left_is_told_from_one_under_way(
+    local_host: Host, workdir: Path
+) -> None:
+    (workdir / "envs" / "0123456789abcdef.part" / "bin").mkdir(parents=True)
+    workdir.chmod(0o700)
+    check = at(await examined(local_host), Stage.ENVIRONMENT)
+    assert (check.outcome, check.found) == (Outcome.WARNING, "half built")
+    lock = workdir / "envs" / "0123456789abcdef.lock"
+    with lock.open("a") as building:
+        fcntl.flock(building, fcntl.LOCK_EX)
+        check = at(await examined(local_host), Stage.ENVIRONMENT)
+    assert (check.outcome, check.found) == (Outcome.SKIPPED, "is being built right now")
+
+
+async def test_a_host_that_cannot_be_reached_stops_at_ssh_and_hides_no_other(
+    local_host: Host, server: Server, host: Host, tmp_path: Path
+) -> None:
+    heard: list[str] = []
+    diagnoses = await diagnose_all(
+        [host, local_host], expected(), lambda name, check: heard.append(name)
+    )
+    assert [each.host for each in diagnoses] == ["w1", "here"]
+    first, second = diagnoses
+    assert isinstance(first.error, HostKeyError)
+    assert at(first, Stage.SSH).remedy.endswith("sollol hosts trust w1")
+    assert not any(check.is_reached for check in first.checks[1:])
+    assert second.error is None
+    assert (heard.count("w1"), heard.count("here")) == (1, len(Stage))
+
+
+async def test_what_a_shell_prints_before_a_command_is_shown_clean(
+    server: Server, host: Host, known_hosts: Path
+) -> None:
+    server.answer = say_marks_then(b"1\n2\n", before=b"\x1b[31mWelcome to w1\x1b]0;owned\x07\n")
+    told: list[Check] = []
+    await diagnose(
+        host, expected(known_hosts=(known_hosts,)), lambda name, check: told.append(check)
+    )
+    assert [check.outcome for check in told[:2]] == [Outcome.OK, Outcome.WARNING]
+    assert told[1].reason == "its start-up files print without a terminal: Welcome to w1"
+
+
+def test_options_of_ssh_that_are_not_followed_are_told(isolated_home: Path) -> None:
+    (isolated_home / ".ssh").mkdir(mode=0o700)
+    config = isolated_home / ".ssh" / "config"
+    assert passed_over_options(Host(name="hydra")) == []
+    config.write_text(
+        "Host hydra\n  StrictHostKeyChecking accept-new\n"
+        "Host attic\n  StrictHostKeyChecking yes\n"
+        "Match user ml\n  ControlMaster auto\n"
+    )
+    assert passed_over_options(Host(name="hydra", user="root")) == [
+        "StrictHostKeyChecking accept-new: keys are always checked"
+    ]
+    assert passed_over_options(Host(name="attic", user="ml")) == [
+        "ControlMaster auto: connections are our own"
+    ]
+
+
+def test_answers_of_a_stranger_are_capped_and_cleaned() -> None:
+    said = {
+        "mode": ["rwx\x1b[2J"],
+        "owner": ["\x1b]0;owned\x07root"],
+        "mount": ["nfs4 rw,relatime"],
+        "files": ["tmpfs " + "9" * 400 + " 1 1 1% /"],
+        "env": [f"{number:016x} whole" for number in range(5000)] + ["../../etc whole"],
+        "checked.0000000000000000": ["{" * 10000],
+    }
+    found = parse_found(said, facts())
+    assert (found.folder.mode, found.folder.owner) == ("", "root")
+    assert (found.folder.filesystem, found.folder.files_free) == ("nfs4", None)
+    assert len(found.environments) == 100
+    assert "../../etc" not in found.environments
+    assert found.checked == {}
