@@ -13,13 +13,16 @@ from sollol_tui.model.text import clean
 
 Said = Mapping[str, Sequence[str]]
 
-# What every script begins with: plain numbers and messages whatever the language, a line that is
-# said, and a file's first line as $value without a process.
+# What every script begins with: plain numbers and messages in any language; `say`, which keeps
+# a line until `tell`, because each write is a packet; and a file's first line as $value without a
+# process.
 PRELUDE = r"""
 LC_ALL=C; export LC_ALL
 nl='
 '
-say() { printf '%s=%s\n' "$1" "$2"; }
+said=
+say() { said=$said$1=$2$nl; }
+tell() { printf %s "$said"; }
 peek() { value=; IFS= read -r value <"$1"; } 2>/dev/null
 """
 # $workdir as an absolute path, and the first folder above it that exists as $folder.
@@ -39,13 +42,14 @@ say df "${df##*"$nl"}"
 """
 # $smi is the NVIDIA tool where there is one, $limit what ends a program that hangs.
 NVIDIA_SMI = r"""
-smi=
-for file in "$(command -v nvidia-smi)" /usr/bin/nvidia-smi /usr/lib/wsl/lib/nvidia-smi; do
-  case $file in
-    */shims/*) ;;
-    /*) [ -x "$file" ] && smi=$file && break ;;
+smi=; set -f; IFS=:
+for place in $PATH:/usr/bin:/usr/lib/wsl/lib; do
+  case $place in
+    */shims) ;;
+    /*) [ -x "$place/nvidia-smi" ] && smi=$place/nvidia-smi && break ;;
   esac
 done
+unset IFS; set +f
 limit=; command -v timeout >/dev/null 2>&1 && limit="timeout $patience"
 """
 

@@ -8,10 +8,12 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import asyncssh
 
@@ -23,6 +25,7 @@ CIPHERS: Final = (
     "aes192-ctr",
     "aes128-ctr",
 )
+_KEY_EXCHANGE: Final = "curve25519-sha256"  # nothing leaves the machine: the quick one will do
 _USER: Final = "sollol"
 _CHUNK: Final = 256 * 1024
 _GRACE_S: Final = 0.5
@@ -32,8 +35,7 @@ _GRACE_S: Final = 0.5
 async def connect_local(timeout_s: float) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """Connects to a server in this process. What its commands started in a session of their own
     outlives it; the rest ends with the connection."""
-    host_key = asyncssh.generate_private_key("ssh-ed25519")
-    user_key = asyncssh.generate_private_key("ssh-ed25519")
+    key = _host_key()
     near, far = await _loopback_pair()
     commands: set[asyncio.Task[None]] = set()
 
@@ -49,12 +51,14 @@ async def connect_local(timeout_s: float) -> AsyncIterator[asyncssh.SSHClientCon
     async def serve() -> asyncssh.SSHServerConnection:
         return await asyncssh.run_server(
             far,
-            server_factory=lambda: _OneUser(user_key),
-            server_host_keys=[host_key],
+            server_factory=_OneUser,
+            server_host_keys=[key],
             process_factory=run,
+            kex_algs=[_KEY_EXCHANGE],
             encryption_algs=CIPHERS,
             compression_algs=None,
             agent_forwarding=False,
+            line_editor=False,
             encoding=None,
             login_timeout=timeout_s,
         )
@@ -64,11 +68,12 @@ async def connect_local(timeout_s: float) -> AsyncIterator[asyncssh.SSHClientCon
             near,
             config=None,
             username=_USER,
-            known_hosts=([host_key.convert_to_public()], [], []),
-            client_keys=[user_key],
+            known_hosts=([key.convert_to_public()], [], []),
+            client_keys=None,
             agent_path=None,
             gss_kex=False,
             gss_auth=False,
+            kex_algs=[_KEY_EXCHANGE],
             encryption_algs=CIPHERS,
             compression_algs=None,
             login_timeout=timeout_s,
@@ -86,14 +91,16 @@ async def connect_local(timeout_s: float) -> AsyncIterator[asyncssh.SSHClientCon
 
 
 class _OneUser(asyncssh.SSHServer):
-    def __init__(self, key: asyncssh.SSHKey) -> None:
-        self._key = key.convert_to_public()
+    """Asks for no proof: the socket is this process's own, which no other can hold."""
 
-    def public_key_auth_supported(self) -> bool:
-        return True
+    def begin_auth(self, username: str) -> bool:
+        return False
 
-    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return username == _USER and key == self._key
+
+@cache
+def _host_key() -> asyncssh.SSHKey:
+    """This process's, made once: two hundred local hosts are two hundred connections."""
+    return asyncssh.generate_private_key("ssh-ed25519")
 
 
 async def _loopback_pair() -> tuple[socket.socket, socket.socket]:
@@ -132,32 +139,26 @@ async def _run_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
         process.exit(1)
         return
     async with AsyncExitStack() as stack:
-        # Pipes of our own: asyncio's count a command as running while a daemon holds one open.
-        child_in, feed = await _pipe_to_child(stack)
-        out, child_out = await _pipe_from_child(stack)
-        err, child_err = await _pipe_from_child(stack)
-        try:
-            child = await asyncio.create_subprocess_exec(
-                "/bin/sh",
-                "-c",
-                process.command,
-                stdin=child_in,
-                stdout=child_out,
-                stderr=child_err,
-                cwd=Path.home(),
-                env=_environment(),
-                start_new_session=True,
-            )
-        finally:
-            for descriptor in (child_in, child_out, child_err):
-                os.close(descriptor)
+        # Not asyncio's: it starts a thread for each (Python 3.11) and counts a command as running
+        # while a daemon holds one of its pipes open. Both leave Popen to the thread of the loop.
+        child = subprocess.Popen(  # noqa: ASYNC220
+            ["/bin/sh", "-c", process.command],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=Path.home(),
+            env=_environment(),
+            start_new_session=True,
+        )
+        feed = await _writer(stack, child.stdin)
         feeding = asyncio.create_task(_feed(process.stdin, feed))
         draining = [
-            asyncio.create_task(_drain(out, process.stdout)),
-            asyncio.create_task(_drain(err, process.stderr)),
+            asyncio.create_task(_drain(await _reader(stack, child.stdout), process.stdout)),
+            asyncio.create_task(_drain(await _reader(stack, child.stderr), process.stderr)),
         ]
         leaving = asyncio.create_task(process.wait_closed())
-        ending = asyncio.create_task(child.wait())
+        ending = asyncio.create_task(_ended(child))
         try:
             await asyncio.wait([leaving, ending], return_when=asyncio.FIRST_COMPLETED)
             if ending.done():
@@ -169,7 +170,7 @@ async def _run_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
                 await stack.aclose()
                 await asyncio.wait([ending], timeout=_GRACE_S)
         finally:
-            if child.returncode is None:
+            if not ending.done():
                 with suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
             code = await ending
@@ -180,6 +181,21 @@ async def _run_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
                 process.exit(code if code >= 0 else 128 - code)
 
 
+async def _ended(child: subprocess.Popen[bytes]) -> int:
+    """The exit status, once there is one; without a thread where the kernel has pidfds."""
+    if not hasattr(os, "pidfd_open"):
+        return await asyncio.to_thread(child.wait)
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    descriptor = os.pidfd_open(child.pid)
+    try:
+        loop.add_reader(descriptor, over.set)
+        await over.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+    return child.wait()
+
+
 def _all(tasks: list[asyncio.Task[None]]) -> asyncio.Task[None]:
     async def wait() -> None:
         await asyncio.wait(tasks)
@@ -187,15 +203,14 @@ def _all(tasks: list[asyncio.Task[None]]) -> asyncio.Task[None]:
     return asyncio.create_task(wait())
 
 
-async def _pipe_to_child(stack: AsyncExitStack) -> tuple[int, asyncio.StreamWriter]:
-    """The descriptor for a child's standard input, and what writes to it."""
+async def _writer(stack: AsyncExitStack, pipe: IO[bytes] | None) -> asyncio.StreamWriter:
+    """What writes to a child's standard input."""
     loop = asyncio.get_running_loop()
-    theirs, ours = os.pipe()
     transport, protocol = await loop.connect_write_pipe(
-        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(ours, "wb", 0)
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), pipe
     )
     stack.callback(_abort, transport)
-    return theirs, asyncio.StreamWriter(transport, protocol, None, loop)
+    return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
 def _abort(transport: asyncio.WriteTransport) -> None:
@@ -203,16 +218,13 @@ def _abort(transport: asyncio.WriteTransport) -> None:
         transport.abort()
 
 
-async def _pipe_from_child(stack: AsyncExitStack) -> tuple[asyncio.StreamReader, int]:
-    """What reads a child's output, and the descriptor for it."""
+async def _reader(stack: AsyncExitStack, pipe: IO[bytes] | None) -> asyncio.StreamReader:
+    """What reads a child's output."""
     loop = asyncio.get_running_loop()
-    ours, theirs = os.pipe()
     reader = asyncio.StreamReader(limit=_CHUNK)
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(ours, "rb", 0)
-    )
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
     stack.callback(transport.close)
-    return reader, theirs
+    return reader
 
 
 async def _feed(source: asyncssh.SSHReader[bytes], target: asyncio.StreamWriter) -> None:

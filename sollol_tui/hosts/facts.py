@@ -33,7 +33,7 @@ _LOCAL_ADDRESS: Final = "127.0.0.1"
 
 SCRIPT: Final = (
     PRELUDE
-    + "say begin facts\n"
+    + "echo begin=facts\n"
     + gpus.SCRIPT  # first: its tools answer while the rest is asked
     + r"""
 set -- $(uname -snrm)
@@ -87,6 +87,7 @@ done
 wait
 say clock "$(date +%s.%N)"
 say end facts
+tell
 """
 )
 

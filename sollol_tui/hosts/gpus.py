@@ -77,7 +77,7 @@ SCRIPT: Final = (
 ask_gpus() {
   answer=$($limit "$smi" --format=csv,noheader,nounits \
     --query-gpu=index,name,memory.total,uuid,driver_version,mig.mode.current 2>&1 </dev/null)
-  say smi_status "$?"
+  echo "smi_status=$?"
   case $answer in
     *', Enabled'*) answer="$answer$nl$($limit "$smi" -L 2>/dev/null </dev/null)" ;;
   esac

@@ -28,9 +28,9 @@ _MAX_GPUS: Final = 64
 SCRIPT: Final = (
     PRELUDE
     + r"""
-say begin reading
+echo begin=reading
 peek /proc/stat; say cpu "$value"
-{ sleep 0.2 || sleep 1; } 2>/dev/null &
+sleep 0.2 2>/dev/null & nap=$!
 patience=3
 """
     + NVIDIA_SMI
@@ -55,11 +55,19 @@ amd_gpu() {
     + KFD
     + FOLDER
     + r"""
-sed -n -e 's/^MemTotal:/meminfo=&/p' -e 's/^MemAvailable:/meminfo=&/p' \
-  -e 's/^Cpus_allowed_list:[[:space:]]*/cpus_allowed=/p' /proc/meminfo /proc/self/status
-wait
+while read -r key value _; do
+  case $key in
+    MemTotal:) say meminfo "$key $value kB" ;;
+    MemAvailable:) say meminfo "$key $value kB"; break ;;
+  esac
+done </proc/meminfo
+while read -r key value; do
+  [ "$key" = Cpus_allowed_list: ] && say cpus_allowed "$value" && break
+done </proc/self/status
+wait "$nap" || sleep 1
 peek /proc/stat; say cpu "$value"
 say end reading
+tell
 """
 )
 

@@ -13,7 +13,7 @@ from sollol_tui.model.errors import AuthenticationError, HostError, HostKeyError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.snapshot import HostState, HostView, Reading
 
-AT_ONCE: Final = 32
+AT_ONCE: Final = 64
 FRESH_S: Final = 5.0  # a reading younger than this is not asked for again
 T = TypeVar("T")
 
