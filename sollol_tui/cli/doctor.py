@@ -79,11 +79,13 @@ class _Progress:
         self._is_watched = sys.stderr.isatty()
 
     def checked(self, host: str, check: Check) -> None:
-        if check.outcome is Outcome.FAILED or check.stage is list(Stage)[-1]:
+        rest = list(Stage)[list(Stage).index(check.stage) + 1 :]
+        if check.outcome is Outcome.FAILED or not rest:
             self._done.add(host)
-        self.say(
-            f"{len(self._done)}/{self._hosts} hosts done; {host}: {check.stage} {check.outcome}"
-        )
+            doing = f"{host} done" if check.outcome is not Outcome.FAILED else f"{host} failed"
+        else:
+            doing = f"{host}: {rest[0]}"
+        self.say(f"{len(self._done)}/{self._hosts} hosts done; {doing}")
 
     def say(self, text: str) -> None:
         if self._is_watched:
@@ -244,14 +246,36 @@ def _latency(link: Link) -> str:
     return "-" if link.latency_s is None else f"{link.latency_s * 1000:.2f} ms"
 
 
+def _alike(links: Sequence[Link]) -> list[tuple[list[str], Link]]:
+    """The links to one target with the same in the way, as the hosts they come from and one of
+    them."""
+    groups: dict[tuple[str, str], tuple[list[str], Link]] = {}
+    for link in links:
+        origins, _ = groups.setdefault((link.target, _in_the_way(link)), ([], link))
+        origins.append(link.origin)
+    return list(groups.values())
+
+
+def _in_the_way(link: Link) -> str:
+    plain = (Reach.REFUSED, Reach.FILTERED)
+    detail = f" ({link.detail})" if link.detail and link.blocked not in plain else ""
+    if link.job_port is link.free_port:
+        return f"every port {link.free_port.value}{detail}"
+    ports = {"its port of the range": link.job_port, "kernel-chosen ports": link.free_port}
+    shut = (Reach.OK, Reach.UNTRIED)
+    told = [f"{name} {reach.value}" for name, reach in ports.items() if reach not in shut]
+    return ", ".join(told) + detail
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} s" if value >= 1 else f"{value:.2f} s"
+
+
 def _verdict_lines(network: NetworkReport) -> Iterator[str]:
     """In words: what is blocked and how to open it, what leaves astray, what is slow."""
     yield ""
-    for link in network.blocked:
-        ports = {"its port of the range": link.job_port, "kernel-chosen ports": link.free_port}
-        shut = [f"{name} {reach.value}" for name, reach in ports.items() if reach is not Reach.OK]
-        detail = f" ({link.detail})" if link.detail else ""
-        yield from _wrapped(f"FAIL  {link.origin} -> {link.target}: {', '.join(shut)}{detail}")
+    for origins, link in _alike(network.blocked):
+        yield from _wrapped(f"FAIL  {', '.join(origins)} -> {link.target}: {_in_the_way(link)}")
     for link in network.links:
         if link.blocked is None and link.detail:
             yield from _wrapped(f"warn  {link.origin} -> {link.target}: {link.detail}")
@@ -273,9 +297,14 @@ def _verdict_lines(network: NetworkReport) -> Iterator[str]:
             f"latency  {waits[len(waits) // 2] * 1000:.2f} ms in the middle, "
             f"{waits[-1] * 1000:.2f} ms at worst"
         )
+    rates = sorted(link.bytes_per_s for link in network.links if link.bytes_per_s)
+    if rates:
+        middle = rates[len(rates) // 2] * 8 / 1e6
+        count = f"{len(rates)} of {len(network.links)} directions"
+        yield from _wrapped(f"speed    {middle:,.0f} Mbit/s in the middle of {count}")
     slowest = network.slowest
     if slowest is not None:
         yield from _wrapped(
             f"slowest  {slowest.origin} -> {slowest.target}, {_mbit(slowest)} Mbit/s: 50 MB, the "
-            f"gradients of a small adapter, take {cost_s(slowest):.1f} s"
+            f"gradients of a small adapter, take {_seconds(cost_s(slowest))}"
         )

@@ -340,14 +340,12 @@ def judge_clock(skew_s: float | None) -> Check:
 def judge_systemd(facts: HostFacts) -> Check:
     """Never more than information: ram_gb is watched where the kernel cannot hold it."""
     if facts.systemd_user and facts.lingers:
-        return ok(
-            Stage.SYSTEMD, "the account's own, lingering: ram_gb can be a hard limit"
-        )
+        return ok(Stage.SYSTEMD, "the account's own, lingering: ram_gb can be a hard limit")
     lacks = "it ends with the last login" if facts.systemd_user else "none of the account's own"
     return Check(
         stage=Stage.SYSTEMD,
         outcome=Outcome.SKIPPED,
-        found=f"{lacks}, so ram_gb is watched, not enforced; `loginctl enable-linger` changes that",
+        found=f"{lacks}, so ram_gb cannot be a hard limit; `loginctl enable-linger` changes that",
     )
 
 
