@@ -1,18 +1,19 @@
-"""Says what a dataset file is and what is wrong with it. Standard library only, changes nothing.
+"""Says what a dataset is and what is wrong with it. Standard library only, changes nothing.
 
-Run it with `python -P -m remote.data.check FILE [--format F] [--rows N]`; it prints JSON lines.
+Run it with `python -P -m remote.data.check PLACE [--format F] [--rows N]`; it prints JSON lines.
 """
 
 import argparse
-import hashlib
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from remote.data.formats import Conversation, Example, read_examples
-from remote.data.rows import Problem
+from remote.data.formats import Conversation, Example, Examples
+from remote.data.plain import render_plain
+from remote.data.rows import PARQUET, Problem
+from remote.data.source import Source, SourceError, content_hash, find_source
 
 VERSION = 1
 EXAMPLES = 3
@@ -20,32 +21,49 @@ EXAMPLE_CHARS = 2000
 LISTED_PROBLEMS = 1000
 
 
-def check(path: Path, declared: str | dict[str, str], rows: int | None) -> Iterator[dict[str, Any]]:
+def check(
+    place: str, declared: str | dict[str, str], rows: int | None = None, over: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Yields one line per problem (the first thousand) and the summary, which counts them all.
-    `rows` limits how many good and bad rows are read."""
-    examples = read_examples(path, declared)
-    good = problems = chars = 0
+    `rows` limits how many good and bad rows are read; rows of more than `over` characters are
+    counted. Parquet files are read where this Python can."""
+    try:
+        source = find_source(place)
+    except SourceError as error:
+        yield _line("problem", row=0, column=None, reason=str(error))
+        yield _line("summary", format=None, rows=0, problems=1, sha256=None, examples=[])
+        return
+    examples = Examples(source, declared)
+    unread = any(name.lower().endswith(PARQUET) for name in source.names) and not _reads_parquet()
+    good = problems = chars = longer = 0
     shown: list[dict[str, Any]] = []
-    for item in examples:
+    for item in () if unread else examples:
         if rows is not None and good + problems >= rows:
             break
         if isinstance(item, Problem):
             problems += 1
             if problems <= LISTED_PROBLEMS:
-                yield _line("problem", row=item.row, column=item.column, reason=item.reason)
+                file = {"file": item.file} if item.file else {}
+                yield _line("problem", row=item.row, column=item.column, reason=item.reason, **file)
             continue
         good += 1
         chars += item.chars
+        longer += over is not None and item.chars > over
         if len(shown) < EXAMPLES:
-            shown.append(_shown(item))
+            shown.append(_shown(item, source))
     yield _line(
         "summary",
         format=examples.format.name if examples.format else None,
         rows=good,
         problems=problems,
-        sha256=_sha256(path),
+        sha256=_hash(source) if rows is None else None,
         mean_chars=round(chars / good, 1) if good else 0.0,
         examples=shown,
+        root=str(source.root),
+        files=source.names,
+        size_bytes=_size(source),
+        longer=longer,
+        unread=unread,
     )
 
 
@@ -53,20 +71,36 @@ def _line(kind: str, **data: Any) -> dict[str, Any]:
     return {"v": VERSION, "kind": kind, **data}
 
 
-def _shown(example: Example) -> dict[str, Any]:
-    if not isinstance(example, Conversation):
-        return {"row": example.row, "text": example.content[:EXAMPLE_CHARS]}
-    turns = [
-        {"role": turn.role, "content": turn.content[:EXAMPLE_CHARS], "trained": turn.trained}
-        for turn in example.turns
-    ]
-    return {"row": example.row, "turns": turns}
+def _shown(example: Example, source: Source) -> dict[str, Any]:
+    """A row in pieces as a model sees it under plain headings; which of them are learnt."""
+    if isinstance(example, Conversation):
+        rendered = render_plain(example.turns, example.tools)
+        text, spans = rendered.text, rendered.spans
+    else:
+        text, spans = example.content, [(0, len(example.content))]
+    pieces, at = [], 0
+    for begin, end in [*spans, (len(text), len(text))]:
+        for piece, learnt in ((text[at:begin], False), (text[begin:end], True)):
+            if piece:
+                pieces.append({"text": piece[:EXAMPLE_CHARS], "learnt": learnt})
+        at = end
+    return {"file": source.shown(example.file), "row": example.row, "pieces": pieces}
 
 
-def _sha256(path: Path) -> str | None:
+def _reads_parquet() -> bool:
+    return importlib.util.find_spec("pyarrow") is not None
+
+
+def _hash(source: Source) -> str | None:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return content_hash(source)
+    except OSError:
+        return None
+
+
+def _size(source: Source) -> int | None:
+    try:
+        return source.size_bytes
     except OSError:
         return None
 
@@ -83,11 +117,12 @@ def _declared(value: str) -> str | dict[str, str]:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="remote.data.check", description=__doc__)
-    parser.add_argument("file", type=Path)
+    parser.add_argument("place", help="a file, a folder or a pattern")
     parser.add_argument("--format", type=_declared, default="auto", metavar="NAME|JSON")
     parser.add_argument("--rows", type=int, metavar="N", help="read the first N rows only")
+    parser.add_argument("--over", type=int, metavar="CHARS", help="count the rows that are longer")
     options = parser.parse_args(arguments)
-    for line in check(options.file, options.format, options.rows):
+    for line in check(options.place, options.format, options.rows, options.over):
         print(json.dumps(line, separators=(",", ":")))
 
 

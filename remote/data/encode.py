@@ -19,7 +19,8 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from remote.data.formats import Example, Examples
-from remote.data.render import DataError, Rendered, Style, render
+from remote.data.plain import Rendered
+from remote.data.render import DataError, Style, render
 from remote.data.rows import Problem
 from remote.data.source import Source
 from remote.files import write_atomic

@@ -21,7 +21,7 @@ def fetch(place: str, say: Callable[[str], None]) -> Source | None:
         return None
     named = NAME.fullmatch(place.removeprefix(PREFIX))
     if named is None:
-        raise SourceError(f"{place} is no dataset of the hub; write hub:ORG/NAME@REVISION:SPLIT")
+        raise SourceError("is no name on the hub; write hub:ORG/NAME@REVISION:SPLIT")
     repository, revision, split = named["id"], named["revision"], named["split"]
     say(f"fetching the dataset {repository} from the hub")
     root = _download(repository, revision, [f"*{split or DEFAULT_SPLIT}*{kind}" for kind in KINDS])
@@ -32,17 +32,17 @@ def fetch(place: str, say: Callable[[str], None]) -> Source | None:
     if not names:
         wanted = f"a split {split!r}" if split else "files of rows"
         raise SourceError(
-            f"{repository} on the hub has no {wanted}; files that make one are {', '.join(KINDS)} "
+            f"the repository has no {wanted}; files that make one are {', '.join(KINDS)} "
             "with the split's name in their path"
         )
     if len(kinds := {Path(name).suffix.lower() for name in names}) > 1:
         raise SourceError(
-            f"{repository} on the hub holds {' and '.join(sorted(kinds))} files of this split; "
+            f"the repository holds {' and '.join(sorted(kinds))} files of this split; "
             "download the ones that are meant and give their folder"
         )
     if len(folders := {str(Path(name).parent) for name in names}) > 1:
         raise SourceError(
-            f"{repository} on the hub holds several datasets ({', '.join(sorted(folders))}); "
+            f"the repository holds several datasets ({', '.join(sorted(folders))}); "
             "download the one that is meant and give its folder"
         )
     return Source(root=root, names=names)
@@ -61,8 +61,8 @@ def _download(repository: str, revision: str | None, patterns: list[str]) -> Pat
     except (HfHubHTTPError, LocalEntryNotFoundError, ValueError, OSError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise SourceError(
-            f"the dataset {repository} cannot be fetched from the hub: {reason}; is its name "
-            "right, does this host reach the hub, does it need HF_TOKEN?"
+            f"cannot be fetched from the hub: {reason}; is its name right, does this host reach "
+            "the hub, does it need HF_TOKEN?"
         ) from error
 
 

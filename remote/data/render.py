@@ -1,12 +1,11 @@
 """An example as the text that the model sees, with the characters that are learnt. Knows chat
-templates and the plain headings; knows nothing of tokens.
+templates; knows nothing of tokens.
 
 The rule of what is learnt: where a template marks its answers ({% generation %}), what it marks;
 elsewhere all that follows the point at which the model would be asked for the answer, up to where
 the next turn begins. Both are what TRL learns.
 """
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from remote.data.formats import Conversation, Example
+from remote.data.plain import Rendered, opening_plain, render_plain
 from remote.data.turns import Turn
 
 MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -27,24 +27,10 @@ ONE_DAY = (
     + "".join(f"|replace('%{code}', '{TODAY:%{code}}')" for code in "AaBbdmYyHIMSpj")
     + " }}{%- endmacro %}"
 )
-PLAIN_HEADINGS = {
-    "system": "### System:\n",
-    "user": "### Instruction:\n",
-    "assistant": "### Response:\n",
-    "tool": "### Tool:\n",
-}
 
 
 class DataError(ValueError):
     """The dataset cannot be trained on; the message says which row and why."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
-    """A row as the model sees it, with the character spans that are learnt."""
-
-    text: str
-    spans: list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +68,7 @@ def render_prompt(prompt: str, tokenizer: Any) -> str:
     turns = (Turn(role="user", content=prompt, trained=False),)
     style = Style.of(tokenizer)
     if style.template is None:
-        return _plain(turns, style).text + "\n\n" + PLAIN_HEADINGS["assistant"]
+        return opening_plain(turns, begin=style.begin, end=style.end)
     return _Templated(style=style, tools=()).opening(turns)
 
 
@@ -92,34 +78,11 @@ def render(example: Example, style: Style) -> Rendered:
         text = style.begin + example.content + style.end
         return Rendered(text=text, spans=[(0, len(text))])
     if style.template is None:
-        return _plain(example.turns, style, example.tools)
+        return render_plain(example.turns, example.tools, begin=style.begin, end=style.end)
     try:
         return _Templated(style=style, tools=example.tools).whole(example.turns)
     except DataError as error:
         raise DataError(f"row {example.row}: {error}") from error
-
-
-def _plain(turns: Sequence[Turn], style: Style, tools: Sequence[Any] = ()) -> Rendered:
-    text, spans = style.begin, []
-    if tools:
-        text += f"### Tools:\n{_written(tools)}\n\n"
-    for place, turn in enumerate(turns):
-        text += ("\n\n" if place else "") + PLAIN_HEADINGS[turn.role]
-        start = len(text)
-        text += turn.content.strip()
-        if calls := turn.extras.get("tool_calls"):
-            text += ("\n" if turn.content.strip() else "") + _written(
-                [call["function"] for call in calls]
-            )
-        if turn.role == "assistant":
-            text += style.end
-        if turn.trained:
-            spans.append((start, len(text)))
-    return Rendered(text=text, spans=spans)
-
-
-def _written(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ def _files_of_rows(folder: Path) -> tuple[str, ...]:
         paths = [Path(where, name) for name in names if not _is_skipped(name)]
         found += [path for path in paths if path.suffix.lower() in KINDS and path.is_file()]
     if not found:
-        raise SourceError(f"{folder} holds no file of rows; known kinds are {', '.join(KINDS)}")
+        raise SourceError(f"the folder holds no file of rows; known kinds are {', '.join(KINDS)}")
     return tuple(sorted(path.relative_to(folder).as_posix() for path in found))
 
 
@@ -101,7 +101,7 @@ def _check_one_kind(folder: Path, names: tuple[str, ...]) -> None:
         said = " and ".join(f"{count} {kind}" for kind, count in kinds)
         pattern = folder / "**" / f"*{kinds[0][0]}"
         raise SourceError(
-            f"{folder} holds {said} files; say which with a pattern such as {pattern}"
+            f"the folder holds {said} files; say which with a pattern such as {pattern}"
         )
 
 
@@ -119,5 +119,5 @@ def _matching(pattern: str) -> Source:
     found = map(Path, glob.iglob(pattern, recursive=True))  # noqa: PTH207 - a pattern may be absolute
     names = sorted({path.relative_to(root).as_posix() for path in found if path.is_file()})
     if not names:
-        raise SourceError(f"no file matches {pattern}")
+        raise SourceError("there is no file that matches this pattern")
     return Source(root=root, names=tuple(names))

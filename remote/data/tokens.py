@@ -27,7 +27,7 @@ from remote.data.source import Source, SourceError, content_hash, find_source, n
 from remote.data.tokenfile import Stored, merge, split, stored
 
 PAYLOAD = Path(__file__).resolve().parents[2]
-MAKERS = ("encode", "formats", "parquet", "render", "rows", "source", "tokenfile", "turns")
+MAKERS = ("encode", "formats", "parquet", "plain", "render", "rows", "source", "tokenfile", "turns")
 MOST_PROCESSES = 8
 SMALL_BYTES = 4 << 20  # encoded sooner than a process starts
 
@@ -113,7 +113,7 @@ def tokenise(
         recipe = Recipe(source=source, declared=declared, style=style, max_length=max_length)
         target = folder / _key(recipe, serialised)
     except SourceError as error:
-        raise DataError(str(error)) from error
+        raise DataError(f"{dataset}: {error}") from error
     except OSError as error:
         raise DataError(f"{dataset} cannot be read: {error.strerror}") from error
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

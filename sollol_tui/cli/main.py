@@ -17,6 +17,7 @@ from sollol_tui.model.errors import InputError, NoWorkersError, SollolError
 _COMMANDS: Final = {  # name: module and what it is called there
     "attach": "follow:attach",
     "cancel": "jobs:cancel",
+    "dataset": "dataset:dataset",
     "demo": "demo:demo",
     "doctor": "doctor:doctor",
     "fetch": "jobs:fetch",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", required=False, metavar="[FILE]")
 @click.option("--model", metavar="DIR|ID", help="A model folder or a Hub id.")
-@click.option("--dataset", metavar="FILE", help="Rows: jsonl, json, csv.")
+@click.option("--dataset", metavar="FILE", help="A file, folder, pattern, or hub:NAME.")
 @click.option("--epochs", type=int, help="How often each row is seen.  [default: 1]")
 @click.option("--batch-size", type=int, help="Samples in memory at once.  [default: 1]")
 @click.option("--max-length", type=int, help="Tokens of a sample at most.  [default: 512]")

@@ -5,7 +5,7 @@ Refuses to send: nothing here knows a host.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,13 +48,16 @@ class Tree:
         return sum(file.size for file in self.files)
 
 
-def read_tree(root: Path, sha256: Sha256 | None = None) -> Tree:
-    """The files of a folder in a fixed order, each hashed by `sha256`, several at a time; links are
-    followed, because a model's cache is made of them. Raises InputError for what cannot travel."""
+def read_tree(
+    root: Path, sha256: Sha256 | None = None, *, names: Collection[str] | None = None
+) -> Tree:
+    """The files of a folder in a fixed order (of all, those with these `names`), each hashed by
+    `sha256`, several at a time; links are followed, because a model's cache is made of them. Raises
+    InputError for what cannot travel."""
     if root.exists() and not root.is_dir():
         raise InputError.single(str(root), "is not a folder")
     with reading(root):
-        found = sorted(_walk(root))
+        found = sorted(file for file in _walk(root) if names is None or file[0] in names)
     if not found or len(found) > MAX_FILES:
         raise InputError.single(str(root), f"holds {len(found)} files; 1 to {MAX_FILES} can travel")
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,72 @@ from sollol_tui.model.plan import DatasetFacts
 from sollol_tui.model.text import clean
 
 MAX_PROBLEMS = 20
+HUB = "hub:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?")
+_HUB_DATASET = re.compile(rf"{HUB}{_HUB_ID.pattern}(@[\w./-]+)?(:[\w.-]+)?")
 
 
-async def check_dataset(path: Path, fmt: str | dict[str, str]) -> DatasetFacts:
-    """Reads every row in a child process that runs the workers' own check. Raises InputError with
-    row and reason of the first problems."""
-    if not path.exists():
-        raise NotFoundError(f"no dataset {path}", remedy="give a .jsonl or .json file")
-    command = [sys.executable, "-P", "-m", "remote.data.check", str(path), "--format"]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the workers' own check says of a dataset. `problems` are the first of
+    `problem_count`; `examples` are rows in pieces, learnt or not; `unread` means parquet, which
+    only workers read."""
+
+    facts: DatasetFacts
+    problems: tuple[Problem, ...]
+    problem_count: int
+    examples: tuple[dict[str, Any], ...]
+    longer: int
+    unread: bool
+
+
+def locate_dataset(text: str, folder: Path) -> str:
+    """A dataset's place as a person wrote it: an absolute path or pattern, or a name on the hub.
+    Raises InputError."""
+    if not text.startswith(HUB):
+        return str(locate(text, folder))
+    if _HUB_DATASET.fullmatch(text) is None:
+        raise InputError.single(
+            clean(text), "is not hub:NAME, hub:ORG/NAME, @REVISION:SPLIT behind"
+        )
+    return text
+
+
+async def check_dataset(place: str | Path, fmt: str | dict[str, str]) -> DatasetFacts:
+    """Reads every row. Raises InputError with row and reason of the first problems. What only a
+    worker can read comes back without rows."""
+    place = str(place)
+    if place.startswith(HUB):
+        return DatasetFacts(path=place, format="", rows=0, sha256="", size_bytes=0, mean_chars=0.0)
+    checked = await inspect_dataset(place, fmt)
+    if checked.problems:
+        raise InputError(told(checked, place))
+    if not checked.facts.rows and not checked.unread:
+        raise InputError.single(place, "holds no rows")
+    return checked.facts
+
+
+def told(checked: Checked, place: str) -> list[Problem]:
+    """The problems as they are shown: the first ones, and how many more there are."""
+    problems = list(checked.problems[:MAX_PROBLEMS])
+    if more := checked.problem_count - len(problems):
+        problems.append(Problem(file=place, message=f"and {more:,} more problems"))
+    return problems
+
+
+async def inspect_dataset(
+    place: str, fmt: str | dict[str, str], *, rows: int | None = None, over: int = 0
+) -> Checked:
+    """Reads the rows (only the first, where `rows` is given) in a child process that runs the
+    workers' own check. A row of more than `over` characters counts as long. Raises NotFoundError,
+    and InputError where the check itself fails."""
+    if not Path(place).exists() and not any(mark in place for mark in "*?["):
+        raise NotFoundError(f"no dataset {place}", remedy="give a file, a folder or a pattern")
+    command = [sys.executable, "-P", "-m", "remote.data.check", place, "--over", str(over)]
+    command += ["--format", fmt if isinstance(fmt, str) else json.dumps(fmt)]
     process = await asyncio.create_subprocess_exec(
         *command,
-        fmt if isinstance(fmt, str) else json.dumps(fmt),
+        *(["--rows", str(rows)] if rows else []),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -37,22 +92,25 @@ async def check_dataset(path: Path, fmt: str | dict[str, str]) -> DatasetFacts:
     summary = next((line for line in lines if line.get("kind") == "summary"), None)
     if process.returncode != 0 or summary is None:
         last = (err.splitlines() or [b"it ended without a word"])[-1]
-        raise InputError.single(str(path), f"cannot be checked: {clean(last)}")
+        raise InputError.single(place, f"cannot be checked: {clean(last)}")
+    root, names = Path(summary.get("root") or place), tuple(summary.get("files") or ())
+    path = root / names[0] if len(names) == 1 else root
     problems = [_problem(path, line) for line in lines if line.get("kind") == "problem"]
-    if problems:
-        more = int(summary.get("problems", 0)) - MAX_PROBLEMS
-        if more > 0:
-            problems[MAX_PROBLEMS:] = [Problem(file=str(path), message=f"and {more} more problems")]
-        raise InputError(problems)
-    if not summary["rows"]:
-        raise InputError.single(str(path), "holds no rows")
-    return DatasetFacts(
-        path=str(path),
-        format=str(summary["format"]),
-        rows=int(summary["rows"]),
-        sha256=str(summary["sha256"]),
-        size_bytes=path.stat().st_size,
-        mean_chars=float(summary.get("mean_chars") or 0.0),
+    return Checked(
+        facts=DatasetFacts(
+            path=str(path),
+            format=str(summary["format"] or ""),
+            rows=int(summary["rows"]),
+            sha256=str(summary["sha256"] or ""),
+            size_bytes=int(summary.get("size_bytes") or 0),
+            mean_chars=float(summary.get("mean_chars") or 0.0),
+            files=names if len(names) > 1 else (),
+        ),
+        problems=tuple(problems),
+        problem_count=int(summary.get("problems", 0)),
+        examples=tuple(summary["examples"]),
+        longer=int(summary.get("longer") or 0),
+        unread=bool(summary.get("unread")),
     )
 
 
@@ -60,7 +118,10 @@ def _problem(path: Path, line: dict[str, Any]) -> Problem:
     row, column = int(line.get("row") or 0), line.get("column")
     place = f"row {row}" + (f", column '{column}'" if column else "") if row else ""
     reason = clean(str(line.get("reason", "")))
-    return Problem(file=str(path), message=f"{place}: {reason}" if place else reason)
+    file = path / str(line["file"]) if line.get("file") else path
+    return Problem(
+        file=clean(str(file), limit=400), message=f"{place}: {reason}" if place else reason
+    )
 
 
 def locate(text: str, folder: Path) -> Path:

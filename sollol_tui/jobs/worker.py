@@ -19,7 +19,7 @@ from sollol_tui.hosts.ssh import HostConnection, connect
 from sollol_tui.hosts.transfer import send_file, send_tree
 from sollol_tui.hosts.tree import read_tree
 from sollol_tui.jobs.home import Home
-from sollol_tui.model.errors import HostError, UnreachableError
+from sollol_tui.model.errors import HostError, InputError, UnreachableError
 from sollol_tui.model.inventory import Host, Packages
 from sollol_tui.model.plan import DatasetFacts, PlannedWorker
 from sollol_tui.model.units import format_bytes
@@ -64,26 +64,26 @@ class Worker:
 
     async def prepare(self, packages: Packages, dataset: DatasetFacts, model: str) -> Place:
         """Brings environment, payload, dataset and model to the host. What is there stays."""
-        self.place = await self._retrying(partial(self._prepare, packages, dataset, model))
+        self.place = await self.over_ssh(partial(self._prepare, packages, dataset, model))
         return self.place
 
     async def choose_port(self, first: int, last: int) -> int | None:
         """A port of the range that can be bound on this worker's address; None: all are taken."""
         environment, address = self._place().environment, self.planned.address
-        return await self._retrying(
+        return await self.over_ssh(
             lambda connection: free_port(connection, environment, address, (first, last))
         )
 
     async def launch(self, run: dict[str, Any], secrets: dict[str, str]) -> None:
         """Starts the agent, or adopts the one that an earlier try has started."""
         place = self._place()
-        await self._retrying(
+        await self.over_ssh(
             lambda connection: start_agent(
                 connection, place.environment, place.run_dir, run, secrets
             )
         )
 
-    async def _retrying(self, act: Callable[[HostConnection], Awaitable[T]]) -> T:
+    async def over_ssh(self, act: Callable[[HostConnection], Awaitable[T]]) -> T:
         """Does something over a connection, again after the connection was lost."""
         for pause_s in (*RECONNECT_S[:RETRIES], None):
             try:
@@ -108,15 +108,9 @@ class Worker:
             env=self.host.env,
             report=self._report,
         )
-        data = f"{facts.workdir}/datasets/{dataset.sha256}/{Path(dataset.path).name}"
-        self.say("sending the dataset")
-        await send_file(
-            connection,
-            Path(dataset.path),
-            data,
-            dataset.sha256,
-            report=partial(self._report_bytes, "dataset"),
-        )
+        data = dataset.path
+        if not dataset.is_on_hub:
+            data = await self._send_dataset(dataset, facts.workdir, connection)
         there = model
         if Path(model).is_absolute():
             self.say("sending the model")
@@ -125,6 +119,24 @@ class Worker:
             await send_tree(connection, tree, there, report=partial(self._report_bytes, "model"))
         run_dir = f"{facts.workdir}/runs/{self.job}/{self.host.name}"
         return Place(environment=environment, run_dir=run_dir, dataset=data, model=there)
+
+    async def _send_dataset(
+        self, dataset: DatasetFacts, workdir: str, connection: HostConnection
+    ) -> str:
+        source = Path(dataset.path)
+        target = f"{workdir}/datasets/{dataset.sha256}/{source.name}"
+        report = partial(self._report_bytes, "dataset")
+        self.say("sending the dataset")
+        if not dataset.files:
+            await send_file(connection, source, target, dataset.sha256, report=report)
+            return target
+        tree = await asyncio.to_thread(read_tree, source, names=dataset.files)
+        if tree.sha256 != dataset.sha256:
+            raise InputError.single(
+                dataset.path, "its files are not those that were checked; submit the job again"
+            )
+        await send_tree(connection, tree, target, report=report)
+        return target
 
     def _report_bytes(self, what: str, done: int, total: int) -> None:
         self.say(f"sending the {what}: {format_bytes(done)} of {format_bytes(total)}")
@@ -212,6 +224,11 @@ class Worker:
                 action, deadline = "kill", loop.time() + CLEANUP_LIMIT_S
                 await control(connection, environment, run_dir, action)
             await asyncio.sleep(_POLL_S)
+
+    @property
+    def run_dir(self) -> str:
+        """The run directory there."""
+        return self._place().run_dir
 
     @property
     def copies(self) -> Path:

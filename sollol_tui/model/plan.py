@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetFacts:
-    """What checking the dataset found. `mean_chars` is per row."""
+    """What checking the dataset found. `path` is a file, a folder with `files` below it, or the
+    dataset's place on the hub (`hub:...`, not hashed). `mean_chars` is per row. No rows: only a
+    worker can read it."""
 
     path: str
     format: str
@@ -13,6 +15,22 @@ class DatasetFacts:
     sha256: str
     size_bytes: int
     mean_chars: float
+    files: tuple[str, ...] = ()
+
+    @property
+    def is_on_hub(self) -> bool:
+        return self.path.startswith("hub:")
+
+    @property
+    def sentence(self) -> str:
+        """What is known of it before a worker has read it."""
+        if not self.rows:
+            return f"{self.path}: read and checked on a worker"
+        several = f" in {len(self.files)} files" if self.files else ""
+        return (
+            f"{self.path}: {self.rows:,} rows{several} ({self.format}), "
+            f"~{self.mean_chars / 3.6:.0f} tokens each (~3.6 bytes per token)"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +70,11 @@ class Plan:
     def world_size(self) -> int:
         return sum(len(worker.ranks) for worker in self.workers)
 
+    @property
+    def first_slot(self) -> int:
+        """The slot of rank 0, which speaks for the job."""
+        return self.workers[0].ranks[0].slot
+
     def worker(self, host: str) -> PlannedWorker:
         return next(worker for worker in self.workers if worker.host == host)
 
@@ -61,10 +84,10 @@ class Plan:
         workers = "  ".join(
             f"{worker.host} ~{worker.share:.0%} ({_ranks(worker)})" for worker in self.workers
         )
-        steps = f"{self.max_steps:,} steps of {self.global_batch} samples"
+        steps = f"{self.max_steps:,} steps of" if self.max_steps else "steps of"
+        steps = f"{steps} {self.global_batch} samples"
         lines = [
-            f"{model} + LoRA r={lora_r} on {data.path}: {data.rows:,} rows ({data.format}), "
-            f"~{data.mean_chars / 3.6:.0f} tokens each (~3.6 bytes per token)",
+            f"{model} + LoRA r={lora_r} on {data.sentence}",
             f"{workers}   world size {self.world_size}, {self.engine} engine",
             f"{epochs} epoch{'s' if epochs != 1 else ''}, {steps}",
         ]

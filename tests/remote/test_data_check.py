@@ -43,14 +43,52 @@ def test_problems_are_lines_and_the_summary_counts_what_is_good(tmp_path):
         "mean_chars": 2.0,
         "examples": [
             {
+                "file": None,
                 "row": 1,
-                "turns": [
-                    {"role": "user", "content": "q", "trained": False},
-                    {"role": "assistant", "content": "a", "trained": True},
+                "pieces": [
+                    {"text": "### Instruction:\nq\n\n### Response:\n", "learnt": False},
+                    {"text": "a", "learnt": True},
                 ],
             }
         ],
+        "root": str(tmp_path),
+        "files": ["rows.jsonl"],
+        "size_bytes": path.stat().st_size,
+        "longer": 0,
+        "unread": False,
     }
+
+
+def test_a_folder_is_its_files_in_order_and_a_problem_names_its_file(tmp_path):
+    for name, text in (("b.jsonl", '{"text": 1}'), ("a.jsonl", '{"text": "one"}\n{"text": "two"}')):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "README.md").write_text("no rows")
+    problem, summary = check(str(tmp_path))
+    assert (problem["file"], problem["row"], problem["column"]) == ("b.jsonl", 1, "text")
+    assert (summary["files"], summary["rows"]) == (["a.jsonl", "b.jsonl"], 2)
+    sums = [hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in summary["files"]]
+    listed = f"{sums[0]}  a.jsonl\n{sums[1]}  b.jsonl\n"
+    assert summary["sha256"] == hashlib.sha256(listed.encode()).hexdigest()
+    (tmp_path / "notes.txt").write_text("text")
+    problem, _ = check(str(tmp_path))
+    assert "holds 2 .jsonl and 1 .txt files; say which with a pattern" in problem["reason"]
+    *_, summary = check(str(tmp_path / "*.jsonl"))
+    assert summary["files"] == ["a.jsonl", "b.jsonl"]
+
+
+def test_files_of_one_dataset_have_one_format(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}')
+    (tmp_path / "b.jsonl").write_text('{"prompt": "q", "completion": "a"}')
+    problem, summary = check(str(tmp_path))
+    assert "is prompt-completion, and the files before it are text" in problem["reason"]
+    assert (summary["rows"], summary["problems"]) == (1, 1)
+
+
+def test_rows_longer_than_asked_for_are_counted(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": "x" * size}) + "\n" for size in (5, 6, 7)))
+    [summary] = check(str(path), "--over", "5")
+    assert summary["longer"] == 2
 
 
 def test_a_missing_file_is_row_0_and_still_has_a_summary(tmp_path):
