@@ -165,7 +165,7 @@ def edit(session: Session, change: Callable[[str, str], str]) -> None:
 
 async def places_of(aliases: Sequence[str]) -> dict[str, tuple[str, str]]:
     """The user of each alias, and where it leads in words, as ~/.ssh/config resolves it."""
-    from sollol_tui.hosts.ssh import destination
+    from sollol_tui.hosts.destination import destination
     from sollol_tui.model.inventory import Host
 
     places = {}

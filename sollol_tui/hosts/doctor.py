@@ -17,11 +17,12 @@ from asyncssh.config import SSHClientConfig
 
 from sollol_tui.hosts import payload as payloads
 from sollol_tui.hosts.commands import last_answer
+from sollol_tui.hosts.destination import destination
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import SELFCHECK_S, provision
 from sollol_tui.hosts.shell import assignments
-from sollol_tui.hosts.ssh import HostConnection, connect, destination
+from sollol_tui.hosts.ssh import HostConnection, connect
 from sollol_tui.hosts.uv import ours_fits
 from sollol_tui.hosts.workdir import Found, look_into, make_private, remove_halves
 from sollol_tui.model.diagnosis import (
@@ -132,7 +133,7 @@ class _Chart:
         self._report(self._host.name, check)
 
     def diagnosis(self) -> Diagnosis:
-        rest = [not_reached(stage) for stage in self._stages[len(self._checks) :]]
+        rest = [ok(stage, "") for stage in self._stages[len(self._checks) :]]
         return Diagnosis(
             host=self._host.name,
             checks=(*self._checks, *rest),

@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncssh
 
 from sollol_tui.model.errors import HostKeyError
+from sollol_tui.model.text import clean
 
 DEFAULT_PORT = 22
 
@@ -59,10 +60,12 @@ def read_known_keys(files: Sequence[Path], name: str) -> KnownKeys:
 
 
 class KeyWitness(asyncssh.SSHClient):
-    """Keeps the key that asyncssh found in no file, and refuses it."""
+    """Keeps the key that asyncssh found in no file, and refuses it. `authority` is one that signed
+    the host's key."""
 
-    def __init__(self) -> None:
-        self.refused: asyncssh.SSHKey | None = None
+    def __init__(self, refused: asyncssh.SSHKey | None = None) -> None:
+        self.refused = refused
+        self.authority: asyncssh.SSHKey | None = None
 
     def validate_host_public_key(
         self, host: str, addr: str, port: int, key: asyncssh.SSHKey
@@ -70,10 +73,12 @@ class KeyWitness(asyncssh.SSHClient):
         self.refused = key
         return False
 
+    def validate_host_ca_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        self.authority = key
+        return False
 
-def host_key_error(
-    host: str, known: KnownKeys, shown: asyncssh.SSHKey | None, reason: str
-) -> HostKeyError:
+
+def host_key_error(host: str, known: KnownKeys, seen: KeyWitness, reason: str) -> HostKeyError:
     """Why the host's key was refused, with every fingerprint that a person needs to decide."""
     if "revoked" in reason:
         return HostKeyError(
@@ -81,7 +86,23 @@ def host_key_error(
             f"the host key of {known.name} is marked as revoked",
             remedy="do not use this host until its owner has given it a new key",
         )
-    fingerprint = _describe(shown) if shown is not None else "of another kind than before"
+    if seen.authority is not None:
+        return HostKeyError(
+            host,
+            f"the host key of {known.name} is signed by an authority that is unknown: "
+            f"{_describe(seen.authority)}",
+            remedy="compare it with the authority's own, then put a line with @cert-authority and "
+            "its public key into ~/.ssh/known_hosts",
+        )
+    if seen.refused is None and not known.trusted:
+        return HostKeyError(
+            host,
+            f"the host certificate of {known.name} is not valid: {clean(reason, limit=200)}",
+            remedy="ask whoever signs the keys of your hosts",
+        )
+    fingerprint = (
+        _describe(seen.refused) if seen.refused is not None else "of another kind than before"
+    )
     if known.trusted:
         before = ", ".join(sorted(_describe(key) for key in known.trusted))
         return HostKeyError(

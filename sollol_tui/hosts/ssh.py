@@ -5,53 +5,41 @@ fail is a sentence of its own with what to do next.
 """
 
 import asyncio
-import errno
+import logging
 import os
-import random
-import re
-import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import asyncssh
 
 from sollol_tui.hosts.channel import Completed, HostConnection, RemoteProcess
-from sollol_tui.hosts.embedded import CIPHERS, connect_local
-from sollol_tui.hosts.hostkeys import (
-    KeyWitness,
-    host_key_error,
-    known_name,
-    read_known_keys,
-    user_files,
+from sollol_tui.hosts.destination import (
+    MAX_JUMPS,
+    Destination,
+    destination,
+    given_options,
+    jump_host,
 )
-from sollol_tui.model.errors import AuthenticationError, HostError, UnreachableError
+from sollol_tui.hosts.embedded import CIPHERS, connect_local
+from sollol_tui.hosts.hostkeys import KeyWitness, host_key_error, read_known_keys
+from sollol_tui.hosts.refusal import explained, not_admitted, too_slow, unreachable
+from sollol_tui.model.errors import AuthenticationError, UnreachableError
 from sollol_tui.model.inventory import ConnectionKind, Host
 from sollol_tui.model.text import clean
 
 __all__ = ["Completed", "HostConnection", "RemoteProcess", "connect"]
 
+AT_ONCE: Final = 32
 _KEEPALIVE_S: Final = 5
 _KEEPALIVE_COUNT: Final = 3
 _CLOSE_S: Final = 2.0
-_MAX_JUMPS: Final = 8
 _LOCAL_ADDRESS: Final = "127.0.0.1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
-    """Where a host is, after ~/.ssh/config; `name` is how known_hosts files call it."""
-
-    address: str
-    port: int
-    user: str
-    name: str
-    known_hosts: tuple[Path, ...]
-    jumps: tuple[str, ...]
-    proxy_command: bool
-    identities: tuple[str, ...]
+_gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+# Whoever calls us hears of retries by how long they take; a program's own logging still gets them.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 @asynccontextmanager
@@ -63,30 +51,34 @@ async def connect(
     Raises UnreachableError, HostKeyError or AuthenticationError, within `timeout_s` (default: the
     host's connect_timeout)."""
     limit = host.connect_timeout_s if timeout_s is None else timeout_s
+    async with AsyncExitStack() as stack:
+        async with _gate():
+            reached = await _reach(host, known_hosts, limit, stack)
+        yield reached
+
+
+def _gate() -> asyncio.Semaphore:
+    """Bounds how many connections are being opened at once, whoever opens them. Time spent waiting
+    here is not the host's."""
+    return _gates.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))
+
+
+async def _reach(
+    host: Host, known_hosts: Sequence[Path], limit_s: float, stack: AsyncExitStack
+) -> HostConnection:
     if host.connection is ConnectionKind.LOCAL:
-        async with connect_local(limit) as local:
-            yield HostConnection(host, _LOCAL_ADDRESS, local)
-        return
+        local = await stack.enter_async_context(connect_local(limit_s))
+        return HostConnection(host, _LOCAL_ADDRESS, local)
     hops: list[asyncssh.SSHClientConnection] = []
+    stack.push_async_callback(close_hops, hops)
     try:
-        try:
-            async with asyncio.timeout(limit):
-                place = await _open(host, known_hosts, hops)
-        except TimeoutError:
-            raise too_slow(host, limit) from None
-        peer = hops[-1].get_extra_info("peername")
-        direct = peer and not place.jumps and not place.proxy_command
-        yield HostConnection(host, peer[0] if direct else place.address, hops[-1])
-    finally:
-        await close_hops(hops)
-
-
-def too_slow(host: Host, limit_s: float) -> UnreachableError:
-    return UnreachableError(
-        host.name,
-        f"no answer from {clean(host.address or host.name)} within {limit_s:g} s",
-        remedy="is it switched on and in this network? connect_timeout gives it longer",
-    )
+        async with asyncio.timeout(limit_s):
+            place = await _open(host, known_hosts, hops)
+    except TimeoutError:
+        raise too_slow(host, limit_s) from None
+    peer = hops[-1].get_extra_info("peername")
+    direct = peer and not place.jumps and not place.proxy_command
+    return HostConnection(host, peer[0] if direct else place.address, hops[-1])
 
 
 async def close_hops(hops: Sequence[asyncssh.SSHClientConnection]) -> None:
@@ -103,47 +95,6 @@ async def _close(connection: asyncssh.SSHClientConnection) -> None:
     except TimeoutError:
         connection.abort()
         await connection.wait_closed()
-
-
-async def destination(host: Host, known_hosts: Sequence[Path]) -> Destination:
-    """Where `host` is, with what the inventory says laid over ~/.ssh/config."""
-    try:
-        options = await asyncssh.SSHClientConnectionOptions.construct(
-            None, config=(), host=host.name, client_keys=None, agent_path=None, **_given(host)
-        )
-    except (asyncssh.ConfigParseError, OSError, ValueError) as error:
-        raise UnreachableError(
-            host.name,
-            f"~/.ssh/config cannot be used: {clean(str(error), limit=300)}",
-            remedy="`ssh -G` shows how ssh reads it",
-        ) from None
-    address = host.address or options.host
-    jumps = host.proxy_jump or (options.tunnel if isinstance(options.tunnel, str) else "")
-    configured = options.config.get("IdentityFile", ())
-    return Destination(
-        address=address,
-        port=options.port,
-        user=options.username,
-        name=known_name(options.host_key_alias or address, options.port),
-        known_hosts=(
-            *user_files(options.config.get("UserKnownHostsFile", ())),
-            *known_hosts,
-        ),
-        jumps=tuple(hop.strip() for hop in jumps.split(",") if hop.strip() not in ("", "none")),
-        proxy_command=bool(options.proxy_command) and not jumps,
-        identities=(host.identity_file,)
-        if host.identity_file
-        else tuple(map(str, configured if isinstance(configured, list | tuple) else ())),
-    )
-
-
-def _given(host: Host) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    if host.port is not None:
-        given["port"] = host.port
-    if host.user is not None:
-        given["username"] = host.user
-    return given
 
 
 class _Route:
@@ -167,29 +118,16 @@ async def open_route(
     """Opens the jumps to `host`, each verified like any host, into `hops`; returns where the host
     is and what asyncssh takes as `tunnel`."""
     place = await destination(host, known_hosts)
-    if len(hops) + len(place.jumps) > _MAX_JUMPS:
+    if len(hops) + len(place.jumps) > MAX_JUMPS:
         raise UnreachableError(
             host.name,
-            f"its proxy_jump leads through more than {_MAX_JUMPS} hosts",
+            f"its proxy_jump leads through more than {MAX_JUMPS} hosts",
             remedy="does a jump host name itself as its jump?",
         )
     for jump in place.jumps:
-        await _open(_jump_host(host, jump), known_hosts, hops, via=hops[-1] if hops else None)
+        await _open(jump_host(host, jump), known_hosts, hops, via=hops[-1] if hops else None)
     via = hops[-1] if place.jumps else None
     return place, None if place.proxy_command else _Route(place, via)
-
-
-def _jump_host(host: Host, jump: str) -> Host:
-    match = re.fullmatch(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+)(?::(\d+))?", jump)
-    if match is None:
-        raise UnreachableError(host.name, f"proxy_jump {clean(jump)!r} is not [user@]host[:port]")
-    user, name, port = match.groups()
-    return Host(
-        name=name.strip("[]"),
-        user=user,
-        port=int(port) if port else None,
-        connect_timeout_s=host.connect_timeout_s,
-    )
 
 
 async def _open(
@@ -204,64 +142,75 @@ async def _open(
     if place is None:
         place = await destination(host, known_hosts)
         tunnel = _Route(place, via)
+    import stamina  # not before a connection over the network is wanted: it takes its time
+
+    # sshd drops logins at random when many come at once (MaxStartups); the limit of `connect` ends
+    # the attempts.
+    async for attempt in stamina.retry_context(
+        on=(asyncssh.ConnectionLost, ConnectionResetError),
+        attempts=None,
+        timeout=None,
+        wait_initial=0.2,
+        wait_max=2.0,
+        wait_jitter=0.5,
+    ):
+        with attempt:
+            hops.append(await _log_in(host, place, tunnel))
+    return place
+
+
+async def _log_in(host: Host, place: Destination, tunnel: Any) -> asyncssh.SSHClientConnection:
+    """One attempt. A connection that was dropped on the way is asyncssh's own error."""
     known = read_known_keys(place.known_hosts, place.name)
     keys: dict[str, Any] = {}
     if host.identity_file is not None:
         keys["client_keys"] = [os.path.expanduser(host.identity_file)]  # noqa: PTH111
         keys["ignore_encrypted"] = True  # the agent may hold it
-    delay_s = 0.2
-    while True:
-        witness = KeyWitness()
-        try:
-            connection = await asyncssh.connect(
-                host.name,
-                tunnel=tunnel,
-                known_hosts=known.as_argument(),
-                client_factory=lambda witness=witness: witness,
-                encryption_algs=CIPHERS,
-                keepalive_interval=_KEEPALIVE_S,
-                keepalive_count_max=_KEEPALIVE_COUNT,
-                login_timeout=0,  # the caller's limit stands over all hops
-                connect_timeout=None,
-                agent_forwarding=False,
-                password_auth=False,
-                kbdint_auth=False,
-                gss_kex=False,
-                x509_trusted_certs=None,
-                **_given(host),
-                **keys,
-            )
-        except asyncssh.HostKeyNotVerifiable as error:
-            raise host_key_error(host.name, known, witness.refused, error.reason) from None
-        except asyncssh.KeyExchangeFailed as error:
-            # It has no key of the kind that is known; a person needs to see the one it has.
-            if known.trusted and (shown := await shown_key(host, place, tunnel)):
-                raise host_key_error(host.name, known, shown, error.reason) from None
-            raise _unreachable(host, place, error) from None
-        except asyncssh.PermissionDenied:
-            raise _not_admitted(host, place) from None
-        except (asyncssh.ConnectionLost, ConnectionResetError):
-            # sshd drops logins at random when many come at once (MaxStartups); the limit of
-            # `connect` ends the attempts.
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))
-            delay_s = min(2 * delay_s, 2.0)
-        except asyncssh.KeyImportError as error:
-            raise AuthenticationError(
-                host.name,
-                f"a key file cannot be used: {clean(str(error), limit=200)}",
-                remedy="check identity_file",
-            ) from None
-        except FileNotFoundError as error:
-            raise AuthenticationError(
-                host.name,
-                f"there is no key file {clean(str(error.filename))}",
-                remedy="check identity_file in the inventory or IdentityFile in ~/.ssh/config",
-            ) from None
-        except (asyncssh.Error, OSError) as error:
-            raise _unreachable(host, place, error) from None
-        else:
-            hops.append(connection)
-            return place
+    witness = KeyWitness()
+    try:
+        return await asyncssh.connect(
+            host.name,
+            tunnel=tunnel,
+            known_hosts=known.as_argument(),
+            client_factory=lambda: witness,
+            encryption_algs=CIPHERS,
+            keepalive_interval=_KEEPALIVE_S,
+            keepalive_count_max=_KEEPALIVE_COUNT,
+            login_timeout=0,  # the caller's limit stands over all hops
+            connect_timeout=None,
+            agent_forwarding=False,
+            password_auth=False,
+            kbdint_auth=False,
+            gss_kex=False,
+            x509_trusted_certs=None,
+            **given_options(host),
+            **keys,
+        )
+    except asyncssh.HostKeyNotVerifiable as error:
+        raise host_key_error(host.name, known, witness, error.reason) from None
+    except asyncssh.KeyExchangeFailed as error:
+        # It has no key of the kind that is known; a person needs to see the one it has.
+        if known.trusted and (shown := await shown_key(host, place, tunnel)):
+            raise host_key_error(host.name, known, KeyWitness(shown), error.reason) from None
+        raise unreachable(host, place, error) from None
+    except asyncssh.PermissionDenied:
+        raise not_admitted(host, place) from None
+    except (asyncssh.ConnectionLost, ConnectionResetError):
+        raise
+    except asyncssh.KeyImportError as error:
+        raise AuthenticationError(
+            host.name,
+            f"a key file cannot be used: {clean(str(error), limit=200)}",
+            remedy="check identity_file",
+        ) from None
+    except FileNotFoundError as error:
+        raise AuthenticationError(
+            host.name,
+            f"there is no key file {clean(str(error.filename))}",
+            remedy="check identity_file in the inventory or IdentityFile in ~/.ssh/config",
+        ) from None
+    except (asyncssh.Error, OSError) as error:
+        raise unreachable(host, place, error) from None
 
 
 async def shown_key(host: Host, place: Destination, tunnel: Any) -> asyncssh.SSHKey | None:
@@ -272,67 +221,3 @@ async def shown_key(host: Host, place: Destination, tunnel: Any) -> asyncssh.SSH
             () if host.port is None else host.port,
             tunnel=() if tunnel is None else tunnel,
         )
-
-
-def _not_admitted(host: Host, place: Destination) -> HostError:
-    files = place.identities or tuple(
-        str(path) for path in sorted((Path.home() / ".ssh").glob("id_*")) if path.suffix != ".pub"
-    )
-    tried = [f"key {clean(file)}" for file in files]
-    tried.append("the ssh-agent" if os.environ.get("SSH_AUTH_SOCK") else "no ssh-agent")
-    return AuthenticationError(
-        host.name,
-        f"{clean(place.user)}@{clean(place.address)} does not admit us; tried: {', '.join(tried)}",
-        remedy=f"ssh-copy-id {clean(place.user)}@{clean(place.address)}, or load the key into "
-        "the agent with ssh-add",
-    )
-
-
-@contextmanager
-def explained(host: Host, place: Destination) -> Iterator[None]:
-    """Turns what a connection attempt raises inside into an UnreachableError."""
-    try:
-        yield
-    except (asyncssh.Error, OSError) as error:
-        raise _unreachable(host, place, error) from None
-
-
-def _unreachable(host: Host, place: Destination, error: Exception) -> HostError:
-    where = f"{clean(place.address)} port {place.port}"
-    if isinstance(error, socket.gaierror):
-        return UnreachableError(
-            host.name,
-            f"the name {clean(place.address)!r} is not known to this machine",
-            remedy="set its address in the inventory, or HostName in ~/.ssh/config",
-        )
-    code = _error_number(error)
-    if code == errno.ECONNREFUSED:
-        return UnreachableError(
-            host.name,
-            f"{where} refuses connections",
-            remedy="does sshd run there, and on this port?",
-        )
-    if code in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
-        return UnreachableError(
-            host.name,
-            f"no route to {where}",
-            remedy="is it switched on and in this network?",
-        )
-    if code == errno.ETIMEDOUT:
-        return UnreachableError(
-            host.name, f"no answer from {where}", remedy="is it switched on and in this network?"
-        )
-    reason = clean(getattr(error, "reason", "") or str(error), limit=200)
-    return UnreachableError(
-        host.name,
-        f"no SSH login at {where}: {reason}",
-        remedy=f"`ssh -v -p {place.port} {clean(place.address)}` shows more",
-    )
-
-
-def _error_number(error: Exception) -> int | None:
-    """The errno, also of asyncio's "Multiple exceptions", which has none of its own."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = re.search(r"\[Errno (\d+)\]", str(error))
-    return int(found[1]) if found else None

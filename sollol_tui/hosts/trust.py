@@ -15,7 +15,8 @@ from typing import Final
 import asyncssh
 
 from sollol_tui.hosts.hostkeys import read_known_keys
-from sollol_tui.hosts.ssh import close_hops, open_route, shown_key, too_slow
+from sollol_tui.hosts.refusal import too_slow
+from sollol_tui.hosts.ssh import close_hops, open_route, shown_key
 from sollol_tui.model.errors import HostKeyError, UnreachableError
 from sollol_tui.model.inventory import ConnectionKind, Host
 

@@ -1,0 +1,89 @@
+"""Where a host is: what the inventory says, laid over ~/.ssh/config. Connects to nothing."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import asyncssh
+
+from sollol_tui.hosts.hostkeys import known_name, user_files
+from sollol_tui.model.errors import UnreachableError
+from sollol_tui.model.inventory import Host
+from sollol_tui.model.text import clean
+
+MAX_JUMPS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where a host is, after ~/.ssh/config; `name` is how known_hosts files call it."""
+
+    address: str
+    port: int
+    user: str
+    name: str
+    known_hosts: tuple[Path, ...]
+    jumps: tuple[str, ...]
+    proxy_command: bool
+    identities: tuple[str, ...]
+
+
+async def destination(host: Host, known_hosts: Sequence[Path]) -> Destination:
+    """Where `host` is, with what the inventory says laid over ~/.ssh/config."""
+    try:
+        options = await asyncssh.SSHClientConnectionOptions.construct(
+            None,
+            config=(),
+            host=host.name,
+            client_keys=None,
+            agent_path=None,
+            **given_options(host),
+        )
+    except (asyncssh.ConfigParseError, OSError, ValueError) as error:
+        raise UnreachableError(
+            host.name,
+            f"~/.ssh/config cannot be used: {clean(str(error), limit=300)}",
+            remedy="`ssh -G` shows how ssh reads it",
+        ) from None
+    address = host.address or options.host
+    jumps = host.proxy_jump or (options.tunnel if isinstance(options.tunnel, str) else "")
+    configured = options.config.get("IdentityFile", ())
+    return Destination(
+        address=address,
+        port=options.port,
+        user=options.username,
+        name=known_name(options.host_key_alias or address, options.port),
+        known_hosts=(
+            *user_files(options.config.get("UserKnownHostsFile", ())),
+            *known_hosts,
+        ),
+        jumps=tuple(hop.strip() for hop in jumps.split(",") if hop.strip() not in ("", "none")),
+        proxy_command=bool(options.proxy_command) and not jumps,
+        identities=(host.identity_file,)
+        if host.identity_file
+        else tuple(map(str, configured if isinstance(configured, list | tuple) else ())),
+    )
+
+
+def given_options(host: Host) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if host.port is not None:
+        given["port"] = host.port
+    if host.user is not None:
+        given["username"] = host.user
+    return given
+
+
+def jump_host(host: Host, jump: str) -> Host:
+    match = re.fullmatch(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+)(?::(\d+))?", jump)
+    if match is None:
+        raise UnreachableError(host.name, f"proxy_jump {clean(jump)!r} is not [user@]host[:port]")
+    user, name, port = match.groups()
+    return Host(
+        name=name.strip("[]"),
+        user=user,
+        port=int(port) if port else None,
+        connect_timeout_s=host.connect_timeout_s,
+    )
