@@ -133,7 +133,7 @@ class _Chart:
         self._report(self._host.name, check)
 
     def diagnosis(self) -> Diagnosis:
-        rest = [ok(stage, "") for stage in self._stages[len(self._checks) :]]
+        rest = [not_reached(stage) for stage in self._stages[len(self._checks) :]]
         return Diagnosis(
             host=self._host.name,
             checks=(*self._checks, *rest),
