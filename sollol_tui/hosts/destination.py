@@ -18,11 +18,13 @@ MAX_JUMPS: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """Where a host is, after ~/.ssh/config; `name` is how known_hosts files call it."""
+    """Where a host is, after ~/.ssh/config; `alias` is how host certificates call it, `name` how
+    known_hosts files do."""
 
     address: str
     port: int
     user: str
+    alias: str
     name: str
     known_hosts: tuple[Path, ...]
     jumps: tuple[str, ...]
@@ -48,13 +50,15 @@ async def destination(host: Host, known_hosts: Sequence[Path]) -> Destination:
             remedy="`ssh -G` shows how ssh reads it",
         ) from None
     address = host.address or options.host
+    alias = options.host_key_alias or address
     jumps = host.proxy_jump or (options.tunnel if isinstance(options.tunnel, str) else "")
     configured = options.config.get("IdentityFile", ())
     return Destination(
         address=address,
         port=options.port,
         user=options.username,
-        name=known_name(options.host_key_alias or address, options.port),
+        alias=alias,
+        name=known_name(alias, options.port),
         known_hosts=(
             *user_files(options.config.get("UserKnownHostsFile", ())),
             *known_hosts,

@@ -172,6 +172,7 @@ async def _log_in(host: Host, place: Destination, tunnel: Any) -> asyncssh.SSHCl
             host.name,
             tunnel=tunnel,
             known_hosts=known.as_argument(),
+            host_key_alias=place.alias,
             client_factory=lambda: witness,
             encryption_algs=CIPHERS,
             keepalive_interval=_KEEPALIVE_S,

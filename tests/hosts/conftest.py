@@ -31,8 +31,16 @@ class Server(asyncssh.SSHServer):
     host_key: asyncssh.SSHKey = field(
         default_factory=lambda: asyncssh.generate_private_key("ssh-ed25519")
     )
+    authority: asyncssh.SSHKey | None = None
+    drops: int = 0
     logins: list[str] = field(default_factory=list)
+    certificates: list[str] = field(default_factory=list)
     answer: Callable[["asyncssh.SSHServerProcess[bytes]"], None] = lambda process: process.exit(0)
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        if self.drops:
+            self.drops -= 1
+            conn.abort()
 
     def begin_auth(self, username: str) -> bool:
         self.logins.append(username)
@@ -43,6 +51,13 @@ class Server(asyncssh.SSHServer):
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         return key == self.admitted.convert_to_public()
+
+    def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return self.authority is not None and key == self.authority.convert_to_public()
+
+    def auth_completed(self) -> None:
+        if self.authority is not None:
+            self.certificates.append("ada")
 
     @property
     def known_hosts_line(self) -> str:
