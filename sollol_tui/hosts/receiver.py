@@ -45,6 +45,12 @@ give_up() {
   [ "$5" -ge 1024 ] && exit 1
   rm -rf -- "$part"; need_room "$1"; exit 1
 }
+# Nobody waits for the disk: a file is read through whenever it is asked for, a folder has its mark.
+mark=
+flush() {
+  { sync -f "$folder" 2>/dev/null || sync; [ -z "$mark" ] || rm -f -- "$mark"; } \
+    </dev/null >/dev/null 2>&1 9>&- &
+}
 # A lock is a file of its own: a program that anyone holds open for writing cannot be started. It
 # names its holder while bytes are to come. One who gets none has lost its coordinator without a
 # word, and would wait for ever; that it has this very lock open tells that it is still the same.
@@ -76,26 +82,30 @@ got=$(size "$part")
 [ "$got" -gt 0 ] || rm -f -- "$part"
 need_room $((total - got))
 : >>"$part" && echo "offset $got" && echo $$ >"$lock" || exit 1
-sum=
-if [ "$got" -eq 0 ]; then sum=$(tee -- "$part" | digest); else cat >>"$part"; fi
+cat >>"$part"
 : >"$lock"
 [ "$(size "$part")" -ge "$total" ] || give_up "$total"
-[ -n "$sum" ] || sum=$(digest <"$part")
-if [ "$sum" != "$sha256" ]; then rm -f -- "$part"; echo damaged; exit 0; fi
-chmod "$mode" "$part" || exit 1
-sync "$part" 2>/dev/null
-mv -f -- "$part" "$target" && rm -f -- "$lock" && echo received
+if [ "$(digest <"$part")" != "$sha256" ]; then rm -f -- "$part"; echo damaged; exit 0; fi
+chmod "$mode" "$part" && mv -f -- "$part" "$target" && rm -f -- "$lock" || exit 1
+echo received
+flush
 """
 )
 # `$part/tree` becomes the folder. Big files come into it by transfers of their own, verified; the
-# rest as one archive, with its sums beside the tree.
+# rest as one archive, with its sums beside the tree. A folder is believed by its name, so a mark
+# with the boot's id stands beside it until it is on disk: after a power cut it is looked through.
 TREE: Final = (
     _COMMON
     + r"""
-if [ -d "$target" ]; then echo there; exit 0; fi
+mark=$target.unflushed
+boot() { cat /proc/sys/kernel/random/boot_id; }
+has() { [ -d "$target" ] && { [ ! -e "$mark" ] || [ "$(cat "$mark")" = "$(boot)" ]; }; }
+if has; then echo there; exit 0; fi
 mkdir -p -- "$folder" || exit 1
 take_lock
-if [ -d "$target" ]; then echo there; exit 0; fi
+if has; then echo there; exit 0; fi
+mkdir -p -- "$part" || exit 1
+if [ -d "$target" ]; then rm -rf -- "$part/tree"; mv -- "$target" "$part/tree" || exit 1; fi
 mkdir -p -- "$part/tree" && cd -- "$part/tree" || exit 1
 set -- $(du -sk "$part")
 need_room $((total > $1 * 1024 ? total - $1 * 1024 : 0))
@@ -105,8 +115,9 @@ tar -xf - -C "$part" -o || give_up "$total"
 : >"$lock"
 [ -f ../sums ] || give_up "$total"
 [ ! -s ../sums ] || sha256sum -c ../sums >/dev/null 2>&1 || { echo damaged; exit 0; }
-cd -- "$folder" && { sync -f "$part" 2>/dev/null || sync; }
-mv -- "$part/tree" "$target" && rm -rf -- "$part" "$lock" && echo received
+cd -- "$folder" && boot >"$mark" && mv -- "$part/tree" "$target" || exit 1
+rm -rf -- "$part" "$lock"; echo received
+flush
 """
 )
 

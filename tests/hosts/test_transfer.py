@@ -4,7 +4,9 @@ import asyncio
 import hashlib
 import json
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,7 +69,7 @@ async def test_a_folder_arrives_whole_with_what_its_links_point_to(
     assert read_tree(target).sha256 == read_tree(model).sha256
     assert not (target / "link.bin").is_symlink()
     assert not await send_tree(local, read_tree(model), str(target))
-    assert [path.name for path in target.parent.iterdir()] == ["x"]
+    assert {path.name for path in target.parent.iterdir()} <= {"x", "x.unflushed"}
 
 
 def test_a_name_that_cannot_travel_is_refused(tmp_path: Path) -> None:
@@ -197,7 +199,7 @@ async def test_a_folder_goes_on_within_the_file_where_it_stopped(
     assert 3 * BIG <= seen[0] < seen[1]  # the first shard did not travel again
     assert seen[1] > 3 * BIG  # nor did the start of the second
     assert read_tree(target).sha256 == tree.sha256
-    assert [path.name for path in target.parent.iterdir()] == ["model"]
+    assert {path.name for path in target.parent.iterdir()} <= {"model", "model.unflushed"}
 
 
 async def test_what_was_damaged_after_an_interruption_travels_again(
@@ -211,6 +213,23 @@ async def test_what_was_damaged_after_an_interruption_travels_again(
     (part / "tree" / "config.json").write_text("{]")
     (part / tree.files[3].sha256).write_bytes(b"y" * 10)
     assert await send_tree(local, tree, str(target))
+    assert read_tree(target).sha256 == tree.sha256
+
+
+async def test_a_folder_that_lost_its_power_before_it_was_on_disk_is_looked_through(
+    local: HostConnection, tmp_path: Path
+) -> None:
+    tree, target = write_folder(tmp_path / "model"), tmp_path / "far" / "model"
+    assert await send_tree(local, tree, str(target))
+    mark = target.parent / "model.unflushed"
+    async with asyncio.timeout(30):
+        while mark.exists():
+            await asyncio.sleep(0.01)
+    (target / "shard-1").write_bytes(b"")
+    mark.write_text("an earlier boot\n")
+    seen: list[int] = []
+    assert await send_tree(local, tree, str(target), report=lambda done, _: seen.append(done))
+    assert seen[0] == tree.size - 3 * BIG  # only the damaged one travelled
     assert read_tree(target).sha256 == tree.sha256
 
 
@@ -266,3 +285,22 @@ async def test_what_cannot_be_stored_is_told_with_its_remedy(
     source.write_bytes(b"good" * 1000)
     with pytest.raises(HostError, match=r"what is sent could not be put into /proc/far: .*mkdir"):
         await send_file(local, source, "/proc/far/rows", file_sha256(source))
+
+
+async def test_hosts_with_nothing_but_busybox_take_files_and_folders(
+    local_host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (busybox := shutil.which("busybox")) is None:
+        pytest.skip("no busybox on this machine")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for applet in subprocess.check_output([busybox, "--list"], text=True).split():  # noqa: ASYNC221
+        (tools / applet).symlink_to(busybox)
+    tree, target = write_folder(tmp_path / "model"), tmp_path / "far" / "model"
+    monkeypatch.setenv("PATH", str(tools))
+    async with connect(local_host, []) as local:
+        with pytest.raises(Unplugged):
+            await send_tree(local, tree, str(target), report=unplug_after(4 * BIG))
+        assert await send_tree(local, tree, str(target))
+        assert not await send_tree(local, tree, str(target))
+    assert read_tree(target).sha256 == tree.sha256
