@@ -3,6 +3,7 @@
 Knows neither when to stop nor what is told about it.
 """
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,18 +135,16 @@ def blame_rows(session: Session, step: Step) -> str:
             for i in range(len(step.share))
         ]
     culprits = [
-        str(rows.numbers[row])
-        for row, loss in zip(step.share, losses, strict=True)
-        if not np.isfinite(loss)
+        int(row) for row, loss in zip(step.share, losses, strict=True) if not np.isfinite(loss)
     ]
-    words = session.engine.exchange(" ".join(culprits[:NAMED_ROWS]))
-    named = sorted({int(number) for word in words.values() for number in word.split()})
+    words = session.engine.exchange(json.dumps(culprits[:NAMED_ROWS]))
+    named = sorted({row for word in words.values() for row in json.loads(word)})
     if not named:
         return (
             "the gradient is not finite although the loss of every row is; lower the learning rate "
             "or max_grad_norm"
         )
     return (
-        f"the loss of dataset row {', '.join(map(str, named))} is not finite; look at what stands "
-        "there, or lower the learning rate"
+        f"the loss of dataset {', '.join(map(rows.place, named))} is not finite; look at what "
+        "stands there, or lower the learning rate"
     )

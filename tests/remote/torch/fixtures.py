@@ -3,8 +3,11 @@
 import json
 import multiprocessing
 import os
+import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,13 @@ import torch
 from transformers import AutoTokenizer
 
 from remote import tiny
+from remote import train as train_module
+from remote.engine import Tally
 from remote.events import EventWriter
 from remote.run import Run, read_run
 from remote.session import Session
 from remote.start import start
+from remote.step import Step
 from remote.train import main
 
 DEADLINE_S = 90
@@ -74,6 +80,7 @@ class World:
         self.folder = folder
         self._context = context
         self.hosts: list[str] = []
+        self._launches = 0
 
     def plan(self, model: Path, dataset: Path, ranks: int, **train: Any) -> "World":
         self.hosts = [f"w{number + 1}" for number in range(ranks)]
@@ -107,18 +114,28 @@ class World:
     def run(self, host: str = "w1") -> Run:
         return read_run(self.run_dir(host))
 
-    def train(self) -> list[int]:
-        """Runs every rank to its end, as processes; returns their exit codes."""
+    def start(self, doom: "Doom | None" = None) -> list[Any]:
+        """Starts every rank as a process; the last one meets its `doom`."""
         port = free_port()
+        self._launches += 1
         ranks = [
             self._context.Process(
                 target=_rank,
-                args=(self.run_dir(host), rank, len(self.hosts), port, self.folder / f"log.{rank}"),
+                args=(
+                    *(self.run_dir(host), rank, len(self.hosts), port),
+                    *(self.folder / f"log.{rank}", self.folder / f"committed.{self._launches}"),
+                    doom if host == self.hosts[-1] else None,
+                ),
             )
             for rank, host in enumerate(self.hosts)
         ]
         for rank in ranks:
             rank.start()
+        return ranks
+
+    def train(self, doom: "Doom | None" = None) -> list[int]:
+        """Runs every rank to its end; returns their exit codes."""
+        ranks = self.start(doom)
         for rank in ranks:
             rank.join(DEADLINE_S)
             if rank.is_alive():
@@ -130,6 +147,18 @@ class World:
         paths = self.run_dir(host).glob("events.*.jsonl")
         lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
         return [line for line in lines if line["kind"] == kind]
+
+    def trained_rows(self) -> list[int]:
+        """The rows of every step that counts, as the ranks of its last launch computed them."""
+        steps: dict[int, list[int]] = {}
+        for launch in range(1, self._launches + 1):
+            again: dict[int, list[int]] = {}
+            path = self.folder / f"committed.{launch}"
+            for line in path.read_text().splitlines() if path.exists() else ():
+                step, rows = json.loads(line)
+                again.setdefault(step, []).extend(rows)
+            steps |= again
+        return [row for step in sorted(steps) for row in steps[step]]
 
     def losses(self) -> dict[int, float]:
         """The loss of every step; events do not tell all steps of a fast loop."""
@@ -160,9 +189,11 @@ def started(world: World) -> Iterator[Session]:
     )
     run = world.run()
     session, _ = start(run, run.rank_of_slot(0), world.run_dir(), events)
-    yield session
-    session.engine.close()
-    events.close()
+    try:
+        yield session
+    finally:
+        session.engine.close()
+        events.close()
 
 
 def free_port() -> int:
@@ -171,7 +202,54 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _rank(run_dir: Path, rank: int, world_size: int, port: int, log: Path) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doom:
+    """A rank is killed, as by kill -9, when it calls `function` of `module` the `call`-th time."""
+
+    module: str
+    function: str
+    call: int
+
+    def await_in_this_process(self) -> None:
+        module = import_module(self.module)
+        function = getattr(module, self.function)
+        calls = 0
+
+        def counted(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == self.call:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **named)
+
+        setattr(module, self.function, counted)
+
+
+def _record_commits(path: Path) -> None:
+    """Notes which rows this rank computed of each step that it committed."""
+    commit = train_module.commit
+
+    def noted(session: Session, step: Step, tally: Tally) -> float:
+        norm = commit(session, step, tally)
+        with path.open("a") as file:
+            file.write(json.dumps([step.number, step.share.tolist()]) + "\n")
+        return norm
+
+    train_module.commit = noted
+
+
+def _rank(
+    run_dir: Path,
+    rank: int,
+    world_size: int,
+    port: int,
+    log: Path,
+    committed: Path,
+    doom: Doom | None,
+) -> None:
+    _record_commits(committed)
+    if doom is not None:
+        doom.await_in_this_process()
     os.environ |= {
         "RANK": str(rank),
         "WORLD_SIZE": str(world_size),

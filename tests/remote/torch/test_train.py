@@ -175,3 +175,56 @@ def test_a_step_whose_tally_is_short_is_not_committed(session):
     with pytest.raises(RuntimeError, match=r"computed 13 samples .* where 20 .* not committed"):
         commit(session, step, Tally(samples=13, tokens=step.tokens))
     assert session.model.digest() == before
+
+
+def test_held_out_rows_are_measured_alike_by_one_rank_and_by_two(make_world, tiny_model, dataset):
+    settings = {"val_size": 0.25, "eval_steps": 2, "report_to": "tensorboard"}
+    one = make_world("one").plan(tiny_model, dataset, 1, **settings)
+    two = make_world("two").plan(tiny_model, dataset, 2, **settings)
+    assert main([str(one.run_dir()), "0", "1"]) == 0
+    assert two.train() == [0, 0]
+    told = one.events("evaluation")
+    [finished] = one.events("finished")
+    assert [event["step"] for event in told] == [2, 4]
+    assert told[0]["rows"] + finished["samples_done"] == 47
+    assert told[1]["loss"] < told[0]["loss"]
+    assert told[0]["perplexity"] == pytest.approx(math.exp(told[0]["loss"]))
+    again = [event["loss"] for event in two.events("evaluation")]
+    assert again == pytest.approx([event["loss"] for event in told], rel=1e-5)
+    assert two.events("evaluation", "w2") == []
+    result = one.run_dir() / "result"
+    state = TrainerState.load_from_json(str(result / "trainer_state.json"))
+    assert (state.best_global_step, state.best_metric) == (4, told[1]["loss"])
+    assert [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry] == [
+        event["loss"] for event in told
+    ]
+    assert "| loss per token, held-out rows | " in (result / "README.md").read_text()
+    [curves] = (result / "runs").iterdir()
+    assert b"eval/loss" in curves.read_bytes()
+    assert not (two.run_dir("w2") / "runs").exists()
+
+
+def test_a_run_that_diverges_stops_with_a_sentence(make_world, tiny_model, dataset):
+    world = make_world("alone").plan(
+        tiny_model, dataset, 1, learning_rate=0.3, warmup_ratio=0.0, epochs=4, save_steps=2,
+        loss_watchdog=1.05, loss_watchdog_steps=3,
+    )  # fmt: skip
+    assert main([str(world.run_dir()), "0", "1"]) == 1
+    [failed] = world.events("failed")
+    assert "above 1.05 x its best" in failed["error"]
+    assert "lower learning_rate or raise warmup_ratio" in failed["error"]
+    assert "checkpoints kept: " in failed["error"]
+
+
+def test_settings_that_this_host_cannot_keep_are_refused_in_a_sentence(
+    make_world, tiny_model, dataset, monkeypatch
+):
+    def failure(name, **settings):
+        world = make_world(name).plan(tiny_model, dataset, 1, **settings)
+        assert main([str(world.run_dir()), "0", "1"]) == 1
+        return world.events("failed")[0]["error"]
+
+    assert "nf4 needs a CUDA GPU, and w1 trains on its CPU" in failure("a", quantize="nf4")
+    monkeypatch.setattr("remote.reports.find_spec", lambda name: None)
+    said = failure("b", report_to="tensorboard")
+    assert "report_to: tensorboard needs tensorboardX, which the environment of w1 lacks" in said
