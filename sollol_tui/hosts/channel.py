@@ -21,6 +21,7 @@ MAX_LINE: Final = 64 * 1024
 _CHUNK: Final = 256 * 1024
 _PREAMBLE: Final = 1024 * 1024  # what a login shell's start-up files may print before a command
 _CLOSE_S: Final = 2.0
+_SESSION_S: Final = 3.0
 _SESSIONS: Final = 6  # of the 10 that sshd admits by default; the others are long-lived streams
 
 
@@ -109,10 +110,32 @@ class HostConnection:
         whatever the login shell printed."""
         mark = f"sollol-{secrets.token_hex(8)}"
         with self.translated():
-            process = await self._connection.create_process(
-                marked(command, mark), encoding=None, request_pty=False
-            )
+            try:
+                process = await self._start(marked(command, mark))
+            except asyncssh.ChannelOpenError:
+                if self._connection.is_closed():
+                    raise
+                process = await self._start_patiently(marked(command, mark))
         return RemoteProcess(self, command, mark, process)
+
+    async def _start(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
+        return await self._connection.create_process(line, encoding=None, request_pty=False)
+
+    async def _start_patiently(self, line: str) -> asyncssh.SSHClientProcess[bytes]:
+        """Tries again: sshd counts a session (MaxSessions) until a moment after its end."""
+        import stamina  # rarely wanted, and it takes its time
+
+        async for attempt in stamina.retry_context(
+            on=asyncssh.ChannelOpenError,
+            attempts=None,
+            timeout=_SESSION_S,
+            wait_initial=0.05,
+            wait_max=0.5,
+            wait_jitter=0.1,
+        ):
+            with attempt:
+                return await self._start(line)
+        raise AssertionError("unreachable")
 
     @contextmanager
     def translated(self) -> Iterator[None]:
