@@ -21,7 +21,7 @@ from sollol_tui.hosts.destination import destination
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import SELFCHECK_S, provision
-from sollol_tui.hosts.shell import assignments
+from sollol_tui.hosts.shell import assignments, quote
 from sollol_tui.hosts.ssh import HostConnection, connect
 from sollol_tui.hosts.uv import ours_fits
 from sollol_tui.hosts.workdir import Found, look_into, make_private, remove_halves
@@ -263,15 +263,28 @@ async def _environment_check(
         return check
     if found.is_used:
         return replace(check, remedy="a job uses its environments now; --fix again when it is over")
-    environment = await provision(
-        connection,
-        facts,
-        expected.packages,
-        accelerator=accelerator,
-        env=host.env,
-        report=lambda step: None,
-        recreate=bool(ids),
-    )
+    try:
+        environment = await provision(
+            connection,
+            facts,
+            expected.packages,
+            accelerator=accelerator,
+            env=host.env,
+            report=lambda step: None,
+            recreate=bool(ids),
+        )
+    except UnsuitableError as error:
+        if not ids:
+            raise
+        # Files of an environment are hard links into the cache: what was written into one of them
+        # is built in again.
+        cache = host.env.get("UV_CACHE_DIR", f"{facts.workdir}/uv-cache")
+        raise UnsuitableError(
+            error.host,
+            f"built anew, and still {error.message}",
+            remedy=f"its package cache may hold the damage: `rm -rf {quote(cache)}` there, "
+            "then --fix again",
+        ) from None
     await remove_halves(connection, facts.workdir, half)
     mended = "built it anew" if ids else "removed what was half built, and built it to its end"
     return replace(ok(Stage.ENVIRONMENT, described(environment.fingerprint)), fixed=mended)
@@ -283,7 +296,7 @@ def _not_provisioned(host: Host, found: Found, half: Sequence[str]) -> Check:
         return Check(
             stage=Stage.ENVIRONMENT, outcome=Outcome.SKIPPED, found="is being built right now"
         )
-    by = f"`sollol provision {host.name}` or the next job builds it"
+    by = f"`sollol provision {host.name}` or the next job sees to it"
     if half:
         return Check(
             stage=Stage.ENVIRONMENT,
@@ -293,7 +306,7 @@ def _not_provisioned(host: Host, found: Found, half: Sequence[str]) -> Check:
             remedy=by,
             fix="remove the half, and provision",
         )
-    what = "one of another version of sollol" if states else "none yet"
+    what = "none that this version of sollol has tried" if states else "none yet"
     return Check(stage=Stage.ENVIRONMENT, outcome=Outcome.SKIPPED, found=f"{what}; {by}")
 
 

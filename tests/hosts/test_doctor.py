@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sollol_tui.hosts.doctor import Expectations, diagnose, diagnose_all, passed_over_options
+from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import provision
 from sollol_tui.hosts.ssh import connect
@@ -49,6 +50,18 @@ async def examined(host: Host, *, fix: bool = False) -> Diagnosis:
 
 def at(diagnosis: Diagnosis, stage: Stage) -> Check:
     return diagnosis.checks[list(Stage).index(stage)]
+
+
+async def provisioned(host: Host) -> Environment:
+    async with connect(host, []) as connection:
+        return await provision(
+            connection,
+            await gather_facts(connection),
+            Packages(),
+            accelerator="cpu",
+            env=host.env,
+            report=lambda step: None,
+        )
 
 
 @contextmanager
@@ -97,15 +110,7 @@ async def test_a_damaged_environment_is_found_and_built_anew(
     local_host: Host, workdir: Path
 ) -> None:
     host = replace(local_host, env={"UV_CACHE_DIR": os.environ["UV_CACHE_DIR"]})
-    async with connect(host, []) as connection:
-        environment = await provision(
-            connection,
-            await gather_facts(connection),
-            Packages(),
-            accelerator="cpu",
-            env=host.env,
-            report=lambda step: None,
-        )
+    environment = await provisioned(host)
     check = at(await examined(host), Stage.ENVIRONMENT)
     assert (check.outcome, check.found[:8]) == (Outcome.OK, "Python 3")
 
@@ -126,6 +131,24 @@ async def test_a_damaged_environment_is_found_and_built_anew(
     check = at(await examined(host, fix=True), Stage.ENVIRONMENT)
     assert (check.outcome, check.fixed) == (Outcome.OK, "built it anew")
     assert at(await examined(host), Stage.ENVIRONMENT).outcome is Outcome.OK
+
+
+async def test_damage_that_a_new_build_does_not_mend_leads_to_the_cache(
+    local_host: Host, payload: Path
+) -> None:
+    check = payload / "remote" / "selfcheck.py"
+    check.write_text(
+        f"import os\nif 'HARM' in os.environ: raise OSError('torn')\n{check.read_text()}"
+    )
+    cache = os.environ["UV_CACHE_DIR"]
+    host = replace(local_host, env={"UV_CACHE_DIR": cache})
+    await provisioned(host)
+    harmed = replace(host, env={**host.env, "HARM": "1"})
+    assert at(await examined(harmed), Stage.ENVIRONMENT).reason == "OSError: torn"
+    told = at(await examined(harmed, fix=True), Stage.ENVIRONMENT)
+    assert told.outcome is Outcome.FAILED
+    assert "built anew, and still" in told.reason
+    assert f"rm -rf {cache}" in told.remedy
 
 
 async def test_what_a_killed_build_left_is_told_from_one_under_way(
