@@ -28,6 +28,11 @@ class Home:
         """Host keys that `sollol hosts trust` accepted."""
         return self.root / "known_hosts"
 
+    @property
+    def hashes(self) -> Path:
+        """What files hash to; a cache."""
+        return self.root / "hashes.db"
+
     def job(self, job: str) -> Path:
         return self.root / "jobs" / job
 

@@ -16,13 +16,11 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.follow import follow
 from sollol_tui.hosts.provision import Environment, Step, provision
 from sollol_tui.hosts.ssh import HostConnection, connect
-from sollol_tui.hosts.transfer import send_file, send_tree
-from sollol_tui.hosts.tree import read_tree
+from sollol_tui.jobs.delivery import delivery
 from sollol_tui.jobs.home import Home
-from sollol_tui.model.errors import HostError, InputError, UnreachableError
+from sollol_tui.model.errors import HostError, UnreachableError
 from sollol_tui.model.inventory import Host, Packages
 from sollol_tui.model.plan import DatasetFacts, PlannedWorker
-from sollol_tui.model.units import format_bytes
 
 FACTS_TIMEOUT_S: Final = 20.0
 RETRIES: Final = 3  # of a step that a lost connection cut short
@@ -108,38 +106,11 @@ class Worker:
             env=self.host.env,
             report=self._report,
         )
-        data = dataset.path
-        if not dataset.is_on_hub:
-            data = await self._send_dataset(dataset, facts.workdir, connection)
-        there = model
-        if Path(model).is_absolute():
-            self.say("sending the model")
-            tree = await asyncio.to_thread(read_tree, Path(model))
-            there = f"{facts.workdir}/models/{tree.sha256}"
-            await send_tree(connection, tree, there, report=partial(self._report_bytes, "model"))
+        delivered, workdir = delivery(self.home, self.job), facts.workdir
+        data = await delivered.bring_dataset(connection, workdir, dataset, self.say)
+        folder = await delivered.bring_model(connection, workdir, environment, model, self.say)
         run_dir = f"{facts.workdir}/runs/{self.job}/{self.host.name}"
-        return Place(environment=environment, run_dir=run_dir, dataset=data, model=there)
-
-    async def _send_dataset(
-        self, dataset: DatasetFacts, workdir: str, connection: HostConnection
-    ) -> str:
-        source = Path(dataset.path)
-        target = f"{workdir}/datasets/{dataset.sha256}/{source.name}"
-        report = partial(self._report_bytes, "dataset")
-        self.say("sending the dataset")
-        if not dataset.files:
-            await send_file(connection, source, target, dataset.sha256, report=report)
-            return target
-        tree = await asyncio.to_thread(read_tree, source, names=dataset.files)
-        if tree.sha256 != dataset.sha256:
-            raise InputError.single(
-                dataset.path, "its files are not those that were checked; submit the job again"
-            )
-        await send_tree(connection, tree, target, report=report)
-        return target
-
-    def _report_bytes(self, what: str, done: int, total: int) -> None:
-        self.say(f"sending the {what}: {format_bytes(done)} of {format_bytes(total)}")
+        return Place(environment=environment, run_dir=run_dir, dataset=data, model=folder)
 
     def _report(self, step: Step) -> None:
         self.say(f"{step.name}: {step.detail or step.state}")
