@@ -62,10 +62,12 @@ lint: .venv/developer
 	@$(BIN)/lint-imports
 
 soak: .venv/developer .venv-worker/installed
-	@$(BIN)/python -m pytest tests/soak
+	@$(BIN)/python -m pytest -s tests/soak
+	@.venv-worker/bin/python -m pytest -s tests/soak
 
 bench: .venv/developer .venv-worker/installed
 	@$(BIN)/python -m pytest -s tests/bench
+	@.venv-worker/bin/python -m pytest -s tests/bench/test_training.py
 
 lock: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py

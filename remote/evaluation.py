@@ -1,5 +1,6 @@
 """The loss on rows that are held out, dealt over the ranks like a step. Learns nothing."""
 
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 
 from remote.data.order import deal
-from remote.engine import StepLost, Tally, WorldError
+from remote.engine import WorldError
 from remote.session import Cursor, Session
 
 HIGHEST_EXPONENT = 700.0  # of what a float holds
@@ -38,12 +39,9 @@ def evaluate(session: Session, cursor: Cursor) -> Evaluation:
     """Computes our share of the held-out rows, adds it up with the others', tells the outcome and
     puts it into the run's log."""
     began = time.monotonic()
-    tally = _added_up(session, _share_of_losses(session))
+    rows, tokens, loss_sum = _added_up(session, _own_part(session))
     evaluation = Evaluation(
-        step=cursor.step,
-        loss=tally.loss_sum / tally.tokens,
-        rows=int(tally.samples),
-        seconds=time.monotonic() - began,
+        step=cursor.step, loss=loss_sum / tokens, rows=rows, seconds=time.monotonic() - began
     )
     cursor.history.append(
         {
@@ -72,7 +70,8 @@ def evaluate(session: Session, cursor: Cursor) -> Evaluation:
 
 
 @torch.no_grad()
-def _share_of_losses(session: Session) -> Tally:
+def _own_part(session: Session) -> tuple[int, int, float]:
+    """The rows of our share, their learnt tokens, and the sum of these tokens' losses."""
     rows, model, members = session.validation, session.model, session.engine.members()
     assert rows is not None
     shares = deal(len(rows), [1.0] * len(members.ranks))
@@ -85,17 +84,16 @@ def _share_of_losses(session: Session) -> Tally:
         )
     finally:
         model.network.train()
-    return Tally(samples=len(share), tokens=int(rows.label_counts[share].sum()), loss_sum=loss_sum)
+    return len(share), int(rows.label_counts[share].sum()), float(loss_sum)
 
 
-def _added_up(session: Session, own: Tally) -> Tally:
+def _added_up(session: Session, own: tuple[int, int, float]) -> tuple[int, int, float]:
     assert session.validation is not None
-    outcome = session.engine.reduce(torch.zeros(1, device=session.model.device), own)
-    if isinstance(outcome, StepLost):
-        raise WorldError(outcome.reason)
-    if outcome.samples != len(session.validation):
+    said = session.engine.exchange(json.dumps(own))
+    rows, tokens, loss_sum = map(sum, zip(*map(json.loads, said.values()), strict=True))
+    if rows != len(session.validation):
         raise WorldError(
-            f"the ranks evaluated {outcome.samples:.0f} held-out rows where "
-            f"{len(session.validation)} were due; their data differ"
+            f"the ranks evaluated {rows} held-out rows where {len(session.validation)} were due; "
+            "their data differ"
         )
-    return outcome
+    return rows, tokens, loss_sum

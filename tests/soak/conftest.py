@@ -1,5 +1,16 @@
-"""The long, counted forms of claims whose short form is in `make test`. Seeds are printed."""
+"""The long, counted forms of claims whose short form is in `make test`. Seeds are printed.
 
-from tests.jobs.conftest import bench, installed_hosts
+Those of training run in a worker's environment, the others in the coordinator's.
+"""
 
-__all__ = ["bench", "installed_hosts"]
+from importlib.util import find_spec
+
+if find_spec("torch") is None:
+    from tests.jobs.conftest import bench, installed_hosts
+
+    __all__ = ["bench", "installed_hosts"]
+    collect_ignore = ["test_killed_training.py"]
+else:
+    from tests.remote.torch.fixtures import *  # noqa: F403
+
+    collect_ignore = ["test_random_moments.py"]

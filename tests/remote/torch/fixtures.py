@@ -133,14 +133,14 @@ class World:
             rank.start()
         return ranks
 
-    def train(self, doom: "Doom | None" = None) -> list[int]:
+    def train(self, doom: "Doom | None" = None, deadline_s: float = DEADLINE_S) -> list[int]:
         """Runs every rank to its end; returns their exit codes."""
         ranks = self.start(doom)
         for rank in ranks:
-            rank.join(DEADLINE_S)
+            rank.join(deadline_s)
             if rank.is_alive():
                 rank.kill()
-                pytest.fail(f"{rank} did not end within {DEADLINE_S} s")
+                pytest.fail(f"{rank} did not end within {deadline_s:g} s")
         return [rank.exitcode for rank in ranks]
 
     def events(self, kind: str, host: str = "w1") -> list[dict[str, Any]]:
