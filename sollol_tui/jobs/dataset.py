@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sollol_tui.hosts.hub import lacks
 from sollol_tui.hosts.payload import payload_root
 from sollol_tui.model.errors import InputError, NotFoundError, Problem
 from sollol_tui.model.plan import DatasetFacts
@@ -149,13 +150,10 @@ def resolve_model(model: str, folder: Path) -> str:
         return model
     if not path.is_dir():
         raise NotFoundError(f"no model folder {path}", remedy="give a folder or a model id")
-    missing = [name for name in ("config.json",) if not (path / name).is_file()]
-    if not any(path.glob("*.safetensors")):
-        missing.append("*.safetensors")
-    if not any(
-        (path / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
-    ):
-        missing.append("tokenizer.json")
+    try:
+        missing = lacks(path)
+    except ValueError as error:
+        raise InputError.single(str(path), str(error)) from None
     if missing:
         raise InputError.single(
             str(path),
