@@ -4,13 +4,16 @@ No name from a host is a path here before it was checked, and no archive of a ho
 """
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -18,13 +21,14 @@ from sollol_tui.hosts.receiver import STALL_S
 from sollol_tui.hosts.shell import quote
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.transfer import PIECE, Report, silent
-from sollol_tui.hosts.tree import MAX_FILES
-from sollol_tui.model.errors import CommandError, TransferError
+from sollol_tui.hosts.tree import MAX_FILES, file_sha256
+from sollol_tui.model.errors import CommandError, TransferError, UnreachableError
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes
 
 MAX_MANIFEST: Final = 4 * 1024 * 1024
 MANIFEST: Final = "manifest.json"
+_TURN_POLL_S: Final = 0.2  # the other one is another process: there is no event to wait for
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,9 +41,50 @@ async def fetch_tree(
     max_bytes: int = 64 * 1024**3,
     report: Report = silent,
 ) -> Path:
-    """Pulls the files that `source`/manifest.json names into the folder `part`, made anew, verifies
-    size and sha256 of each, and gives it to `publish`, which completes it, moves it to its place
-    and returns that. Raises TransferError; whatever fails, nothing of `part` is left."""
+    """Pulls the files that `source`/manifest.json names into the folder `part`, verifies size and
+    sha256 of each, and gives it to `publish`, which completes it, moves it to its place and returns
+    that. Two that fetch into the same `part` take turns. Raises TransferError. What had arrived
+    whole when a fetch was interrupted is not fetched again; after any other failure nothing of
+    `part` is left."""
+    async with _turn(part):
+        try:
+            return await _fetch(connection, source, part, publish, max_bytes, report)
+        except (UnreachableError, asyncio.CancelledError):
+            raise
+        except BaseException:
+            await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+            raise
+
+
+@asynccontextmanager
+async def _turn(part: Path) -> AsyncIterator[None]:
+    """Only one process at a time works on `part`; the kernel ends the turn of a dead one."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    lock = part.with_name(f"{part.name}.lock")
+    while True:
+        with lock.open("ab") as opened:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_mine = lock.stat().st_ino == os.fstat(opened.fileno()).st_ino
+            except (BlockingIOError, FileNotFoundError):  # the other one is at work, or just over
+                is_mine = False
+            if is_mine:
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+                return
+        await asyncio.sleep(_TURN_POLL_S)
+
+
+async def _fetch(
+    connection: HostConnection,
+    source: str,
+    part: Path,
+    publish: Callable[[Path], Path],
+    max_bytes: int,
+    report: Report,
+) -> Path:
     name = connection.host.name
     try:
         shown = await connection.run(
@@ -48,11 +93,13 @@ async def fetch_tree(
     except CommandError as error:
         raise TransferError(name, f"has no manifest at {clean(source)}: {error.message}") from None
     files = read_manifest(name, shown.stdout, max_bytes)
-    await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    part.mkdir(mode=0o700)
+    if part.is_symlink():
+        part.unlink()
+    part.mkdir(mode=0o700, exist_ok=True)
+    missing = await asyncio.to_thread(_keep_whole, part, files)
+    done = sum(file.size for file in files) - sum(file.size for file in missing)
     try:
-        await _fetch_files(connection, source, part, files, report)
+        await _fetch_files(connection, source, part, missing, partial(_report_part, report, done))
         _write(part / MANIFEST, iter([shown.stdout]))
         publishing = asyncio.create_task(asyncio.to_thread(publish, part))
         try:
@@ -61,8 +108,6 @@ async def fetch_tree(
             await asyncio.wait([publishing])  # a thread goes on when its task is cancelled
     except BrokenPipeError:
         raise TransferError(name, f"stops before it has sent {clean(source)}") from None
-    finally:
-        await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +156,33 @@ def _is_safe(name: str) -> bool:
         and all(part not in ("..", ".") for part in path.parts)
         and name != MANIFEST
     )
+
+
+def _report_part(report: Report, before: int, done: int, total: int) -> None:
+    report(before + done, before + total)
+
+
+def _keep_whole(part: Path, files: list[ManifestFile]) -> list[ManifestFile]:
+    """The files that are not in `part` as the manifest says; removes everything else from it."""
+    whole = {
+        file.name
+        for file in files
+        if (path := part / file.name).is_file()
+        and not path.is_symlink()
+        and path.stat().st_size == file.size
+        and file_sha256(path) == file.sha256
+    }
+    for folder, folders, names in os.walk(part, topdown=False):
+        for name in (*names, *folders):
+            path = Path(folder) / name
+            if path.relative_to(part).as_posix() in whole:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                with suppress(OSError):  # something whole is in it
+                    path.rmdir()
+            else:
+                path.unlink()
+    return [file for file in files if file.name not in whole]
 
 
 async def _fetch_files(

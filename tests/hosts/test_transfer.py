@@ -16,7 +16,7 @@ from sollol_tui.hosts.fetch import fetch_tree, read_manifest
 from sollol_tui.hosts.ssh import HostConnection, connect
 from sollol_tui.hosts.transfer import BIG, Report, send_file, send_tree
 from sollol_tui.hosts.tree import Tree, file_sha256, read_tree
-from sollol_tui.model.errors import HostError, InputError, TransferError
+from sollol_tui.model.errors import HostError, InputError, TransferError, UnreachableError
 from sollol_tui.model.inventory import Host
 
 
@@ -109,6 +109,54 @@ async def test_a_result_is_verified_and_complete_before_it_is_published(
         "manifest.json",
     ]
     assert [p.name for p in target.parent.iterdir()] == ["result"]
+
+
+async def test_an_interrupted_fetch_goes_on_with_the_files_that_are_missing(
+    local: HostConnection, tmp_path: Path
+) -> None:
+    result(tmp_path / "far", first=b"1" * 5_000_000, second=b"2" * 5_000_000)
+    part, target = tmp_path / "work" / "part", tmp_path / "work" / "result"
+
+    def unplug(done: int, total: int) -> None:
+        if done > 6_000_000:
+            raise UnreachableError("here", "the connection was lost")
+
+    with pytest.raises(UnreachableError):
+        await fetch_tree(
+            local, str(tmp_path / "far"), part, publish=target.symlink_to, report=unplug
+        )
+    (part / "stale").write_text("")
+    seen: list[int] = []
+    await fetch_tree(
+        local,
+        str(tmp_path / "far"),
+        part,
+        publish=lambda folder: folder.rename(target),
+        report=lambda done, _: seen.append(done),
+    )
+    assert (seen[0], seen[-1]) == (5_000_000, 10_000_000)
+    assert sorted(p.name for p in target.iterdir()) == ["first", "manifest.json", "second"]
+    assert [p.name for p in target.parent.iterdir()] == ["result"]
+
+
+async def test_two_that_fetch_the_same_take_turns(
+    local: HostConnection, local_host: Host, tmp_path: Path
+) -> None:
+    result(tmp_path / "far", adapter=os.urandom(8_000_000))
+    part, at_work = tmp_path / "work" / "part", 0
+
+    def publish(folder: Path) -> Path:
+        nonlocal at_work
+        at_work += 1
+        return folder.rename(tmp_path / "work" / f"result-{at_work}")
+
+    async with connect(local_host, []) as other:
+        places = await asyncio.gather(
+            *(fetch_tree(c, str(tmp_path / "far"), part, publish=publish) for c in (local, other))
+        )
+    for place in places:
+        assert (place / "adapter").read_bytes() == (tmp_path / "far" / "adapter").read_bytes()
+    assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["result-1", "result-2"]
 
 
 @pytest.mark.parametrize("damage", [b"{]", b"{}longer", b""])
