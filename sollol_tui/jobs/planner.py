@@ -260,5 +260,7 @@ def _notices(spec: JobSpec, dataset: DatasetFacts) -> tuple[str, ...]:
     notices = []
     if spec.global_batch == "auto":
         size = spec.resolved_global_batch(dataset.rows)
-        notices.append(f"global batch {size}: from {dataset.rows:,} rows x {spec.epochs} epochs")
+        known = f"from {dataset.rows:,} rows x {spec.epochs} epochs"
+        unknown = "the least, because only a worker can count the rows; set global_batch for more"
+        notices.append(f"global batch {size}: {known if dataset.rows else unknown}")
     return tuple(notices)
