@@ -10,6 +10,7 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.stages import Stages
 from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
@@ -38,16 +39,17 @@ def follow_job(client: "SOLLOLClient", job: str) -> JobView:
 
 
 def _follow(client: "SOLLOLClient", job: str) -> JobView:
-    state, stage, step, printed_at, revived_at = None, "", -1, 0.0, time.monotonic()
+    state, stages, step, printed_at, revived_at = None, Stages(), -1, 0.0, time.monotonic()
     while True:
         view = client.get_job_status(job)
         if time.monotonic() - revived_at > _REVIVE_EVERY_S:
             client.revive()
             revived_at = time.monotonic()
         if view.state is not state and not view.state.is_terminal:
+            stages.settle()
             click.echo(f"{view.state}")
-        if view.stage and view.stage != stage and view.state is not JobState.RUNNING:
-            click.echo(f"  {clean(view.stage)}")
+        if view.state is not JobState.RUNNING:
+            stages.show(view.stage)
         now = time.monotonic()
         last = view.state is not JobState.RUNNING
         if view.step > step and view.step and (last or now - printed_at >= _LINE_EVERY_S):
@@ -55,7 +57,7 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
             step, printed_at = view.step, now
         if view.state.is_terminal:
             return view
-        state, stage = view.state, view.stage
+        state = view.state
         time.sleep(_POLL_S)
 
 

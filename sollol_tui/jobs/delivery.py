@@ -133,7 +133,8 @@ def pace(what: str, say: Callable[[str], None]) -> Report:
         if now - said < SAY_EVERY_S and said:
             return
         said, passed = now, now - began
-        text = f"{what}: {format_bytes(done)} of {format_bytes(total)}"
+        percent = 100 * done // total if total else 100
+        text = f"{what}: {percent}% {format_bytes(done)} of {format_bytes(total)}"
         if passed >= SETTLED_S and done > first:
             speed = (done - first) / passed
             text += f", {format_bytes(speed)}/s, {format_duration((total - done) / speed)} left"

@@ -96,7 +96,7 @@ async def test_a_worker_fetches_the_revision_that_the_first_one_found(
     }
     place, said = await bring(delivery, environment, tmp_path / "w1", answers)
     assert place == "/x"
-    assert said[-1] == "lab/tiny from the Hub: 1 B of 4 B"
+    assert said[-1] == "lab/tiny from the Hub: 25% 1 B of 4 B"
     await bring(delivery, environment, tmp_path / "w2", {**answers, "revision": []})
     assert asked(tmp_path / "w1") == [f"revision {NAME}", f"model {NAME} {REVISION}"]
     assert asked(tmp_path / "w2") == [f"model {NAME} {REVISION}"]
@@ -196,8 +196,8 @@ def test_a_transfer_is_told_with_speed_and_end_once_a_second(
         report((4 + done) * 2**20, 20 * 2**20)
         now += 0.5
     assert said == [
-        "model: 4.0 MiB of 20.0 MiB",
-        "model: 6.0 MiB of 20.0 MiB",
-        "model: 8.0 MiB of 20.0 MiB, 2.0 MiB/s, 6s left",
-        "model: 10.0 MiB of 20.0 MiB, 2.0 MiB/s, 5s left",
+        "model: 20% 4.0 MiB of 20.0 MiB",
+        "model: 30% 6.0 MiB of 20.0 MiB",
+        "model: 40% 8.0 MiB of 20.0 MiB, 2.0 MiB/s, 6s left",
+        "model: 50% 10.0 MiB of 20.0 MiB, 2.0 MiB/s, 5s left",
     ]
