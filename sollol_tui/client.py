@@ -8,11 +8,12 @@ client.get_job_status(job["id"])["loss"]
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from sollol_tui.hosts.doctor import Expectations, diagnose_all
 from sollol_tui.hosts.environment import Environment
@@ -24,6 +25,7 @@ from sollol_tui.hosts.prune import Pruned, prune
 from sollol_tui.hosts.reading import take_reading
 from sollol_tui.hosts.ssh import connect
 from sollol_tui.inventories import InventoryFile
+from sollol_tui.jobs import requests
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.logs import LogReader
@@ -36,12 +38,15 @@ from sollol_tui.jobs.submit import Prepared, prepare, submit
 from sollol_tui.jobs.supervise import revive
 from sollol_tui.jobs.view import read_job, read_jobs, read_snapshot
 from sollol_tui.model.diagnosis import Check, Examination
-from sollol_tui.model.errors import JobError
+from sollol_tui.model.errors import JobError, WaitError
+from sollol_tui.model.goals import parse_goal
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
 from sollol_tui.model.spec import JobSpec
 
 T = TypeVar("T")
+_POLL_S: Final = 0.25
+_REVIVE_EVERY_S: Final = 3.0  # a killed supervisor is back before anybody misses it
 
 
 class SOLLOLClient:
@@ -182,22 +187,27 @@ class SOLLOLClient:
 
     # jobs
 
-    async def prepare_job(self, spec: JobSpec | Mapping[str, Any]) -> Prepared:
-        """Checks and plans a job without starting anything."""
+    async def prepare_job(
+        self, spec: JobSpec | Mapping[str, Any], *, queue: bool = True
+    ) -> Prepared:
+        """Checks and plans a job without starting anything. Raises NoWorkersError when it cannot
+        have its workers now and may not `queue` for them."""
         if not isinstance(spec, JobSpec):
             from sollol_tui.model.job_file import spec_from_data
 
             spec = spec_from_data(spec)
-        return await prepare(self._store, spec, self.inventory(), Path.cwd())
+        return await prepare(self._store, spec, self.inventory(), Path.cwd(), may_wait=queue)
 
     def start_job(self, prepared: Prepared) -> JobView:
-        """Submits what was prepared. Raises JobError when its hosts were taken meanwhile."""
+        """Submits what was prepared. Raises NoWorkersError when its hosts were taken meanwhile and
+        it may not queue."""
         with self._lock:
             return read_job(self._store, submit(self._store, prepared))
 
-    def submit_job(self, spec: JobSpec | Mapping[str, Any]) -> JobView:
-        """Checks, plans and starts a job; returns at once, the job runs on its own."""
-        return self.start_job(_run(self.prepare_job(spec)))
+    def submit_job(self, spec: JobSpec | Mapping[str, Any], *, queue: bool = True) -> JobView:
+        """Checks, plans and starts a job, or puts it into the queue; returns at once, the job runs
+        on its own."""
+        return self.start_job(_run(self.prepare_job(spec, queue=queue)))
 
     def list_jobs(self) -> list[JobView]:
         """All jobs, newest first."""
@@ -212,9 +222,46 @@ class SOLLOLClient:
         """Asks the job to stop after a checkpoint, or at once. It is over when its state says so.
         Raises JobError when it has ended already."""
         with self._lock:
-            job = self._store.find_job(job_id)
-            self._store.add_request(job, "kill" if now else "cancel")
+            requests.ask_to_cancel(self._store, self._store.find_job(job_id), now=now)
             revive(self._store)
+
+    def pause_job(self, job_id: str) -> None:
+        """Asks the job to save a checkpoint and let go of its workers. It has when its state says
+        paused. Raises JobError when it ends or has ended."""
+        with self._lock:
+            requests.ask_to_pause(self._store, self._store.find_job(job_id))
+            revive(self._store)
+
+    def resume_job(self, job_id: str, *, workers: str | None = None) -> None:
+        """Lets a paused job go on at the sample where it stopped, as soon as its workers are free:
+        those that it had, or those of the pattern. Raises JobError when it is not paused."""
+        inventory = self.inventory()
+        with self._lock:
+            requests.resume(self._store, self._store.find_job(job_id), inventory, workers)
+            revive(self._store)
+
+    def wait_job(
+        self, job_id: str, wanted: str = "done", *, timeout_s: float | None = None
+    ) -> JobView:
+        """Returns the job once it is running, paused, done or at step=N, as `wanted`. Raises
+        JobError when it ended otherwise, and WaitError after `timeout_s`."""
+        goal = parse_goal(wanted)
+        began = revived_at = time.monotonic()
+        while not goal.is_reached(view := self.get_job_status(job_id)):
+            if goal.is_missed(view):
+                why = f": {view.reason}" if view.reason else ""
+                raise JobError(f"{view.id} is {view.state}{why}", remedy=f"sollol show {view.id}")
+            now = time.monotonic()
+            if timeout_s is not None and now - began > timeout_s:
+                raise WaitError(
+                    f"{view.id} is {view.state} and not {goal} after {timeout_s:g} s",
+                    remedy="it goes on; wait longer, or see: sollol status",
+                )
+            if now - revived_at > _REVIVE_EVERY_S:
+                self.revive()
+                revived_at = now
+            time.sleep(_POLL_S)
+        return view
 
     def fetch(self, job_id: str) -> Path:
         """Brings the adapter of a job that has ended once more, and returns its folder. Raises

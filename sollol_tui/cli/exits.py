@@ -10,6 +10,7 @@ from sollol_tui.model.errors import (
     NotFoundError,
     NoWorkersError,
     SollolError,
+    WaitError,
 )
 
 
@@ -36,6 +37,8 @@ def exit_code_of(error: SollolError) -> ExitCode:
             return ExitCode.NOT_FOUND
         case NoWorkersError():
             return ExitCode.NO_WORKERS
+        case WaitError():
+            return ExitCode.TIMEOUT
         case _:
             return ExitCode.FAILED
 

@@ -4,6 +4,7 @@ Whatever happens here only looks: Ctrl+C, a closed terminal and SIGKILL leave th
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -13,7 +14,7 @@ from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.stages import Stages
 from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.snapshot import JobView
-from sollol_tui.model.states import JobState
+from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
 
@@ -27,7 +28,7 @@ _TAIL_BYTES: Final = 20_000
 
 
 def follow_job(client: "SOLLOLClient", job: str) -> JobView:
-    """Prints what happens to a job until it ends. Ctrl+C detaches with the way back."""
+    """Prints what happens to a job until it ends or rests. Ctrl+C detaches with the way back."""
     try:
         return _follow(client, job)
     except KeyboardInterrupt:
@@ -45,9 +46,10 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
         if time.monotonic() - revived_at > _REVIVE_EVERY_S:
             client.revive()
             revived_at = time.monotonic()
-        if view.state is not state and not view.state.is_terminal:
+        told = (view.state, view.reason if view.state is JobState.QUEUED else "")
+        if told != state and view.state not in UNATTENDED:
             stages.settle()
-            click.echo(f"{view.state}")
+            click.echo(": ".join(filter(None, [view.state.value, clean(told[1])])))
         if view.state is not JobState.RUNNING:
             stages.show(view.stage)
         now = time.monotonic()
@@ -55,9 +57,9 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
         if view.step > step and view.step and (last or now - printed_at >= _LINE_EVERY_S):
             click.echo(progress_line(view))
             step, printed_at = view.step, now
-        if view.state.is_terminal:
+        if view.state in UNATTENDED:
             return view
-        state = view.state
+        state = told
         time.sleep(_POLL_S)
 
 
@@ -72,10 +74,10 @@ def progress_line(view: JobView) -> str:
     )
 
 
-def wait_for_end(client: "SOLLOLClient", job: str) -> JobView:
-    """The job once it has ended; until then, what it is busy with."""
+def wait_until(client: "SOLLOLClient", job: str, is_settled: Callable[[JobView], bool]) -> JobView:
+    """The job once it is settled; until then prints what it is busy with."""
     revived_at, stage = time.monotonic(), ""
-    while not (view := client.get_job_status(job)).state.is_terminal:
+    while not is_settled(view := client.get_job_status(job)):
         if view.stage and view.stage != stage:
             click.echo(f"  {clean(view.stage)}", err=True)
             stage = view.stage
@@ -87,7 +89,10 @@ def wait_for_end(client: "SOLLOLClient", job: str) -> JobView:
 
 
 def report_end(view: JobView) -> ExitCode:
-    """Prints how a job ended, and what to do now."""
+    """Prints how a job ended or where it rests, and what to do now."""
+    if view.state is JobState.PAUSED:
+        click.echo(f"{view.id} is paused {clean(view.reason)}; go on: sollol resume {view.id}")
+        return ExitCode.OK
     if view.state is JobState.DONE:
         click.echo(
             f"done in {_took(view)}: loss {_number(view.first_loss)} -> {_number(view.loss)}"

@@ -1,18 +1,14 @@
-"""`sollol jobs`, `show`, `fetch`, `cancel`: what there is, its result, and ending it."""
+"""`sollol jobs`, `show`, `fetch`: what there is, and its result."""
 
 import json
-import sys
 import time
 from dataclasses import asdict
 
 import click
 
-from sollol_tui.cli.exits import ExitCode
-from sollol_tui.cli.follow import wait_for_end
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import print_jobs
 from sollol_tui.model.snapshot import JobView
-from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
 
@@ -96,37 +92,3 @@ def fetch(session: Session, job: str) -> None:
     """
     with session.client(acts=True) as client:
         click.echo(f"adapter  {clean(str(client.fetch(job)))}")
-
-
-@click.command()
-@click.argument("job")
-@click.option(
-    "--now", is_flag=True, help="Save nothing; give up on unreachable hosts after a minute."
-)
-@click.option("-d", "--detach", is_flag=True, help="Do not wait until it is over.")
-@pass_session
-def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
-    """Ends a job and leaves nothing of it running on any host.
-
-    \b
-    Example: sollol cancel j-7f3a
-    """
-    with session.client(acts=True) as client:
-        view = client.get_job_status(job)
-        if not session.yes and sys.stdin.isatty():
-            click.confirm(f"cancel {view.id} ({view.name}, {view.state})?", abort=True, err=True)
-        client.cancel_job(view.id, now=now)
-        if detach:
-            click.echo(f"{view.id} is told to stop; see: sollol status", err=True)
-            return ExitCode.OK
-        try:
-            end = wait_for_end(client, view.id)
-        except KeyboardInterrupt:
-            click.echo(f"\n{view.id} is told to stop and will; see: sollol status", err=True)
-            return ExitCode.OK
-        saved = client.events(view.id, "checkpoint")
-    kept = f"; its newest checkpoint stays on {end.workers[0].host}" if saved else ""
-    tail = f" ({clean(end.reason)})" if end.reason else ", nothing of it is left on any host"
-    click.echo(f"{end.id} is {end.state}{tail}{kept}")
-    clean_end = end.state is JobState.CANCELLED and not end.reason
-    return ExitCode.OK if clean_end else ExitCode.FAILED

@@ -16,7 +16,7 @@ from sollol_tui.model.errors import InputError, NoWorkersError, SollolError
 
 _COMMANDS: Final = {  # name: module and what it is called there
     "attach": "follow:attach",
-    "cancel": "jobs:cancel",
+    "cancel": "control:cancel",
     "dataset": "dataset:dataset",
     "demo": "demo:demo",
     "doctor": "doctor:doctor",
@@ -25,13 +25,16 @@ _COMMANDS: Final = {  # name: module and what it is called there
     "init": "init:init",
     "jobs": "jobs:jobs",
     "logs": "follow:logs",
+    "pause": "control:pause",
     "provision": "provision:provision",
     "resources": "resources:resources",
+    "resume": "control:resume",
     "schema": "schema:schema",
     "show": "jobs:show",
     "status": "status:status",
     "train": "train:train",
     "version": "status:version",
+    "wait": "control:wait",
 }
 
 

@@ -10,6 +10,8 @@ from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.follow import follow_job, report_end
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.model.errors import NotFoundError
+from sollol_tui.model.states import JobState
+from sollol_tui.model.text import clean
 
 if TYPE_CHECKING:
     from sollol_tui.jobs.submit import Prepared
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as it is submitted.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--no-queue", is_flag=True, help="Refuse when its workers are not free now.")
 @click.option("--sollol-host", hidden=True)
 @click.option("--sollol-port", hidden=True)
 @pass_session
@@ -43,6 +46,7 @@ def train(
     settings: tuple[str, ...],
     detach: bool,
     dry_run: bool,
+    no_queue: bool,
     sollol_host: str | None,
     sollol_port: str | None,
     **flags: Any,
@@ -68,12 +72,15 @@ def train(
             raise click.UsageError(f"give a job file, or {' and '.join(missing)}")
         spec = spec_from_data(overrides, "command line")
     with session.client(acts=True) as client:
-        prepared = asyncio.run(client.prepare_job(spec))
+        prepared = asyncio.run(client.prepare_job(spec, queue=not no_queue))
         print_plan(prepared)
+        if prepared.wait:
+            click.echo(f"{'queue':<7} {prepared.wait}")
         if dry_run:
             return ExitCode.OK
         job = client.start_job(prepared)
-        click.echo(f"started {job.id}")
+        queued = job.state is JobState.QUEUED
+        click.echo(f"queued {job.id}: {clean(job.reason)}" if queued else f"started {job.id}")
         if detach:
             click.echo(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}", err=True)
             return ExitCode.OK

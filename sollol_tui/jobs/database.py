@@ -10,9 +10,9 @@ from typing import Any, Final, TypeVar
 
 from sollol_tui.model.errors import StateError
 
-VERSION: Final = 1
+VERSION: Final = 2
 BUSY_TIMEOUT_S: Final = 30.0  # SQLite lets whoever asks at the right moment go first
-_MIGRATIONS: Final = ("schema.sql",)  # file N brings version N to N + 1
+_MIGRATIONS: Final = ("schema.sql", "schema_2.sql")  # file N brings version N to N + 1
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _DISK: Final = (
@@ -35,7 +35,11 @@ class Database(sqlite3.Connection):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of the body or nothing of it; waits for other writers."""
+        """All of the body or nothing of it; waits for other writers. Inside another one it is a
+        part of that."""
+        if self.in_transaction:
+            yield
+            return
         self.execute("BEGIN IMMEDIATE")
         try:
             yield

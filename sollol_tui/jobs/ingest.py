@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any, Final
 
+from sollol_tui.jobs import events
 from sollol_tui.jobs.progress import Progress
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.events import Event, decode, finite, whole
@@ -47,7 +48,7 @@ class Ingest:
                 self._read[host, file] = start + len(data)
                 return True
             return False
-        stored = self._store.position(self._job, host, file)
+        stored = events.position(self._store, self._job, host, file)
         news: list[tuple[int, Event]] = []
         metrics: Event | None = None
         offset = start
@@ -62,7 +63,7 @@ class Ingest:
             offset += len(line)
         self._read[host, file] = offset
         if offset > stored:
-            self._store.add_events(self._job, host, file, news, offset)
+            events.add_events(self._store, self._job, host, file, news, offset)
             self._store.note_progress(self._job, self._progress.figures())
             if metrics is not None:
                 self._note_metrics(host, metrics)
@@ -72,7 +73,7 @@ class Ingest:
         """Whether the state takes one more event of a host: a disk is not filled by what one says.
         The copies have the rest."""
         if host not in self._sizes:
-            self._sizes[host] = self._store.events_size(self._job, host)
+            self._sizes[host] = events.size(self._store, self._job, host)
         before = self._sizes[host]
         self._sizes[host] += len(line)
         if before < MAX_STORED_BYTES <= self._sizes[host]:

@@ -85,16 +85,21 @@ def publish(part: Path, output: Path, job: str) -> Path:
     for number in range(1, _LAST_NUMBER + 1):
         place = output if number == 1 else output.with_name(f"{output.name}.{number}")
         if _take(part, place, job):
-            descriptor = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            sync_folder(place.parent)
             return place
     raise StateError(
         f"{output} and {_LAST_NUMBER - 1} names like it hold something else",
         remedy=f"move some of them away, then: sollol fetch {job}",
     )
+
+
+def sync_folder(folder: Path) -> None:
+    """Returns once what was renamed in there would survive a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _take(part: Path, place: Path, job: str) -> bool:

@@ -9,6 +9,7 @@ from sollol_tui.model.events import Event
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.text import clean, clean_lines
 
+_UNCOUNTED_STEPS: Final = 1_000_000_000
 # What no training reaches. Where a step says more, or less than nothing, it says nothing.
 _LIMITS: Final = {
     "loss": (-1e6, 1e6),
@@ -53,7 +54,7 @@ class Progress:
         match event.kind, event.slot:
             case "ready", int(slot):
                 self.ready[slot] = event
-            case "step", 0:
+            case "step", int(slot) if slot == self.plan.first_slot:
                 self._take_step(event)
             case "finished", int(slot):
                 self.finished[slot] = event
@@ -132,8 +133,9 @@ class Progress:
 
     @property
     def _most(self) -> dict[str, int]:
-        """The most that the plan allows; workers may train less, when they skip rows."""
-        steps = self.plan.max_steps
+        """The most that the plan allows; workers may train less, when they skip rows. Where only
+        they can count the rows, the plan allows whatever they say."""
+        steps = self.plan.max_steps or _UNCOUNTED_STEPS
         samples = steps * self.plan.global_batch
         return {
             "step": steps,

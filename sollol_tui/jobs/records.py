@@ -25,6 +25,8 @@ class JobRecord:
     output_dir: str
     generation: int
     main_port: int | None
+    turn: int = 0  # in the queue; lower ones go first
+    same_hosts: tuple[str, ...] = ()  # it goes on with all of these, whatever its spec says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

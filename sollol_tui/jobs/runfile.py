@@ -26,25 +26,27 @@ def run_file(
     generation: int,
     main_port: int,
 ) -> dict[str, Any]:
-    """What the agent of `host` is told. Slots are ranks as long as nobody has left or joined."""
+    """What the agent of `host` is told. A slot stays with its device; ranks are counted anew."""
     asked = spec.as_data()
+    ranks = [(worker, rank) for worker in plan.workers for rank in worker.ranks]
     return {
         "v": 1,
         "job": job,
         "nonce": nonce,
+        "python": place.environment.python,
+        "payload": place.environment.payload,
         "host": host.name,
         "generation": generation,
         "engine": plan.engine,
         "world": [
             {
                 "slot": rank.slot,
-                "rank": rank.slot,
+                "rank": number,
                 "host": worker.host,
                 "address": worker.address,
                 "gpu": rank.gpu,
             }
-            for worker in plan.workers
-            for rank in worker.ranks
+            for number, (worker, rank) in enumerate(ranks)
         ],
         "main_port": main_port,
         "start_timeout_s": spec.start_timeout,

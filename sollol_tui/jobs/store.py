@@ -1,5 +1,6 @@
-"""The coordinator's state in SQLite: the only module that writes it. The one function that
-changes a job's state is `Store.move_job`. Safe for many processes: WAL and short transactions."""
+"""The coordinator's state in SQLite: jobs, their workers and what is asked of them. The one
+function that changes a job's state is `Store.move_job`. Leases, events and the queue have modules
+of their own. Safe for many processes: WAL and short transactions."""
 
 import json
 import secrets
@@ -11,21 +12,23 @@ from typing import Any, Final
 
 from sollol_tui.jobs.database import open_database
 from sollol_tui.jobs.home import Home
+from sollol_tui.jobs.leases import Leases
 from sollol_tui.jobs.records import JobRecord, WorkerRecord, dump
 from sollol_tui.model.errors import JobError, NotFoundError
-from sollol_tui.model.events import Event
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import (
     TERMINAL,
+    UNATTENDED,
+    UNLEASED,
     JobState,
     WorkerState,
     job_may_become,
     worker_may_become,
 )
 
-_LIVE: Final = ", ".join(f"'{state}'" for state in JobState if state not in TERMINAL)
+Slots = dict[tuple[str, int | None], int]
 _SHORTEST_PREFIX: Final = 3  # of an id's digits: fewer may begin another job's tomorrow
 
 
@@ -35,6 +38,7 @@ class Store:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.connection = open_database(home.database)
+        self.leases = Leases(self.connection)
 
     def __enter__(self) -> "Store":
         return self
@@ -67,28 +71,31 @@ class Store:
         dataset: str,
         name: str,
         output_dir: Callable[[str], str],
-        resources: Sequence[str],
+        claims: Iterable[str] = (),
+        reason: str = "",
     ) -> str:
-        """Adds a job in `queued` and leases its resources, all or nothing. `output_dir` tells
-        the folder of a job's id. Raises JobError when another job holds one of the resources."""
+        """Adds a job at the end of the queue, which waits for `reason` and could use `claims`.
+        `output_dir` tells the folder of a job's id."""
         now = time.time()
         with self.transaction():
             job = self._free_id()
             self.connection.execute(
-                "INSERT INTO jobs (id, nonce, name, state, spec, plan, inventory, model, dataset,"
-                " output_dir, created_at, updated_at, max_steps, samples_total)"
-                " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO jobs (id, nonce, name, state, reason, spec, plan, inventory, model,"
+                " dataset, output_dir, created_at, updated_at, max_steps, samples_total, turn)"
+                " VALUES (?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    *(job, secrets.token_hex(16), name),
+                    *(job, secrets.token_hex(16), name, reason),
                     *(dump(spec), dump(plan), dump(inventory), model, dataset),
                     *(output_dir(job), now, now),
-                    *(plan.max_steps, plan.rows * spec.epochs),
+                    *(plan.max_steps, plan.rows * spec.epochs, self._next_turn()),
                 ),
             )
-            self._lease(job, resources)
-            self._add_workers(job, plan)
+            self.leases.claim(job, claims)
             self._log_transition(job, None, JobState.QUEUED, "submitted")
         return job
+
+    def _next_turn(self) -> int:
+        return int(self.connection.execute("SELECT MAX(turn) + 1 FROM jobs").fetchone()[0] or 1)
 
     def _free_id(self) -> str:
         while True:
@@ -96,54 +103,28 @@ class Store:
             if not self.connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job,)).fetchone():
                 return job
 
-    def _lease(self, job: str, resources: Sequence[str]) -> None:
-        for resource in resources:
-            row = self.connection.execute(
-                "SELECT job FROM leases WHERE resource = ?", (resource,)
-            ).fetchone()
-            if row is not None and row["job"] != job:
-                raise JobError(
-                    f"{resource} is in use by {row['job']}",
-                    remedy=f"wait for it (sollol logs -f {row['job']}) or choose other workers",
-                )
-            self.connection.execute(
-                "INSERT OR IGNORE INTO leases (resource, job) VALUES (?, ?)", (resource, job)
-            )
-
-    def lease(self, job: str, resources: Sequence[str]) -> None:
-        """Leases more for a live job, all or nothing. Raises JobError when another job has some."""
+    def note_plan(self, job: str, plan: Plan) -> None:
+        """Stores who takes part now. Other workers of the job have no slot any more."""
         with self.transaction():
-            self._lease(job, resources)
-
-    def leased(self) -> dict[str, str]:
-        """Which job holds each leased resource."""
-        rows = self.connection.execute("SELECT resource, job FROM leases")
-        return {row["resource"]: row["job"] for row in rows}
-
-    def replan(self, job: str, plan: Plan, resources: Sequence[str]) -> None:
-        """Stores a plan with fewer workers, before the first launch. The others have no slot any
-        more, and of its leases the job keeps those of `resources`."""
-        with self.transaction():
-            self.connection.execute("UPDATE jobs SET plan = ? WHERE id = ?", (dump(plan), job))
+            self._set_job(job, plan=dump(plan))
             self.connection.execute(
-                "UPDATE workers SET slots = '[]', share = 0 WHERE job = ?", (job,)
+                "UPDATE workers SET slots = '[]', share = 0, position = position + ? WHERE job = ?",
+                (len(plan.workers), job),
             )
             self.connection.executemany(
-                "UPDATE workers SET slots = ?, share = ? WHERE job = ? AND host = ?",
-                [(_slots(worker), worker.share, job, worker.host) for worker in plan.workers],
+                "INSERT INTO workers (job, host, position, state, slots, share)"
+                " VALUES (?, ?, ?, 'planned', ?, ?) ON CONFLICT DO UPDATE SET"
+                " position = excluded.position, slots = excluded.slots, share = excluded.share",
+                [
+                    (job, worker.host, number, _slots(worker), worker.share)
+                    for number, worker in enumerate(plan.workers)
+                ],
             )
-            self.connection.execute("DELETE FROM leases WHERE job = ?", (job,))
-            self._lease(job, resources)
 
-    def _add_workers(self, job: str, plan: Plan) -> None:
-        self.connection.executemany(
-            "INSERT INTO workers (job, host, position, state, slots, share)"
-            " VALUES (?, ?, ?, 'planned', ?, ?)",
-            [
-                (job, worker.host, number, _slots(worker), worker.share)
-                for number, worker in enumerate(plan.workers)
-            ],
-        )
+    def given_slots(self, job: str) -> Slots:
+        """The slot of each device on which the job ever had a rank."""
+        rows = self.connection.execute("SELECT * FROM slots WHERE job = ?", (job,))
+        return {(row["host"], row["gpu"]): row["slot"] for row in rows}
 
     def find_job(self, wanted: str) -> str:
         """The job with that id, else the newest of that name, else the only one whose id begins so,
@@ -185,20 +166,40 @@ class Store:
             output_dir=row["output_dir"],
             generation=row["generation"],
             main_port=row["main_port"],
+            turn=row["turn"],
+            same_hosts=tuple(json.loads(row["same_hosts"] or "[]")),
         )
 
     def live_jobs(self) -> list[str]:
-        rows = self.connection.execute(f"SELECT id FROM jobs WHERE state IN ({_LIVE})")
+        """The jobs that have not ended."""
+        return self._jobs_not_in(TERMINAL)
+
+    def attended_jobs(self) -> list[str]:
+        """The jobs that need a supervisor."""
+        return self._jobs_not_in(UNATTENDED)
+
+    def _jobs_not_in(self, states: Iterable[JobState]) -> list[str]:
+        rows = self.connection.execute(
+            f"SELECT id FROM jobs WHERE state NOT IN ({_listed(states)}) ORDER BY turn"
+        )
         return [row["id"] for row in rows]
+
+    def step(self, job: str) -> int:
+        """The last step that was heard of."""
+        row = self.connection.execute("SELECT step FROM jobs WHERE id = ?", (job,)).fetchone()
+        return int(row["step"])
 
     def live_outputs(self) -> dict[str, str]:
         """The output_dir of each live job, and the job."""
-        rows = self.connection.execute(f"SELECT id, output_dir FROM jobs WHERE state IN ({_LIVE})")
+        rows = self.connection.execute(
+            f"SELECT id, output_dir FROM jobs WHERE state NOT IN ({_listed(TERMINAL)})"
+        )
         return {row["output_dir"]: row["id"] for row in rows}
 
     def move_job(self, job: str, new: JobState, reason: str = "") -> bool:
         """Changes a job's state; nothing else does. False when it is in that state already.
-        Raises JobError for a step that the table does not allow. An end frees its leases."""
+        Raises JobError for a step that the table does not allow. A job that waits, rests or has
+        ended holds no lease, and who comes into the queue comes last."""
         with self.transaction():
             old = self.job(job).state
             if old is new:
@@ -214,9 +215,16 @@ class Store:
                 self.connection.execute(
                     "UPDATE jobs SET started_at = COALESCE(started_at, ?) WHERE id = ?", (now, job)
                 )
+            if new is JobState.QUEUED:
+                self._set_job(job, turn=self._next_turn())
+            if old is JobState.QUEUED:
+                self.leases.unclaim(job)
+            if new in UNLEASED:
+                self.leases.free(job)
+                self._set_job(job, main_port=None, eta_s=None)
             if new in TERMINAL:
-                self.connection.execute("UPDATE jobs SET ended_at = ? WHERE id = ?", (now, job))
-                self.connection.execute("DELETE FROM leases WHERE job = ?", (job,))
+                self._set_job(job, ended_at=now)
+            if new in UNATTENDED:
                 self.connection.execute(
                     "UPDATE requests SET handled_at = ? WHERE job = ? AND handled_at IS NULL",
                     (now, job),
@@ -241,12 +249,41 @@ class Store:
         """The intent to launch, stored before it is acted on: a repeat is the same launch."""
         self._set_job(job, generation=generation, main_port=main_port)
 
+    def note_slots(self, job: str, plan: Plan) -> None:
+        """From now on these slots are given."""
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO slots (job, slot, host, gpu) VALUES (?, ?, ?, ?)",
+            [
+                (job, rank.slot, worker.host, rank.gpu)
+                for worker in plan.workers
+                for rank in worker.ranks
+            ],
+        )
+
+    def note_wish(
+        self, job: str, *, spec: JobSpec, inventory: Inventory, same_hosts: Sequence[str]
+    ) -> None:
+        """What a job is planned from, the next time."""
+        hosts = json.dumps(same_hosts) if same_hosts else None
+        self._set_job(job, spec=dump(spec), inventory=dump(inventory), same_hosts=hosts)
+
+    def note_waiting(self, job: str, reason: str, claims: Iterable[str]) -> None:
+        """What a queued job waits for, and what it could use."""
+        with self.transaction():
+            if self.job(job).state is JobState.QUEUED:
+                self._set_job(job, reason=reason)
+                self.leases.claim(job, claims)
+
     def note_output(self, job: str, output: Path) -> None:
         """Where the job's adapter really is."""
         self._set_job(job, output_dir=str(output))
 
     def note_progress(self, job: str, values: Mapping[str, Any]) -> None:
-        self._set_job(job, **values)
+        if (first := values.get("first_loss")) is not None:  # of the job, not of its newest launch
+            self.connection.execute(
+                "UPDATE jobs SET first_loss = COALESCE(first_loss, ?) WHERE id = ?", (first, job)
+            )
+        self._set_job(job, **{key: value for key, value in values.items() if key != "first_loss"})
 
     def _set_job(self, job: str, **values: Any) -> None:
         values["updated_at"] = time.time()
@@ -293,46 +330,6 @@ class Store:
             f"UPDATE workers SET {names} WHERE job = ? AND host = ?", (*values.values(), job, host)
         )
 
-    # events
-
-    def position(self, job: str, host: str, file: str) -> int:
-        row = self.connection.execute(
-            "SELECT position FROM positions WHERE job = ? AND host = ? AND file = ?",
-            (job, host, file),
-        ).fetchone()
-        return int(row["position"]) if row else 0
-
-    def events_size(self, job: str, host: str) -> int:
-        """About how many bytes the stored events of a host take."""
-        row = self.connection.execute(
-            "SELECT COALESCE(SUM(LENGTH(data) + 150), 0) AS size FROM events"
-            " WHERE job = ? AND host = ?",
-            (job, host),
-        ).fetchone()
-        return int(row["size"])
-
-    def add_events(
-        self, job: str, host: str, file: str, events: Iterable[tuple[int, Event]], position: int
-    ) -> None:
-        """Adds events, each with the offset of its line, and how far the file was read."""
-        now = time.time()
-        with self.transaction():
-            self.connection.executemany(
-                "INSERT OR IGNORE INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        *(job, host, file, offset, event.at, now, event.slot),
-                        *(event.attempt, event.generation, event.kind, json.dumps(event.data)),
-                    )
-                    for offset, event in events
-                ],
-            )
-            self.connection.execute(
-                "INSERT INTO positions VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO UPDATE SET position = excluded.position",
-                (job, host, file, position),
-            )
-
     # requests
 
     def add_request(self, job: str, kind: str) -> None:
@@ -372,3 +369,7 @@ class Store:
 
 def _slots(worker: Any) -> str:
     return json.dumps([rank.slot for rank in worker.ranks])
+
+
+def _listed(states: Iterable[JobState]) -> str:
+    return ", ".join(sorted(f"'{state}'" for state in states))

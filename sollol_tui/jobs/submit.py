@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sollol_tui.hosts.facts import gather_facts
-from sollol_tui.jobs.dataset import check_dataset, locate, resolve_model
+from sollol_tui.jobs.dataset import check_dataset, locate_dataset, resolve_model
+from sollol_tui.jobs.leases import Taken, TakenError
 from sollol_tui.jobs.output import Output
-from sollol_tui.jobs.planner import make_plan, resources
+from sollol_tui.jobs.planner import could_use, make_plan
 from sollol_tui.jobs.probe import ask, note_silence
+from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import start_supervisor
+from sollol_tui.model.errors import NoWorkersError
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
@@ -19,7 +22,8 @@ from sollol_tui.model.spec import JobSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A job that could start now."""
+    """A job that could start now, or once what it `wait`s for is free: then its plan is the one
+    that it would have. `could_use` is what nobody behind it may take."""
 
     spec: JobSpec
     inventory: Inventory
@@ -27,25 +31,40 @@ class Prepared:
     model: str
     name: str
     output: Output
+    could_use: tuple[str, ...] = ()
+    wait: str = ""
+    may_wait: bool = True
 
 
-async def prepare(store: Store, spec: JobSpec, inventory: Inventory, folder: Path) -> Prepared:
+async def prepare(
+    store: Store, spec: JobSpec, inventory: Inventory, folder: Path, *, may_wait: bool = True
+) -> Prepared:
     """Checks model and dataset, asks the hosts, plans. Paths in the spec start from `folder`.
-    Raises InputError, NotFoundError or NoWorkersError."""
+    Raises InputError, NotFoundError, or NoWorkersError when waiting is of no use or not wanted."""
     model = resolve_model(spec.model, folder)
-    dataset_file = locate(spec.dataset, folder)
-    name = spec.name or f"{dataset_file.stem}-{Path(model).name}"
+    dataset_place = locate_dataset(spec.dataset, folder)
+    name = spec.name or f"{Path(dataset_place).stem}-{Path(model).name}"
     name = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60].lstrip(".-") or "job"
     output = Output(template=spec.output_dir, folder=folder, name=name)
     output.check(store.live_outputs())
     everyone = inventory.with_coordinator()
     selection = select(everyone, spec.workers)
-    dataset = await check_dataset(dataset_file, spec.format)
+    dataset = await check_dataset(dataset_place, spec.format)
     answers = await ask(store.home, selection.hosts, gather_facts)
     note_silence(store, inventory, answers)
-    plan = make_plan(
-        spec, everyone, selection, answers.said, answers.reasons(), dataset, store.leased()
-    )
+    wait = ""
+
+    def plan_now(taken: Taken | None) -> Plan:
+        facts, silent = answers.said, answers.reasons()
+        return make_plan(spec, everyone, selection, facts, silent, dataset, taken)
+
+    try:
+        plan = plan_now(store.leases.taken_from(None))
+    except NoWorkersError as error:
+        if not (error.wait and may_wait):
+            raise
+        wait = error.wait
+        plan = plan_now(None)
     return Prepared(
         spec=replace(spec, name=name),
         inventory=inventory,
@@ -53,22 +72,35 @@ async def prepare(store: Store, spec: JobSpec, inventory: Inventory, folder: Pat
         model=model,
         name=name,
         output=output,
+        could_use=tuple(could_use(spec, selection, answers.said)),
+        wait=wait,
+        may_wait=may_wait,
     )
 
 
 def submit(store: Store, prepared: Prepared) -> str:
-    """Stores the job with its leases and starts its supervisor; returns the job's id. Raises
-    InputError when its output_dir was taken meanwhile."""
-    prepared.output.check(store.live_outputs())
-    job = store.add_job(
-        spec=prepared.spec,
-        plan=prepared.plan,
-        inventory=prepared.inventory,
-        model=prepared.model,
-        dataset=prepared.plan.dataset.path,
-        name=prepared.name,
-        output_dir=prepared.output.of,
-        resources=resources(prepared.plan),
-    )
+    """Stores the job, with its leases or at the end of the queue, and starts its supervisor;
+    returns the job's id. Raises InputError when its output_dir was taken meanwhile, and
+    NoWorkersError when its workers were and it may not wait."""
+    with store.transaction():
+        prepared.output.check(store.live_outputs())
+        job = store.add_job(
+            spec=prepared.spec,
+            plan=prepared.plan,
+            inventory=prepared.inventory,
+            model=prepared.model,
+            dataset=prepared.plan.dataset.path,
+            name=prepared.name,
+            output_dir=prepared.output.of,
+            claims=prepared.could_use,
+            reason=prepared.wait,
+        )
+        if not prepared.wait:
+            try:
+                take_turn(store, job, prepared.plan)
+            except TakenError as error:
+                if not prepared.may_wait:
+                    raise NoWorkersError(error.message, {}, remedy=error.remedy) from None
+                store.note_waiting(job, f"waits: {error.message}", prepared.could_use)
     start_supervisor(store.home, job)
     return job

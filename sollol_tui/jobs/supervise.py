@@ -17,6 +17,7 @@ from typing import Final
 from sollol_tui.jobs.home import VARIABLE, Home, open_home
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import SollolError, StateError
+from sollol_tui.model.states import UNATTENDED
 from sollol_tui.model.text import clean
 
 log = logging.getLogger("sollol.supervisor")
@@ -66,11 +67,11 @@ def is_supervised(home: Home, job: str) -> bool:
 
 
 def revive(store: Store) -> list[str]:
-    """Restarts the supervisor of every live job that has none; returns those jobs. One that has
-    just failed is given a pause: it is likely to fail again."""
+    """Restarts the supervisor of every job that needs one and has none; returns those jobs. One
+    that has just failed is given a pause: it is likely to fail again."""
     orphans = [
         job
-        for job in store.live_jobs()
+        for job in store.attended_jobs()
         if not is_supervised(store.home, job) and not _has_just_failed(store.home, job)
     ]
     for job in orphans:
@@ -117,28 +118,36 @@ def _lock(descriptor: int) -> bool:
 def main(job: str) -> int:
     """Supervises `job` if nobody else does. Exit status 0 also when somebody does, 1 when it
     failed: then the job's stage says why."""
-    from sollol_tui.jobs.supervisor import Supervisor
-
     home = open_home()
-    with os.fdopen(_open(home, job, LOCK, os.O_RDWR), "r+b") as lock:
-        if not _lock(lock.fileno()):
-            return 0
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
-        )
-        logging.getLogger("asyncssh").setLevel(logging.WARNING)
-        with Store(home) as store:
-            if store.job(job).state.is_terminal:
-                return 0
-            try:
-                asyncio.run(Supervisor(home, store, job).run())
-            except Exception as error:
-                log.exception("the supervisor failed")
-                os.close(_open(home, job, FAILED, os.O_WRONLY | os.O_TRUNC))
-                os.utime(home.job(job) / FAILED)
-                store.note_stage(job, _sentence(job, error))
-                return 1
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
+    )
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    with Store(home) as store:
+        # Whoever lets a paused job go on finds the lock taken until this process lets go of it, and
+        # leaves the job to it: so it looks once more afterwards.
+        while store.job(job).state not in UNATTENDED:
+            with os.fdopen(_open(home, job, LOCK, os.O_RDWR), "r+b") as lock:
+                if not _lock(lock.fileno()):
+                    return 0
+                if not _supervise(home, store, job):
+                    return 1
     return 0
+
+
+def _supervise(home: Home, store: Store, job: str) -> bool:
+    """Looks after the job until it needs nobody; False when that failed."""
+    try:
+        from sollol_tui.jobs.supervisor import Supervisor
+
+        asyncio.run(Supervisor(home, store, job).run())
+    except Exception as error:
+        log.exception("the supervisor failed")
+        os.close(_open(home, job, FAILED, os.O_WRONLY | os.O_TRUNC))
+        os.utime(home.job(job) / FAILED)
+        store.note_stage(job, _sentence(job, error))
+        return False
+    return True
 
 
 def _sentence(job: str, error: Exception) -> str:

@@ -9,114 +9,120 @@ import re
 import sqlite3
 import time
 from contextlib import suppress
-from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
+from sollol_tui.jobs import checkpoints
+from sollol_tui.jobs.crew import REQUEST_POLL_S, Crew
+from sollol_tui.jobs.fingerprints import difference, harmless_difference
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.planner import resources, without
-from sollol_tui.jobs.progress import Failure, Progress
+from sollol_tui.jobs.progress import Failure
+from sollol_tui.jobs.queue import Turn, selection_of
 from sollol_tui.jobs.records import load
+from sollol_tui.jobs.requests import resting_place
 from sollol_tui.jobs.results import collect
-from sollol_tui.jobs.runfile import run_file
 from sollol_tui.jobs.store import Store
-from sollol_tui.jobs.watch import LAST_WORDS_S, RunFailedError, Watch
-from sollol_tui.jobs.worker import RECONNECT_S, Ending, Place, Worker
+from sollol_tui.jobs.watch import LAST_WORDS_S, RunFailedError
+from sollol_tui.jobs.worker import RECONNECT_S, Ending
 from sollol_tui.model.errors import (
     HostError,
-    JobError,
     NoWorkersError,
     SollolError,
     StateError,
     UnreachableError,
 )
-from sollol_tui.model.inventory import Inventory
-from sollol_tui.model.patterns import select
-from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
-from sollol_tui.model.states import JobState, WorkerState
+from sollol_tui.model.states import JobState
 
 log = logging.getLogger("sollol.supervisor")
 STOP_GRACE_S: Final = 60.0  # for the step in flight and its checkpoint
+PAUSE_GRACE_S: Final = 150.0  # a pause is for the checkpoint: the agent itself gives up before
 SAY_EVERY_S: Final = 0.2
 LAUNCH_TRIES: Final = 3
 FINISH_LIMIT_S: Final = 30.0  # how long the other workers' last words are waited for
 PORT_TAKEN: Final = re.compile(r"main port \d+ is in use|[Aa]ddress already in use|EADDRINUSE")
-_REQUEST_POLL_S: Final = 0.25
 _SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
-_UNPREPARED: Final = (JobState.QUEUED, JobState.PLANNING, JobState.PROVISIONING)
 _LAUNCHED: Final = (JobState.STARTING, JobState.RUNNING, JobState.FINISHING)
+Wish = Literal["go on", "pause", "cancel", "kill"]  # the later, the graver
 
 
 class Supervisor:
     def __init__(self, home: Home, store: Store, job: str) -> None:
         self.home, self.store, self.job = home, store, job
-        record = store.job(job)
-        self.spec = load(JobSpec, record.spec)
-        self.inventory = load(Inventory, record.inventory)
-        self.model, self.nonce = record.model, record.nonce
-        self.output_dir = Path(record.output_dir)
-        self._take_plan(load(Plan, record.plan), record.generation)
-        self._launched = record.main_port is not None
         self._launching = asyncio.Lock()
         self._said_at = 0.0
+        self._meet_crew()
 
-    def _take_plan(self, plan: Plan, generation: int) -> None:
-        self.plan = plan
-        places = {worker.host: worker.environment for worker in self.store.workers(self.job)}
-        self.workers: list[Worker] = []
-        for planned in plan.workers:
-            place = places.get(planned.host)
-            self.workers.append(
-                Worker(
-                    job=self.job,
-                    nonce=self.nonce,
-                    host=self.inventory.with_coordinator().host(planned.host),
-                    planned=planned,
-                    home=self.home,
-                    say=partial(self._say, planned.host),
-                    place=Place.from_data(place) if place else None,
-                )
-            )
-        progress = Progress(plan=plan, generation=generation)
-        self.watch = Watch(self.store, self.job, self.inventory.file, progress, self.workers)
+    def _meet_crew(self) -> None:
+        """The crew as the state has it now."""
+        record = self.store.job(self.job)
+        self.spec = load(JobSpec, record.spec)
+        self.output_dir = Path(record.output_dir)
+        self.crew = Crew(self.store, record, self._say)
 
     @property
     def state(self) -> JobState:
         return self.store.job(self.job).state
 
+    @property
+    def _is_launched(self) -> bool:
+        return self.store.job(self.job).main_port is not None
+
     async def run(self) -> None:
-        """Brings the job to its end, whatever state it is found in."""
-        advance = asyncio.create_task(self._advance_patiently())
-        request = asyncio.create_task(self._stop_requested())
-        await asyncio.wait({advance, request}, return_when=asyncio.FIRST_COMPLETED)
-        if request.done() and not self.state.is_terminal:
+        """Brings the job to where it needs no supervisor, whatever state it is found in."""
+        wish: Wish = "go on"
+        if self.state in (JobState.PAUSING, JobState.STOPPING):
+            wish = "pause" if self.state is JobState.PAUSING else "cancel"
+        while True:
+            work = asyncio.create_task(self._fulfil(wish))
+            asked = asyncio.create_task(self._asked_for_more_than(wish))
+            await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                asked.cancel()
+                break
             async with self._launching:
-                advance.cancel()
-            await asyncio.gather(advance, return_exceptions=True)
-            await self._end(JobState.CANCELLED, request.result(), "")
-            return
-        request.cancel()
+                work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+            wish = asked.result()
         try:
-            await advance
+            await work
         except Exception as error:
             failure = _failure_of(error)
             log.exception("%s", failure.reason)
+            if self.state.is_terminal:
+                return
             self.store.note_traceback(self.job, failure.traceback)
             where = f"{failure.host}: " if failure.host else ""
             await self._end(JobState.FAILED, "kill", f"{where}{failure.reason}")
 
-    async def _stop_requested(self) -> Ending:
-        """Waits for a request to end the job; returns the control action that it means."""
+    async def _fulfil(self, wish: Wish) -> None:
+        match wish:
+            case "go on":
+                await self._advance_patiently()
+            case "pause":
+                await self._pause()
+            case "cancel":
+                await self._end(JobState.CANCELLED, "stop", "")
+            case "kill":
+                await self._end(JobState.CANCELLED, "kill", "")
+
+    async def _asked_for_more_than(self, wish: Wish) -> Wish:
+        """Waits for a request that is graver than what is done now. A cancel hears of `kill` by
+        itself, and a run that has come to its end is not paused."""
+        graver: tuple[Wish, ...] = ("kill", "cancel", "pause") if wish == "go on" else ()
+        if wish == "pause":
+            graver = ("kill", "cancel")
         while True:
             with suppress(StateError):  # it may be busy; the next look is soon
                 requests = self.store.open_requests(self.job)
-                if "kill" in requests:
-                    return "kill"
-                if requests or self.state is JobState.STOPPING:
-                    return "stop"
-            await asyncio.sleep(_REQUEST_POLL_S)
+                found: Wish | None = next((kind for kind in graver if kind in requests), None)
+                if found == "pause" and self.state is JobState.FINISHING:
+                    found = None
+                if found:
+                    return found
+            await asyncio.sleep(REQUEST_POLL_S)
 
     async def _advance_patiently(self) -> None:
         """Advances the job. What goes wrong on this machine alone, a full disk or a busy state, is
@@ -126,20 +132,25 @@ class Supervisor:
                 await self._advance()
                 return
             except Exception as error:
-                if not _is_ours(error) or not self._launched:
+                if not _is_ours(error) or not self._is_launched:
                     raise
                 log.exception("trying again in %g s", pause_s)
                 with suppress(StateError):
                     self._stage(f"this machine: {_failure_of(error).reason}; trying again")
                 await asyncio.sleep(pause_s)
-                self._take_plan(self.plan, self.watch.progress.generation)
+                self._meet_crew()
 
     async def _advance(self) -> None:
         """From the state the job is found in to done. Every phase may be repeated."""
-        if self.state in _UNPREPARED:
+        if self.state is JobState.QUEUED:
+            await Turn(self.store, self.job).wait()
+            self._meet_crew()
+        if self.state is JobState.PLANNING:
+            self._move(JobState.PROVISIONING)
+        if self.state is JobState.PROVISIONING:
             await self._prepare()
         if self.state not in _LAUNCHED:
-            return  # it is being stopped: the end takes care of it
+            return  # it was paused or cancelled while it waited
         for attempt in range(LAUNCH_TRIES):
             try:
                 if self.state is JobState.STARTING:
@@ -151,13 +162,10 @@ class Supervisor:
                 if attempt == LAUNCH_TRIES - 1 or not self._lost_its_port(failure):
                     raise
                 log.warning("%s; starting again with another port", failure.reason)
-                await self._leave_nothing("kill")
-                for worker in self.workers:
-                    for state in (WorkerState.PROVISIONING, WorkerState.READY):
-                        self.store.move_worker(self.job, worker.host.name, state)
-                self.store.note_launch(
-                    self.job, generation=self.watch.progress.generation, main_port=None
-                )
+                await self.crew.leave("kill", STOP_GRACE_S)
+                self.crew.prepare_again()
+                generation = self.store.job(self.job).generation
+                self.store.note_launch(self.job, generation=generation, main_port=None)
         await self._finish()
 
     def _lost_its_port(self, failure: Failure) -> bool:
@@ -167,133 +175,135 @@ class Supervisor:
     # before the launch
 
     async def _prepare(self) -> None:
-        if self.state is JobState.QUEUED:
-            self._move(JobState.PLANNING)
-        if self.state is JobState.PLANNING:
-            self._move(JobState.PROVISIONING)
-        errors: dict[str, HostError] = {}
-
-        async def prepare(worker: Worker) -> None:
-            name = worker.host.name
-            self.store.move_worker(self.job, name, WorkerState.PROVISIONING)
-            try:
-                place = await worker.prepare(self.inventory.packages, self.plan.dataset, self.model)
-            except HostError as error:
-                errors[name] = error
-                self.store.move_worker(self.job, name, WorkerState.LOST, str(error))
-                return
-            self.store.note_worker(
-                self.job, name, environment=place.as_data(), run_dir=place.run_dir
-            )
-            self.store.move_worker(self.job, name, WorkerState.READY)
-
-        async with asyncio.TaskGroup() as group:
-            for worker in self.workers:
-                group.create_task(prepare(worker))
-        if errors:
+        if errors := await self.crew.prepare():
             self._go_on_without(errors)
+        self._compare_workers()
         self._move(JobState.STARTING)
 
+    def _compare_workers(self) -> None:
+        """Raises RunFailedError when two workers would not compute the same."""
+        environments = {w.host.name: w.place.environment for w in self.crew.workers if w.place}
+        if found := difference(environments):
+            raise RunFailedError(Failure(host=found[0], reason=found[1]))
+        if notice := harmless_difference(environments):
+            log.warning("%s", notice)
+
     def _go_on_without(self, errors: dict[str, HostError]) -> None:
-        at_least = select(self.inventory.with_coordinator(), self.spec.workers).at_least
-        plan = self.plan
+        record = self.store.job(self.job)
+        everyone = self.crew.inventory.with_coordinator()
+        at_least = selection_of(record, self.spec, everyone).at_least
+        plan, slots = self.crew.plan, self.store.given_slots(self.job)
         try:
             for host, error in errors.items():
-                plan = without(plan, host, str(error), at_least)
+                plan = without(plan, host, str(error), at_least, slots)
         except NoWorkersError:
             host, error = next(iter(errors.items()))
             reason = error.message + (f"; {error.remedy}" if error.remedy else "")
             raise RunFailedError(Failure(host=host, reason=reason)) from error
-        self.store.replan(self.job, plan, resources(plan))
+        with self.store.transaction():
+            self.store.note_plan(self.job, plan)
+            self.store.leases.free(self.job)
+            self.store.leases.take(self.job, resources(plan))
         for host, error in errors.items():
             log.warning("going on without %s: %s", host, error)
-        self._take_plan(plan, self.watch.progress.generation)
+        self._meet_crew()
 
     async def _launch(self) -> None:
         """Stores what will be launched, then launches it: a repeat is the same launch."""
         record = self.store.job(self.job)
-        port, generation = record.main_port, record.generation
+        port = record.main_port
         if port is None:
-            port, generation = await self._reserve_port(), generation + 1
-            self.store.note_launch(self.job, generation=generation, main_port=port)
-        self._take_plan(self.plan, generation)
-        self._launched = True
+            port = await self.crew.reserve_port()
+            with self.store.transaction():
+                self.store.note_launch(self.job, generation=record.generation + 1, main_port=port)
+                self.store.note_slots(self.job, self.crew.plan)
+        self._meet_crew()
         secrets = {name: os.environ[name] for name in _SECRETS if name in os.environ}
         self._stage("starting the ranks")
-
-        async def launch(worker: Worker) -> None:
-            assert worker.place is not None
-            run = run_file(
-                job=self.job,
-                nonce=record.nonce,
-                spec=self.spec,
-                plan=self.plan,
-                host=worker.host,
-                place=worker.place,
-                generation=generation,
-                main_port=port,
-            )
-            await worker.launch(run, secrets)
-
         # A start that is cut short may still happen there, after the end has looked for it. So
         # neither a request nor another worker's failure cancels one.
         async with self._launching:
-            ends = await asyncio.gather(*map(launch, self.workers), return_exceptions=True)
-        for end in ends:
-            if isinstance(end, BaseException):
-                raise end
-        for worker in self.workers:
-            self.store.move_worker(self.job, worker.host.name, WorkerState.TRAINING)
-
-    async def _reserve_port(self) -> int:
-        main = self.workers[0]
-        first, last = self.plan.ports
-        while True:
-            port = await main.choose_port(first, last) if first <= last else None
-            if port is None:
-                raise RunFailedError(
-                    Failure(
-                        host=main.host.name,
-                        reason=f"no port of {'-'.join(map(str, self.plan.ports))} is free; "
-                        "set network.ports in the inventory",
-                    )
-                )
-            try:
-                self.store.lease(self.job, [f"port {main.planned.address}:{port}"])
-            except JobError:
-                first = port + 1
-            else:
-                return port
+            await self.crew.launch(self.spec, port, secrets)
 
     # while it runs
 
     async def _follow(self) -> None:
         """Follows all workers until every rank has finished, or one has failed."""
-        async with self.watch.watching():
+        watch, progress = self.crew.watch, self.crew.progress
+        async with watch.watching():
             if self.state is JobState.STARTING:
-                await self.watch.wait_until_ready(self.spec.start_timeout)
+                await watch.wait_until_ready(self.spec.start_timeout)
                 self._move(JobState.RUNNING)
-            await self.watch.wait_for(lambda: self.watch.progress.all_finished)
-            if (problem := self.watch.progress.weights_problem()) is not None:
+            await watch.wait_for(lambda: progress.all_finished)
+            if (problem := progress.weights_problem()) is not None:
                 raise RunFailedError(problem)
             self._move(JobState.FINISHING)
-            await self.watch.hear_last_words(FINISH_LIMIT_S)
+            await watch.hear_last_words(FINISH_LIMIT_S)
 
     async def _finish(self) -> None:
         """Brings the result here, however long its worker is out of reach, and makes sure that
         nothing is left of the run."""
-        main = self.workers[0]
         for pause_s in chain(RECONNECT_S, repeat(RECONNECT_S[-1])):
             self._stage("fetching the adapter")
             try:
-                output = await collect(self.home, self.job, self.spec, main, self.output_dir)
+                output = await collect(
+                    self.home, self.job, self.spec, self.crew.main, self.output_dir
+                )
                 self.store.note_output(self.job, output)
                 break
             except UnreachableError as error:
                 self._stage(f"the adapter waits on {error}")
                 await asyncio.sleep(pause_s)
-        left = await self._leave_nothing("kill")
+        left = await self.crew.leave("kill", STOP_GRACE_S)
         self._move(JobState.DONE, "; ".join(left))
+
+    async def _pause(self) -> None:
+        """Stops the ranks after a checkpoint, brings that here, and lets go of the workers."""
+        if self.state is JobState.FINISHING:
+            await self._advance_patiently()
+            return
+        self._move(JobState.PAUSING)
+        left: list[str] = []
+        step = checkpoints.kept(self.home, self.job)
+        if self._is_launched:
+            left = await self._stop_ranks()
+            if self.crew.progress.all_finished:  # its last step was quicker
+                self._move(JobState.FINISHING)
+                await self._advance_patiently()
+                return
+            step = await self._bring_checkpoint()
+        done = self.store.step(self.job)
+        told = resting_place(self.store, self.job)
+        if done and step is None:
+            told += "; there is no checkpoint, it will begin again"
+        elif step is not None and step < done:
+            told += f"; it goes on from checkpoint-{step}"
+        with self.store.transaction():
+            if not {"cancel", "kill"} & set(self.store.open_requests(self.job)):
+                self._move(JobState.PAUSED, "; ".join([told, *left]))
+                return
+        await self._end(JobState.CANCELLED, "kill", "; ".join(left))
+
+    async def _stop_ranks(self) -> list[str]:
+        """Ranks that have begun save a checkpoint; of the others there is nothing to save."""
+        watch = self.crew.watch
+        async with watch.watching():
+            if self.crew.progress.all_ready:
+                left = await self.crew.leave("stop", PAUSE_GRACE_S)
+            else:
+                left = await self.crew.leave("kill", STOP_GRACE_S)
+            await watch.hear_last_words(LAST_WORDS_S)
+        return left
+
+    async def _bring_checkpoint(self) -> int | None:
+        """The newest checkpoint is here before a job rests, however long that takes."""
+        for pause_s in chain(RECONNECT_S, repeat(RECONNECT_S[-1])):
+            try:
+                return await checkpoints.bring_newest(self.home, self.job, self.crew.workers)
+            except (HostError, OSError) as error:
+                self._stage(f"the checkpoint waits on {error}")
+                await asyncio.sleep(pause_s)
+        raise AssertionError("unreachable")
 
     async def _end(self, state: JobState, action: Ending, reason: str) -> None:
         """Ends the job early: `state` is reached once nothing of it is left on any worker."""
@@ -301,38 +311,12 @@ class Supervisor:
             if self.state is JobState.STARTING:
                 action = "kill"  # no step was taken that a checkpoint could keep
             self._move(JobState.STOPPING)
-        launched = self.store.job(self.job).main_port is not None
         left: list[str] = []
-        if launched:
-            async with self.watch.watching():
-                left = await self._leave_nothing(action)
-                await self.watch.hear_last_words(LAST_WORDS_S)
+        if self._is_launched:
+            async with self.crew.watch.watching():
+                left = await self.crew.leave(action, STOP_GRACE_S)
+                await self.crew.watch.hear_last_words(LAST_WORDS_S)
         self._move(state, "; ".join(filter(None, [reason, *left])))
-
-    async def _leave_nothing(self, action: Ending) -> list[str]:
-        """Makes every worker free of the run; returns what could not be verified, in sentences."""
-        hurry = asyncio.Event()
-
-        async def watch_for_kill() -> None:
-            # Requests come from other processes, through the state: there is no event to wait for.
-            while not hurry.is_set():
-                await asyncio.sleep(_REQUEST_POLL_S)
-                if "kill" in self.store.open_requests(self.job):
-                    hurry.set()
-
-        async def stop(worker: Worker) -> str:
-            name = worker.host.name
-            self.store.move_worker(self.job, name, WorkerState.LEAVING)
-            problem = await worker.stop(action, STOP_GRACE_S, hurry)
-            self.store.move_worker(self.job, name, WorkerState.GONE, problem)
-            return problem
-
-        watcher = asyncio.create_task(watch_for_kill())
-        try:
-            problems = await asyncio.gather(*(stop(worker) for worker in self.workers))
-        finally:
-            watcher.cancel()
-        return [problem for problem in problems if problem]
 
     def _move(self, state: JobState, reason: str = "") -> None:
         log.info("%s%s", state, f": {reason}" if reason else "")

@@ -18,7 +18,7 @@ from sollol_tui.model.snapshot import (
     JobWorkerView,
     Snapshot,
 )
-from sollol_tui.model.states import TERMINAL, JobState
+from sollol_tui.model.states import TERMINAL, UNLEASED, JobState
 
 MAX_JOBS: Final = 200
 
@@ -29,8 +29,9 @@ def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
     occupied = {
         worker.host: (job.id, worker.share)
         for job in jobs
-        if job.state not in TERMINAL
+        if job.state not in UNLEASED
         for worker in job.workers
+        if worker.slots
     }
     readings = {
         row["host"]: row
@@ -59,17 +60,24 @@ def read_jobs(store: Store, limit: int = MAX_JOBS) -> tuple[JobView, ...]:
     rows = store.connection.execute(
         "SELECT * FROM jobs ORDER BY created_at DESC, id LIMIT ?", (limit,)
     )
-    return tuple(_job(store, row) for row in rows)
+    places = _places(store)
+    return tuple(_job(store, row, places.get(row["id"])) for row in rows)
+
+
+def _places(store: Store) -> dict[str, int]:
+    """The places of the queued jobs in the queue, from 1."""
+    queued = store.connection.execute("SELECT id FROM jobs WHERE state = 'queued' ORDER BY turn")
+    return {row["id"]: number for number, row in enumerate(queued, 1)}
 
 
 def read_job(store: Store, job: str) -> JobView:
     """Raises NotFoundError."""
     store.job(job)
     row = store.connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
-    return _job(store, row)
+    return _job(store, row, _places(store).get(job))
 
 
-def _job(store: Store, row: sqlite3.Row) -> JobView:
+def _job(store: Store, row: sqlite3.Row, place: int | None) -> JobView:
     workers = store.connection.execute(
         "SELECT * FROM workers WHERE job = ? ORDER BY position", (row["id"],)
     )
@@ -78,7 +86,7 @@ def _job(store: Store, row: sqlite3.Row) -> JobView:
         id=row["id"],
         name=row["name"],
         state=JobState(row["state"]),
-        reason=row["reason"],
+        reason=row["reason"] if place is None else f"#{place}: {row['reason']}",
         stage=row["stage"],
         step=row["step"],
         max_steps=row["max_steps"],

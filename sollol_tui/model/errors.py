@@ -12,6 +12,7 @@ SollolError
 │   ├── TransferError
 │   └── UnsuitableError       cannot train: no Python, no space, no such GPU
 ├── NoWorkersError        too few hosts are suitable now; carries the reason of each
+├── WaitError             what was waited for has not come yet
 └── JobError              the job is not in a state for that, or failed
 """
 
@@ -99,11 +100,19 @@ class UnsuitableError(HostError):
 
 
 class NoWorkersError(SollolError):
-    """`reasons` maps each host that cannot take part to why."""
+    """`reasons` maps each host that cannot take part to why; `wait` says what it would help to wait
+    for, "" for nothing."""
 
-    def __init__(self, message: str, reasons: Mapping[str, str], *, remedy: str = "") -> None:
+    def __init__(
+        self, message: str, reasons: Mapping[str, str], *, remedy: str = "", wait: str = ""
+    ) -> None:
         super().__init__(message, remedy=remedy)
         self.reasons = dict(reasons)
+        self.wait = wait
+
+
+class WaitError(SollolError):
+    pass
 
 
 class JobError(SollolError):

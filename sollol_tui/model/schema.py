@@ -16,7 +16,7 @@ from sollol_tui.model.inventory_settings import (
     PackageSettings,
 )
 from sollol_tui.model.names import NAME
-from sollol_tui.model.spec import ALIASES, JobSpec, Lora
+from sollol_tui.model.spec import ALIASES, JobSpec, Lora, Resources
 
 Schema = dict[str, Any]
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -87,8 +87,9 @@ def job_schema() -> Schema:
     definitions: Schema = {}
     job = _properties(JobSpec, definitions)
     own = job["properties"]
-    lora = definitions["Lora"]["properties"]
-    own |= {f"lora.{f.name}": lora[f.name] for f in fields(Lora)}
+    for prefix, kind in (("lora", Lora), ("resources", Resources)):
+        inner = definitions[kind.__name__]["properties"]
+        own |= {f"{prefix}.{f.name}": inner[f.name] for f in fields(kind)}
     for alias, key in ALIASES.items():
         own[alias] = _another_name(own[key], key)
     required = [

@@ -44,6 +44,17 @@ class Lora:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What the job takes of each of its workers, within the worker's own limits."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    gpu_ids: tuple[Annotated[int, Ge(0)], ...] | None = None
+    """These GPUs, also when other programs use them; none of them: its CPU. Left out: all free."""
+    cpu_cores: Annotated[int, Ge(1)] | None = None
+    """So many cores at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What to train on what, and how. `global_batch` is samples per optimizer step, `batch_size`
     samples in memory at once; the latter never changes what is learnt."""
@@ -97,6 +108,8 @@ class JobSpec:
     """How the workers share the work."""
     workers: str = "all"
     """Which hosts: a number, all, HOST,HOST, a group, tag:WORD, !HOST."""
+    resources: Resources = field(default_factory=Resources)
+    """What it takes of each worker."""
     engine: Engine = Engine.AUTO
     """How the ranks add their gradients."""
     wire: Literal["bf16", "fp32"] = "bf16"
@@ -166,5 +179,6 @@ ALIASES: Mapping[str, str] = {
 
 def job_keys() -> list[str]:
     """Every key of a job file, those of `lora` with their prefix."""
-    own = [f.name for f in fields(JobSpec) if f.name != "lora"]
-    return [*own, *(f"lora.{f.name}" for f in fields(Lora))]
+    parts: dict[str, type] = {"lora": Lora, "resources": Resources}
+    own = [f.name for f in fields(JobSpec) if f.name not in parts]
+    return [*own, *(f"{name}.{f.name}" for name, part in parts.items() for f in fields(part))]

@@ -25,15 +25,19 @@ class JobState(StrEnum):
 
 
 TERMINAL: Final = frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED})
+UNLEASED: Final = frozenset({JobState.QUEUED, JobState.PAUSED}) | TERMINAL
+"""In these a job holds no device and no port, and nothing of it runs anywhere."""
+UNATTENDED: Final = frozenset({JobState.PAUSED}) | TERMINAL
+"""In these a job needs no supervisor."""
 _FORWARD: Final[dict[JobState, frozenset[JobState]]] = {
-    JobState.QUEUED: frozenset({JobState.PLANNING}),
-    JobState.PLANNING: frozenset({JobState.PROVISIONING, JobState.QUEUED}),
-    JobState.PROVISIONING: frozenset({JobState.STARTING}),
-    JobState.STARTING: frozenset({JobState.RUNNING, JobState.RECOVERING}),
+    JobState.QUEUED: frozenset({JobState.PLANNING, JobState.PAUSED, JobState.CANCELLED}),
+    JobState.PLANNING: frozenset({JobState.PROVISIONING, JobState.QUEUED, JobState.PAUSING}),
+    JobState.PROVISIONING: frozenset({JobState.STARTING, JobState.PAUSING}),
+    JobState.STARTING: frozenset({JobState.RUNNING, JobState.RECOVERING, JobState.PAUSING}),
     JobState.RUNNING: frozenset({JobState.FINISHING, JobState.PAUSING, JobState.RECOVERING}),
-    JobState.RECOVERING: frozenset({JobState.RUNNING, JobState.QUEUED}),
-    JobState.PAUSING: frozenset({JobState.PAUSED}),
-    JobState.PAUSED: frozenset({JobState.QUEUED}),
+    JobState.RECOVERING: frozenset({JobState.RUNNING, JobState.QUEUED, JobState.PAUSING}),
+    JobState.PAUSING: frozenset({JobState.PAUSED, JobState.FINISHING}),
+    JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
     JobState.STOPPING: frozenset({JobState.CANCELLED}),
     JobState.FINISHING: frozenset({JobState.DONE}),
 }

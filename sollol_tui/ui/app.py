@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.reactive import reactive
 
 from sollol_tui.model.snapshot import JobView, Snapshot
-from sollol_tui.model.states import JobState
+from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.help import HelpScreen
 from sollol_tui.ui.screens.overview import Overview
@@ -118,7 +118,7 @@ class SollolApp(App[str]):
 
 def parting_words(jobs: tuple[JobView, ...]) -> str:
     """What goes on after leaving and how to come back; empty when nothing does."""
-    live = [job for job in jobs if not job.state.is_terminal]
+    live = [job for job in jobs if job.state not in UNATTENDED]
     if not live:
         return ""
     if len(live) == 1:

@@ -210,7 +210,7 @@ def test_the_supervisors_log_is_clean_too(folder: Path, store: Store) -> None:
 
 
 def test_logs_show_host_and_rank_and_only_the_last_when_asked(folder: Path, store: Store) -> None:
-    job = add_job(store)
+    job = add_job(store, "host w1")
     for host, slot in (("w1", 0), ("w2", 1)):
         copies = store.home.copies(job, host)
         copies.mkdir(parents=True)

@@ -84,7 +84,10 @@ class Bench:
     ) -> str:
         """A job of both hosts; `env` steers the ranks, see tests/remote/stub/README."""
         self.lay_out({"SOLLOL_STUB_STEP_S": "0.02", **(env or {})}, per_host or {})
-        spec = {
+        return self.client.submit_job(self.spec(**settings)).id
+
+    def spec(self, **settings: Any) -> dict[str, Any]:
+        return {
             "model": str(self.folder / "model"),
             "dataset": str(self.folder / "rows.jsonl"),
             "workers": "one,two",
@@ -94,7 +97,6 @@ class Bench:
             "output_dir": str(self.folder / "out" / "{id}"),
             **settings,
         }
-        return self.client.submit_job(spec).id
 
     def view(self, job: str) -> JobView:
         return self.client.get_job_status(job)

@@ -8,6 +8,7 @@ from sollol_tui.model.facts import Gpu, HostFacts
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.plan import DatasetFacts, Plan, PlannedRank, PlannedWorker
 from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.states import JobState
 from sollol_tui.model.units import GIB
 
 DATASET = DatasetFacts(
@@ -41,6 +42,18 @@ def plan(*hosts: str) -> Plan:
 
 
 def add_job(store: Store, *resources: str, name: str = "tiny") -> str:
+    """A queued job; one that has its turn when it leases `resources`."""
+    with store.transaction():
+        job = _add_job(store, name)
+        if resources:
+            store.leases.check_turn(job, resources)
+            store.leases.take(job, resources)
+            store.note_plan(job, plan())
+            store.move_job(job, JobState.PLANNING)
+    return job
+
+
+def _add_job(store: Store, name: str) -> str:
     return store.add_job(
         spec=JobSpec(model="m", dataset="rows.jsonl"),
         plan=plan(),
@@ -49,7 +62,6 @@ def add_job(store: Store, *resources: str, name: str = "tiny") -> str:
         dataset="rows.jsonl",
         name=name,
         output_dir=lambda job: f"out/{job}",
-        resources=resources,
     )
 
 

@@ -92,7 +92,7 @@ def test_another_coordinators_job_of_the_same_id_is_not_touched(bench: Bench) ->
         # The dead supervisor's streams end once their connections are seen to be closed.
         until(lambda: not any("remote.stream" in run for run in bench.left(job)), "streams end")
         running = bench.left(job)
-        asyncio.run(Supervisor(bench.home, store, job)._leave_nothing("kill"))
+        asyncio.run(Supervisor(bench.home, store, job).crew.leave("kill", 5))
     assert running
     assert bench.left(job) == running
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from sollol_tui.jobs.leases import Taken
 from sollol_tui.jobs.planner import accelerator_of, make_plan, resources, without
 from sollol_tui.model.errors import NoWorkersError
 from sollol_tui.model.facts import HostFacts
@@ -31,7 +32,7 @@ def planned(
     spec = JobSpec(model="m", dataset="d", workers=pattern)
     answers = {name: known.get(name, facts()) for name in names}
     selection = select(everyone, pattern)
-    return make_plan(spec, everyone, selection, answers, lost, DATASET, leased or {})
+    return make_plan(spec, everyone, selection, answers, lost, DATASET, Taken(leased=leased or {}))
 
 
 def test_each_cpu_host_is_one_rank_with_an_equal_share() -> None:

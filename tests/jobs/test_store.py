@@ -96,9 +96,9 @@ def test_nothing_but_move_job_writes_a_state() -> None:
 def test_an_end_frees_what_the_job_held_and_answers_what_was_asked(store: Store) -> None:
     job = add_job(store, "host w1", "host w2")
     store.add_request(job, "cancel")
-    assert store.leased() == {"host w1": job, "host w2": job}
+    assert store.leases.held() == {"host w1": job, "host w2": job}
     store.move_job(job, JobState.FAILED, "why")
-    assert (store.leased(), store.open_requests(job)) == ({}, [])
+    assert (store.leases.held(), store.open_requests(job)) == ({}, [])
     with pytest.raises(JobError, match="is failed already"):
         store.add_request(job, "cancel")
 
@@ -107,11 +107,11 @@ def test_leases_are_all_or_nothing(store: Store) -> None:
     first = add_job(store, "host w2")
     with pytest.raises(JobError, match=f"host w2 is in use by {first}; wait for it"):
         add_job(store, "host w1", "host w2")
-    assert store.leased() == {"host w2": first}
+    assert store.leases.held() == {"host w2": first}
     assert store.live_jobs() == [first]
     with pytest.raises(JobError):
-        store.lease(add_job(store), ["port a:1", "host w2"])
-    assert "port a:1" not in store.leased()
+        store.leases.take(add_job(store, "host w9"), ["port a:1", "host w2"])
+    assert "port a:1" not in store.leases.held()
 
 
 def test_fifty_submits_at_once_never_share_a_resource(home: Home) -> None:
@@ -125,7 +125,7 @@ def test_fifty_submits_at_once_never_share_a_resource(home: Home) -> None:
     with ThreadPoolExecutor(25) as pool:
         jobs = [job for job in pool.map(submit, range(50)) if job]
     with Store(home) as store:
-        held = Counter(store.leased().values())
+        held = Counter(store.leases.held().values())
         assert sorted(store.live_jobs()) == sorted(jobs)
     assert 1 <= len(jobs) <= 3
     assert dict(held) == dict.fromkeys(jobs, 2)
@@ -162,7 +162,7 @@ def test_the_same_request_twice_is_one(store: Store) -> None:
 
 
 def test_a_worker_takes_only_steps_of_its_table(store: Store) -> None:
-    job = add_job(store)
+    job = add_job(store, "host w1")
     store.move_worker(job, "w1", WorkerState.TRAINING)
     assert store.workers(job)[0].state is WorkerState.PLANNED
     store.move_worker(job, "w1", WorkerState.PROVISIONING)
@@ -172,8 +172,7 @@ def test_a_worker_takes_only_steps_of_its_table(store: Store) -> None:
 
 def test_a_plan_with_fewer_workers_gives_out_new_slots(store: Store) -> None:
     job = add_job(store, "host w1", "host w2")
-    store.replan(job, plan("w2"), ["host w2"])
-    assert store.leased() == {"host w2": job}
+    store.note_plan(job, plan("w2"))
     assert {w.host: (w.slots, w.share) for w in store.workers(job)}["w2"] == ((0,), 1.0)
     assert {w.host: w.slots for w in store.workers(job)}["w1"] == ()
 

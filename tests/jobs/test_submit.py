@@ -1,14 +1,13 @@
 """From a spec to a job: what is wrong is said before anything starts, and nothing is changed."""
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sollol_tui.jobs.dataset import check_dataset, resolve_model
-from sollol_tui.model.errors import InputError, JobError, NotFoundError, NoWorkersError
+from sollol_tui.model.errors import InputError, NotFoundError, NoWorkersError
 from sollol_tui.model.states import JobState
 from tests.jobs.bench import Bench, supervisors, write_model, write_rows
 
@@ -61,7 +60,7 @@ def test_a_dataset_is_counted_and_hashed(tmp_path: Path) -> None:
 def test_a_dataset_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no dataset .*rows\.jsonl"):
         asyncio.run(check_dataset(tmp_path / "rows.jsonl", "auto"))
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="holds no file of rows"):
         asyncio.run(check_dataset(tmp_path, "auto"))
 
 
@@ -123,26 +122,29 @@ def test_a_pattern_that_fits_nobody_is_refused(bench: Bench) -> None:
     assert "no host or group fits 'three'" in said
 
 
-def test_a_busy_host_is_refused_with_the_job_that_holds_it(bench: Bench) -> None:
+def test_a_busy_host_is_refused_with_the_job_that_holds_it_to_who_does_not_wait(
+    bench: Bench,
+) -> None:
     job = bench.submit(env={"SOLLOL_STUB_STEPS": "100000"}, workers="one")
     with pytest.raises(NoWorkersError) as refusal:
-        bench.submit(workers="one")
+        asyncio.run(bench.client.prepare_job(bench.spec(workers="one"), queue=False))
     assert refusal.value.reasons["one"] == f"in use by {job}"
     assert bench.view(job).state is not JobState.FAILED
 
 
-def test_two_plans_for_one_host_make_one_job(bench: Bench) -> None:
+def test_of_two_plans_for_one_host_the_second_waits_or_is_refused(bench: Bench) -> None:
     bench.lay_out({"SOLLOL_STUB_STEPS": "100000"}, {})
-    spec: Mapping[str, Any] = {
-        "model": str(bench.folder / "model"),
-        "dataset": str(bench.folder / "rows.jsonl"),
-        "workers": "one",
-    }
-    plans = [asyncio.run(bench.client.prepare_job(spec)) for _ in range(2)]
-    bench.client.start_job(plans[0])
-    with pytest.raises(JobError, match="host one is in use by j-"):
-        bench.client.start_job(plans[1])
+    waits, also, hurried = (
+        asyncio.run(bench.client.prepare_job(bench.spec(workers="one"), queue=queue))
+        for queue in (True, True, False)
+    )
+    first = bench.client.start_job(also)
+    with pytest.raises(NoWorkersError, match=f"host one is in use by {first.id}"):
+        bench.client.start_job(hurried)
     assert len(bench.client.list_jobs()) == 1
+    second = bench.client.start_job(waits)
+    assert (second.state, second.workers) == (JobState.QUEUED, ())
+    assert f"host one is in use by {first.id}" in second.reason
 
 
 @pytest.mark.parametrize("name", ["../../etc", "-rf", "a b\x1b[31m", "", "日本", "x" * 500])

@@ -112,6 +112,8 @@ class SampleClient:
     logs: dict[str, list[Line]] = field(default_factory=dict)
     version: int = 1
     cancelled: list[str] = field(default_factory=list)
+    paused: list[str] = field(default_factory=list)
+    resumed: list[str] = field(default_factory=list)
     probes: int = 0
     failure: Exception | None = None
 
@@ -128,6 +130,12 @@ class SampleClient:
 
     def cancel_job(self, job_id: str, *, now: bool = False) -> None:
         self.cancelled.append(job_id)
+
+    def pause_job(self, job_id: str) -> None:
+        self.paused.append(job_id)
+
+    def resume_job(self, job_id: str, *, workers: str | None = None) -> None:
+        self.resumed.append(job_id)
 
     def open_logs(self, job_id: str, *, tail_bytes: int | None = None) -> Reader:
         return Reader(self.logs.setdefault(job_id, []))

@@ -88,12 +88,30 @@ async def test_what_ends_or_ended_cannot_be_cancelled(state: JobState) -> None:
         assert screen.app.screen is screen.overview
 
 
-async def test_readonly_cancels_nothing() -> None:
+async def test_p_pauses_a_job_and_lets_a_paused_one_go_on() -> None:
+    client = SampleClient()
+    async with driven(client) as screen:
+        await screen.press("p")
+        await screen.sees("asked j-7f3a to pause")
+        assert client.paused == ["j-7f3a"]
+        await screen.sees("running")  # until its workers say otherwise
+        client.change_job("j-7f3a", state=JobState.PAUSING)
+        await screen.until(lambda: screen.app.active_bindings["p"].enabled is False)
+        client.change_job("j-7f3a", state=JobState.PAUSED, reason="at step 57")
+        await screen.until(lambda: screen.app.active_bindings["p"].enabled)
+        await screen.press("p")
+        await screen.until(lambda: client.resumed == ["j-7f3a"])
+        assert client.paused == ["j-7f3a"]
+
+
+async def test_readonly_cancels_and_pauses_nothing() -> None:
     client = SampleClient()
     async with driven(client, readonly=True) as screen:
-        await screen.press("x")
+        await screen.press("x", "p")
         assert screen.app.screen is screen.overview
-        assert screen.app.active_bindings["x"].enabled is False
+        for key in ("x", "p"):
+            assert screen.app.active_bindings[key].enabled is False
+        assert client.paused == []
 
 
 async def test_j_k_g_G_and_the_arrows_move_the_cursor() -> None:

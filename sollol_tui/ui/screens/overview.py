@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import ComposeResult
@@ -12,7 +13,7 @@ from textual.widgets import Footer
 
 from sollol_tui.model.columns import host_reason, jobs_in_order, log_prefix
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
-from sollol_tui.model.states import JobState
+from sollol_tui.model.states import TERMINAL, JobState
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.confirm import ConfirmCancel
 from sollol_tui.ui.widgets.header import Header
@@ -29,12 +30,15 @@ _LOGS_S: Final = 0.25
 _BATCH: Final = 2000
 _TAIL_BYTES: Final = 1 << 20  # of each rank's log; older lines are in the files
 _PROBE_S: Final = 10.0
+_UNPAUSABLE: Final = TERMINAL | {JobState.PAUSING, JobState.STOPPING, JobState.FINISHING}
 
 
 class Overview(Screen[None]):
     CSS_PATH = "overview.tcss"
     AUTO_FOCUS = "#jobs-table"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("p", "pause", "Pause/resume", id="job.pause",
+                tooltip="Pause the job under the cursor after a checkpoint, or let it go on"),
         Binding("x", "cancel", "Cancel job", id="job.cancel",
                 tooltip="Stop the job under the cursor after a checkpoint; asks first"),
         Binding("slash", "filter", "Filter", id="log.filter", key_display="/",
@@ -53,6 +57,7 @@ class Overview(Screen[None]):
     trouble: reactive[str] = reactive("")
     job_id: reactive[str | None] = reactive(None)
     can_cancel: reactive[bool] = reactive(False, bindings=True)
+    can_pause: reactive[bool] = reactive(False, bindings=True)
 
     def __init__(self, client: "SOLLOLClient", *, readonly: bool, job: str | None) -> None:
         super().__init__()
@@ -98,11 +103,12 @@ class Overview(Screen[None]):
         pane.now = snapshot.at
         pane.job = self.job
         self._explain_host()
-        self._judge_cancel()
+        self._judge_actions()
 
-    def _judge_cancel(self) -> None:
-        """What ended or ends cannot be cancelled, and --readonly acts on nothing."""
+    def _judge_actions(self) -> None:
+        """What ended or ends cannot be paused or cancelled, and --readonly acts on nothing."""
         job = self.job
+        self.can_pause = not self._readonly and job is not None and job.state not in _UNPAUSABLE
         self.can_cancel = (
             not self._readonly
             and job is not None
@@ -154,7 +160,7 @@ class Overview(Screen[None]):
         if not self.is_mounted:
             return
         self.query_one(LogPane).start(self.job)
-        self._judge_cancel()
+        self._judge_actions()
         if self.job_id is not None:
             self.run_worker(
                 self._follow_log(self.job_id), group="log", exclusive=True, exit_on_error=False
@@ -197,7 +203,19 @@ class Overview(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None greys a key out."""
-        return None if action == "cancel" and not self.can_cancel else True
+        can = {"cancel": self.can_cancel, "pause": self.can_pause}
+        return True if can.get(action, True) else None
+
+    def action_pause(self) -> None:
+        """What becomes of it is for the next snapshots to say."""
+        if (job := self.job) is None:
+            return
+        is_paused = job.state is JobState.PAUSED
+        ask: Callable[[str], None] = (
+            self._client.resume_job if is_paused else self._client.pause_job
+        )
+        wish = "go on" if is_paused else "pause"
+        self.run_worker(self._ask(job.id, wish, ask), group="requests", exit_on_error=False)
 
     def action_cancel(self) -> None:
         job, snapshot = self.job, self.snapshot
@@ -206,24 +224,28 @@ class Overview(Screen[None]):
 
         def answered(confirmed: bool | None) -> None:
             if confirmed:
-                self.run_worker(self._cancel(job.id), group="requests", exit_on_error=False)
+                self.run_worker(
+                    self._ask(job.id, "stop", self._client.cancel_job),
+                    group="requests",
+                    exit_on_error=False,
+                )
 
         self.app.push_screen(ConfirmCancel(job, snapshot.at), answered)
 
-    async def _cancel(self, job_id: str) -> None:
+    async def _ask(self, job_id: str, wish: str, ask: Callable[[str], None]) -> None:
         """Asks; what becomes of it is for the next snapshots to say."""
         try:
-            await asyncio.to_thread(self._client.cancel_job, job_id)
+            await asyncio.to_thread(ask, job_id)
         except Exception as error:  # said to the person who asked; the job is as it was
             self.notify(
                 clean(str(error), limit=400),
-                title=f"{clean(job_id)} was not cancelled",
+                title=f"{clean(job_id)} was not asked to {wish}",
                 severity="error",
                 timeout=15,
                 markup=False,
             )
         else:
-            self.notify(f"asked {clean(job_id)} to stop", markup=False)
+            self.notify(f"asked {clean(job_id)} to {wish}", markup=False)
 
     def action_filter(self) -> None:
         self.query_one(LogPane).open_filter()

@@ -74,6 +74,19 @@ class World:
         self._peers[0].write(wish + "\n")
         return self._hear(self._peers[0])
 
+    def agree_on(self, mine: list[int]) -> int:
+        """The highest number that every rank has; 0 for none."""
+        if self.rank == 0:
+            common = set(mine).intersection(*(map(int, self._hear(p).split()) for p in self._peers))
+            newest = max(common, default=0)
+            for peer in self._peers:
+                peer.write(f"{newest}\n")
+                peer.flush()
+            return newest
+        self._peers[0].write(" ".join(map(str, mine)) + "\n")
+        self._peers[0].flush()
+        return int(self._hear(self._peers[0]))
+
     @staticmethod
     def _hear(peer: Any) -> str:
         if not (line := peer.readline()):
@@ -91,6 +104,9 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
         signal.pause()
     world = World(run, events)
     batch, total = run.train.global_batch, STEPS * run.train.global_batch
+    first = world.agree_on(saved_steps(run_dir / "checkpoints"))
+    if first:
+        events.emit("notice", message=f"continuing from checkpoint-{first}")
     events.emit(
         "ready",
         rank=world.rank,
@@ -107,7 +123,7 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
     if FAIL == "silent":
         return
     started = time.monotonic()
-    for step in range(1, STEPS + 1):
+    for step in range(first + 1, STEPS + 1):
         if f"step:{step}" == FAIL:
             raise RuntimeError(f"told to fail in step {step}")
         time.sleep(STEP_S)
@@ -116,7 +132,7 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
             return
         passed = time.monotonic() - started
         sys.stdout.write(f"step {step} of {STEPS}\n")
-        if slot == 0:
+        if world.rank == 0:
             events.emit(
                 "step",
                 step=step,
@@ -132,13 +148,15 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
                 world_size=world.size,
                 sync_s=0.0,
             )
-        if slot == 0 and (wish == Action.STOP or (step % run.train.save_steps == 0)):
+        due = run.train.save_steps and step % run.train.save_steps == 0
+        if slot == min(rank.slot for rank in run.own_ranks) and (wish == Action.STOP or due):
             path = save(run_dir / "checkpoints" / f"checkpoint-{step}", step)
-            events.emit("checkpoint", step=step, samples_done=step * batch, path=str(path))
+            if world.rank == 0:
+                events.emit("checkpoint", step=step, samples_done=step * batch, path=str(path))
         if wish == Action.STOP:
             events.emit("stopped", step=step, samples_done=step * batch)
             return
-    result = str(save(run_dir / "result", STEPS)) if slot == 0 else None
+    result = str(save(run_dir / "result", STEPS)) if world.rank == 0 else None
     events.emit(
         "finished",
         step=STEPS,
@@ -147,6 +165,18 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
         result=result,
         train_s=time.monotonic() - started,
     )
+
+
+def saved_steps(folder: Path) -> list[int]:
+    """The checkpoints here that are what they say."""
+    found = []
+    for path in folder.glob("checkpoint-*"):
+        number = path.name.removeprefix("checkpoint-")
+        if number.isdecimal() and (path / "adapter_model.safetensors").read_bytes() == (
+            b"stub %d\n" % int(number)
+        ):
+            found.append(int(number))
+    return found
 
 
 def save(folder: Path, step: int) -> Path:

@@ -1,0 +1,172 @@
+"""The workers of one generation of a job, taken together: prepared, launched, watched and left.
+
+What the job does next is decided elsewhere; a worker that fails is told by its name.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+from sollol_tui.jobs import checkpoints
+from sollol_tui.jobs.leases import TakenError
+from sollol_tui.jobs.progress import Failure, Progress
+from sollol_tui.jobs.records import JobRecord, load
+from sollol_tui.jobs.runfile import run_file
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.watch import RunFailedError, Watch
+from sollol_tui.jobs.worker import Ending, Place, Worker
+from sollol_tui.model.errors import HostError
+from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.plan import Plan
+from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.states import WorkerState
+
+REQUEST_POLL_S: Final = 0.25
+_CLEAR_S: Final = 30.0
+
+
+class Crew:
+    """`say(host, text)` tells people what happens on a host now."""
+
+    def __init__(self, store: Store, record: JobRecord, say: Callable[[str, str], None]) -> None:
+        self._store, self._record = store, record
+        self.job = record.id
+        self.plan = load(Plan, record.plan)
+        self.inventory = load(Inventory, record.inventory)
+        places = {worker.host: worker.environment for worker in store.workers(self.job)}
+        everyone = self.inventory.with_coordinator()
+        self.workers: list[Worker] = []
+        for planned in self.plan.workers:
+            place = places.get(planned.host)
+            self.workers.append(
+                Worker(
+                    job=self.job,
+                    nonce=record.nonce,
+                    host=everyone.host(planned.host),
+                    planned=planned,
+                    home=store.home,
+                    say=partial(say, planned.host),
+                    place=Place.from_data(place) if place else None,
+                )
+            )
+        self.progress = Progress(plan=self.plan, generation=record.generation)
+        self.watch = Watch(store, self.job, self.inventory.file, self.progress, self.workers)
+
+    @property
+    def main(self) -> Worker:
+        """The worker of rank 0, which leaves the result."""
+        return self.workers[0]
+
+    async def prepare(self) -> dict[str, HostError]:
+        """Brings to every worker what it needs, also the checkpoint from which the job goes on, and
+        returns why some are not ready."""
+        errors: dict[str, HostError] = {}
+        step = checkpoints.kept(self._store.home, self.job)
+
+        async def prepare(worker: Worker) -> None:
+            name = worker.host.name
+            self._store.move_worker(self.job, name, WorkerState.PROVISIONING)
+            try:
+                place = await worker.prepare(
+                    self.inventory.packages, self.plan.dataset, self._record.model
+                )
+                await self._clear(worker)
+                if step is not None:
+                    await checkpoints.give(self._store.home, self.job, worker, step)
+            except HostError as error:
+                errors[name] = error
+                self._store.move_worker(self.job, name, WorkerState.LOST, str(error))
+                return
+            self._store.note_worker(
+                self.job, name, environment=place.as_data(), run_dir=place.run_dir
+            )
+            self._store.move_worker(self.job, name, WorkerState.READY)
+
+        async with asyncio.TaskGroup() as group:
+            for worker in self.workers:
+                group.create_task(prepare(worker))
+        return errors
+
+    async def _clear(self, worker: Worker) -> None:
+        """A host that was out of reach when the job left it may still run the last generation."""
+        if self._record.generation == 0:
+            return
+        if problem := await worker.stop("kill", _CLEAR_S, asyncio.Event()):
+            raise HostError(worker.host.name, f"is not free of the last launch: {problem}")
+
+    def prepare_again(self) -> None:
+        """Notes that the workers, which were launched in vain, are ready."""
+        for worker in self.workers:
+            for state in (WorkerState.PROVISIONING, WorkerState.READY):
+                self._store.move_worker(self.job, worker.host.name, state)
+
+    async def reserve_port(self) -> int:
+        """Leases a port that is free at the main worker's address."""
+        first, last = self.plan.ports
+        while True:
+            port = await self.main.choose_port(first, last) if first <= last else None
+            if port is None:
+                raise RunFailedError(
+                    Failure(
+                        host=self.main.host.name,
+                        reason=f"no port of {'-'.join(map(str, self.plan.ports))} is free; "
+                        "set network.ports in the inventory",
+                    )
+                )
+            try:
+                self._store.leases.take(self.job, [f"port {self.main.planned.address}:{port}"])
+            except TakenError:
+                first = port + 1
+            else:
+                return port
+
+    async def launch(self, spec: JobSpec, main_port: int, secrets: Mapping[str, str]) -> None:
+        """Starts every worker's agent, or adopts those that an earlier try has started."""
+
+        async def launch(worker: Worker) -> None:
+            assert worker.place is not None
+            run = run_file(
+                job=self.job,
+                nonce=self._record.nonce,
+                spec=spec,
+                plan=self.plan,
+                host=worker.host,
+                place=worker.place,
+                generation=self._record.generation,
+                main_port=main_port,
+            )
+            await worker.launch(run, dict(secrets))
+
+        ends = await asyncio.gather(*map(launch, self.workers), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+        for worker in self.workers:
+            self._store.move_worker(self.job, worker.host.name, WorkerState.TRAINING)
+
+    async def leave(self, action: Ending, grace_s: float) -> list[str]:
+        """Makes every worker free of the run; returns what could not be verified, in sentences. No
+        checkpoint is waited for once somebody asks to kill."""
+        hurry = asyncio.Event()
+
+        async def watch_for_kill() -> None:
+            # Requests come from other processes, through the state: there is no event to wait for.
+            while not hurry.is_set():
+                await asyncio.sleep(REQUEST_POLL_S)
+                if "kill" in self._store.open_requests(self.job):
+                    hurry.set()
+
+        async def stop(worker: Worker) -> str:
+            name = worker.host.name
+            self._store.move_worker(self.job, name, WorkerState.LEAVING)
+            problem = await worker.stop(action, grace_s, hurry)
+            self._store.move_worker(self.job, name, WorkerState.GONE, problem)
+            return problem
+
+        watcher = asyncio.create_task(watch_for_kill())
+        try:
+            problems = await asyncio.gather(*(stop(worker) for worker in self.workers))
+        finally:
+            watcher.cancel()
+        return [problem for problem in problems if problem]
