@@ -33,16 +33,18 @@ digest() {
   esac | cut -c1-64
 }
 size() { if [ -f "$1" ]; then echo $(($(wc -c <"$1"))); else echo 0; fi; }
+# KiB, the eleventh word: seven make the heading. Every program that is started costs: few are.
+free() {
+  set -- $(LC_ALL=C df -Pk -- "$folder" 2>/dev/null)
+  free=${11}; case $free in *[!0-9]*) free= ;; esac
+}
 need_room() {
-  set -- "$1" $(df -Pk -- "$folder" 2>/dev/null | tail -n 1)
-  case $5 in ''|*[!0-9]*) return ;; esac
-  [ "$1" -le $(($5 * 1024)) ] || { echo "full $1 $(($5 * 1024))"; exit 0; }
+  free; [ -n "$free" ] || return 0
+  [ "$1" -le $((free * 1024)) ] || { echo "full $1 $((free * 1024))"; exit 0; }
 }
 # What was received stays for another try, unless that is what fills the disk.
 give_up() {
-  set -- "$1" $(df -Pk -- "$folder" 2>/dev/null | tail -n 1)
-  case $5 in ''|*[!0-9]*) exit 1 ;; esac
-  [ "$5" -ge 1024 ] && exit 1
+  free; [ "${free:-1024}" -ge 1024 ] && exit 1
   rm -rf -- "$part"; need_room "$1"; exit 1
 }
 # Nobody waits for the disk: a file is read through whenever it is asked for, a folder has its mark.
@@ -73,7 +75,7 @@ FILE: Final = (
     _COMMON
     + r"""
 has() { [ "$(size "$1")" -eq "$total" ] && [ -f "$1" ] && [ "$(digest <"$1")" = "$sha256" ]; }
-mkdir -p -- "$folder" || exit 1
+[ -d "$folder" ] || mkdir -p -- "$folder" || exit 1
 if has "$target"; then echo there; exit 0; fi
 take_lock
 if has "$target"; then echo there; exit 0; fi
@@ -98,24 +100,33 @@ TREE: Final = (
     _COMMON
     + r"""
 mark=$target.unflushed
-boot() { cat /proc/sys/kernel/random/boot_id; }
-has() { [ -d "$target" ] && { [ ! -e "$mark" ] || [ "$(cat "$mark")" = "$(boot)" ]; }; }
+read -r boot </proc/sys/kernel/random/boot_id
+has() {
+  [ -d "$target" ] || return 1
+  [ -e "$mark" ] || return 0
+  marked=; read -r marked <"$mark"; [ "$marked" = "$boot" ]
+}
 if has; then echo there; exit 0; fi
-mkdir -p -- "$folder" || exit 1
+[ -d "$folder" ] || mkdir -p -- "$folder" || exit 1
 take_lock
 if has; then echo there; exit 0; fi
-mkdir -p -- "$part" || exit 1
-if [ -d "$target" ]; then rm -rf -- "$part/tree"; mv -- "$target" "$part/tree" || exit 1; fi
-mkdir -p -- "$part/tree" && cd -- "$part/tree" || exit 1
-set -- $(du -sk "$part")
-need_room $((total > $1 * 1024 ? total - $1 * 1024 : 0))
-find . -type f -exec sha256sum {} +
+if [ -d "$target" ]; then
+  rm -rf -- "$part/tree"; mkdir -p -- "$part" && mv -- "$target" "$part/tree" || exit 1
+fi
+if [ -d "$part/tree" ]; then
+  set -- $(du -sk "$part")
+  need_room $((total > $1 * 1024 ? total - $1 * 1024 : 0))
+  cd -- "$part/tree" && find . -type f -exec sha256sum {} +
+else
+  need_room "$total"
+  mkdir -p -- "$part/tree" && cd -- "$part/tree" || exit 1
+fi
 echo ready && echo $$ >"$lock" || exit 1
 tar -xf - -C "$part" -o || give_up "$total"
 : >"$lock"
 [ -f ../sums ] || give_up "$total"
 [ ! -s ../sums ] || sha256sum -c ../sums >/dev/null 2>&1 || { echo damaged; exit 0; }
-cd -- "$folder" && boot >"$mark" && mv -- "$part/tree" "$target" || exit 1
+cd -- "$folder" && echo "$boot" >"$mark" && mv -- "$part/tree" "$target" || exit 1
 rm -rf -- "$part" "$lock"; echo received
 flush
 """

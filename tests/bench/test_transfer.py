@@ -20,6 +20,7 @@ from sollol_tui.model.inventory import Host
 from tests.cluster.lab import Lab, missing_pieces
 
 RUNS = 5
+pytestmark = pytest.mark.timeout(900)  # a GiB takes its time on a busy machine
 GIB = 1024**3
 FAR = ".sollol/bench"
 SOURCE = "sollol_tui"  # files of a real program, filled up to FILES by copies
