@@ -1,11 +1,15 @@
 """How ranks agree and add gradients: the interface that every engine keeps. Knows no model."""
 
-from dataclasses import astuple, dataclass
-from typing import Protocol
+from __future__ import annotations  # a lighthouse does without torch, whose names stand here
 
-import torch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from remote.run import Rank
+
+if TYPE_CHECKING:
+    import torch
 
 WORD_BYTES = 1024
 
@@ -14,12 +18,19 @@ class WorldError(RuntimeError):
     """The ranks cannot work together; the message names who and why."""
 
 
+class MemberLostError(WorldError):
+    """A collective outside of a step broke off. Where the engine heals, `settle` goes on without
+    the lost member."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Members:
-    """Who takes part in the next step, in rank order, and which of them we are."""
+    """Who takes part in the next step, in rank order, and which of them we are. `weights` are what
+    the samples are dealt by: the members' speeds, or a little older ones."""
 
     ranks: tuple[Rank, ...]
     own: Rank
+    weights: tuple[float, ...]
 
     @property
     def place(self) -> int:
@@ -41,19 +52,24 @@ class Tally:
     loss_sum: float = 0.0
     not_finite: float = 0.0  # how many members met a loss or gradient that is not finite
     stop_wanted: float = 0.0  # how many members were told to stop
+    speeds: tuple[float, ...] = ()  # samples/s by place; the engine fills in each member's own
 
     def vector(self) -> torch.Tensor:
-        return torch.tensor(astuple(self), dtype=torch.float64)
+        import torch
+
+        counts = (self.samples, self.tokens, self.loss_sum, self.not_finite, self.stop_wanted)
+        return torch.tensor([*counts, *self.speeds], dtype=torch.float64)
 
     @classmethod
-    def of_vector(cls, vector: torch.Tensor) -> "Tally":
-        samples, tokens, loss_sum, not_finite, stop_wanted = vector.tolist()
+    def of_vector(cls, vector: torch.Tensor) -> Tally:
+        samples, tokens, loss_sum, not_finite, stop_wanted, *speeds = vector.tolist()
         return cls(
             samples=samples,
             tokens=tokens,
             loss_sum=loss_sum,
             not_finite=not_finite,
             stop_wanted=stop_wanted,
+            speeds=tuple(speeds),
         )
 
 
@@ -64,7 +80,43 @@ class StepLost:
     reason: str
 
 
+class State(Protocol):
+    """What a rank has learnt: the loop owns it, an engine that heals moves it between ranks."""
+
+    @property
+    def step(self) -> int:
+        """How many steps are committed in it."""
+        ...
+
+    @property
+    def numerics(self) -> str:
+        """Ranks with the same text here stay bit-equal."""
+        ...
+
+    @property
+    def terms(self) -> Mapping[str, str]:
+        """What must be equal on all ranks before a step can be shared: versions, data."""
+        ...
+
+    def digest(self) -> str:
+        """A short text that differs when the trained weights do. Asked for at every step."""
+        ...
+
+    def flatten(self) -> torch.Tensor:
+        """A copy of everything that changes while training, as one fp32 vector in CPU memory."""
+        ...
+
+    def load(self, flat: torch.Tensor) -> None:
+        """Becomes what another rank's `flatten` said, the step included."""
+        ...
+
+
 class Engine(Protocol):
+    @property
+    def heals(self) -> bool:
+        """Whether `settle` brings all to one state, so that ranks may come with different ones."""
+        ...
+
     def say_alive(self) -> None:
         """Tells the others that this rank lives and is getting ready. Takes a few seconds at most,
         never raises, and is called from a thread of its own."""
@@ -74,8 +126,13 @@ class Engine(Protocol):
         """Waits for the planned ranks as long as they live; a WorldError names the silent."""
         ...
 
+    def settle(self, state: State) -> Members:
+        """Before each step, and after the last: settles who takes part, and gives all of them the
+        same state. Waits as long as nothing may be committed."""
+        ...
+
     def members(self) -> Members:
-        """Who takes part in the next step."""
+        """Who takes part, as last settled."""
         ...
 
     def reduce(self, flat: torch.Tensor, tally: Tally) -> Tally | StepLost:

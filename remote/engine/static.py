@@ -13,7 +13,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from remote.engine import WORD_BYTES, Members, Tally, WorldError
+from remote.engine import WORD_BYTES, Members, State, Tally, WorldError
+from remote.engine.shares import Shares
 from remote.run import Rank, Run
 
 # A collective may wait for the slowest rank's step, so it waits this many times the start.
@@ -23,6 +24,8 @@ LOOK_S = 0.1
 
 
 class StaticEngine:
+    heals = False
+
     def __init__(self, run: Run, own: Rank) -> None:
         """Compares the world that the launcher made with the plan's: two launches that did not find
         each other look like two healthy runs of one rank. Waits for nobody yet."""
@@ -40,7 +43,9 @@ class StaticEngine:
             )
         self._run = run
         ordered = tuple(sorted(run.world, key=lambda rank: rank.rank))
-        self._members = Members(ranks=ordered, own=own)
+        self._ranks = ordered
+        self._own = own
+        self._shares = Shares(run.train.global_batch, [0.0] * len(ordered))
         self._gradients: Any = None
         self._beats: dist.Store | None = None  # a connection of the thread that beats
         self._beat = 0
@@ -50,7 +55,7 @@ class StaticEngine:
             if self._beats is None:
                 self._beats = dist.PrefixStore(self._key("alive"), self._store(BEAT_TIMEOUT_S))
             self._beat += 1
-            self._beats.set(str(self._members.own.slot), str(self._beat))
+            self._beats.set(str(self._own.slot), str(self._beat))
         except (WorldError, dist.DistError):
             self._beats = None  # not there yet, or gone: `join` names who is missing
 
@@ -58,19 +63,19 @@ class StaticEngine:
         """Waits for all ranks as long as they beat; names those who were silent for
         start_timeout_s."""
         wait_s = self._run.start_timeout_s
-        own = self._members.own
+        own = self._own
         store = self._store(wait_s)
         arrivals = dist.PrefixStore(self._key("arrived"), store)
         arrivals.set(str(own.slot), "")
         beats = dist.PrefixStore(self._key("alive"), store)
         silent = [
             f"{rank.host} (slot {rank.slot}, {rank.address})"
-            for rank in self._members.ranks
+            for rank in self._ranks
             if not arrives(str(rank.slot), arrivals, beats, wait_s)
         ]
         if silent:
             raise WorldError(
-                f"{len(silent)} of {len(self._members.ranks)} ranks were silent for {wait_s:g} s "
+                f"{len(silent)} of {len(self._ranks)} ranks were silent for {wait_s:g} s "
                 f"before they were ready: {', '.join(silent)}; see their logs, or raise "
                 "start_timeout"
             )
@@ -78,16 +83,21 @@ class StaticEngine:
             "gloo",
             store=dist.PrefixStore(self._key("world"), store),
             rank=own.rank,
-            world_size=len(self._members.ranks),
+            world_size=len(self._ranks),
             timeout=timedelta(seconds=WAIT_STARTS * wait_s),
         )
-        if all(rank.gpu is not None for rank in self._members.ranks):
+        if all(rank.gpu is not None for rank in self._ranks):
             self._gradients = dist.new_group(backend="nccl")
 
+    def settle(self, state: State) -> Members:
+        self._shares.begin_step()
+        return self.members()
+
     def members(self) -> Members:
-        return self._members
+        return Members(ranks=self._ranks, own=self._own, weights=self._shares.weights)
 
     def reduce(self, flat: torch.Tensor, tally: Tally) -> Tally:
+        tally = self._shares.with_speed(tally, self.members().place)
         with self._naming_the_others():
             if self._gradients is not None or flat.device.type == "cpu":
                 dist.all_reduce(flat, group=self._gradients)
@@ -97,7 +107,9 @@ class StaticEngine:
                 flat.copy_(on_host)
             vector = tally.vector()
             dist.all_reduce(vector)
-        return Tally.of_vector(vector)
+        total = Tally.of_vector(vector)
+        self._shares.deal_by(total.speeds)
+        return total
 
     def exchange(self, word: str) -> dict[int, str]:
         content = word.encode()
@@ -105,11 +117,11 @@ class StaticEngine:
             raise ValueError(f"a word of {len(content)} bytes; {WORD_BYTES} fit")
         own = torch.zeros(WORD_BYTES, dtype=torch.uint8)
         own[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-        words = [torch.empty_like(own) for _ in self._members.ranks]
+        words = [torch.empty_like(own) for _ in self._ranks]
         with self._naming_the_others():
             dist.all_gather(words, own)
         said = (bytes(row.tolist()).rstrip(b"\0").decode() for row in words)
-        return {rank.slot: text for rank, text in zip(self._members.ranks, said, strict=True)}
+        return {rank.slot: text for rank, text in zip(self._ranks, said, strict=True)}
 
     def copy_from_first(self, flat: torch.Tensor) -> None:
         with self._naming_the_others():
@@ -132,13 +144,13 @@ class StaticEngine:
             return dist.TCPStore(
                 address,
                 port,
-                is_master=self._members.own.rank == 0 and not with_agent,
+                is_master=self._own.rank == 0 and not with_agent,
                 timeout=timedelta(seconds=wait_s),
                 wait_for_workers=False,  # whom we wait for is counted, and named, in join
                 multi_tenant=True,  # the beats' connection and join's are one store in this process
             )
         except dist.DistError as error:
-            first = self._members.ranks[0]
+            first = self._ranks[0]
             raise WorldError(
                 f"{first.host} (slot {first.slot}) did not answer on {address}:{port} within "
                 f"{wait_s:g} s; see its log, and whether its firewall admits this host"
@@ -151,9 +163,7 @@ class StaticEngine:
             yield
         except RuntimeError as error:
             others = ", ".join(
-                f"{rank.host} (slot {rank.slot})"
-                for rank in self._members.ranks
-                if rank != self._members.own
+                f"{rank.host} (slot {rank.slot})" for rank in self._ranks if rank != self._own
             )
             first = str(error).strip().splitlines()[0]
             raise WorldError(

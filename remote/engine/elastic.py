@@ -1,0 +1,383 @@
+"""Ranks that may join, die, freeze or be cut off between any two steps.
+
+A lighthouse tells who is there; every rank rules by what all said about themselves who takes the
+next step (`quorum`), the members meet in a gloo group of their own (`group`), and those who differ
+are healed before they compute. No step is committed by fewer than a majority of the last one's
+members: the rest waits, and only a higher generation in run.json releases it.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from remote.engine import WORD_BYTES, MemberLostError, Members, State, StepLost, Tally, WorldError
+from remote.engine.group import Abandoned, Group, GroupLostError, OwnStore, Pace
+from remote.engine.heal import copy_over
+from remote.engine.lookout import PAUSE_S, SILENT_S, Answer, Lighthouse, Lookout
+from remote.engine.quorum import (
+    Go,
+    Record,
+    Replaced,
+    Superseded,
+    Unequal,
+    Voice,
+    Wait,
+    missing_from,
+    rule,
+)
+from remote.engine.shares import Shares
+from remote.files import write_atomic
+from remote.run import Rank, Run, RunError, read_run
+
+RECORD = "members.{slot}.json"  # survives the process: who must be asked before a step is committed
+NO_STATE = -1  # the step of a rank whose state no longer counts
+
+
+class ElasticEngine:
+    heals = True
+
+    def __init__(
+        self,
+        run: Run,
+        own: Rank,
+        *,
+        run_dir: Path,
+        launch: int,
+        lighthouses: Sequence[Lighthouse],
+        say: Callable[[str], None],
+    ) -> None:
+        self._run = run
+        self._own = own
+        self._run_dir = run_dir
+        self._say = say
+        self._launch = launch
+        self._replica = f"{own.slot}.{launch}.{uuid.uuid4().hex}"
+        self._store = OwnStore(own.address)
+        self._lookout = Lookout(lighthouses, self._replica, say)
+        slots = tuple(sorted(rank.slot for rank in run.world))
+        self._record = self._remembered() or Record(
+            generation=run.generation, members=slots, before=slots
+        )
+        self._holds = False
+        self._dropped = False  # met a higher generation: our state no longer counts
+        self._attempt = 0
+        self._group: Group | None = None
+        self._abandoned = Abandoned()
+        self._pace = Pace()
+        self._voices: tuple[Voice, ...] = ()  # of our group's members, by place
+        self._said: Voice | None = None
+        self._turn = 0  # counts the collectives of the group, so that all add up the same one
+        self._settled_step = NO_STATE
+        self._shares = Shares(run.train.global_batch, [0.0])
+        self._staging = torch.empty(0)
+        self._last_reason = ""
+
+    def say_alive(self) -> None:
+        """Nothing: a rank that is not ready must not be waited for."""
+
+    def join(self) -> None:
+        self._lookout.begin()
+
+    def settle(self, state: State) -> Members:
+        self._note_commit(state)
+        began = time.monotonic()
+        waiting_since = began
+        while True:
+            own = self._voice(state)
+            answer = self._lookout.ask(own)
+            if own not in answer.voices:
+                continue  # an answer to what we said earlier
+            ruling = rule(answer.voices, own)
+            match ruling:
+                case Go():
+                    if self._take_part(answer.quorum_id, ruling, state):
+                        self._last_reason = ""
+                        self._settled_step = state.step
+                        self._shares.begin_step()
+                        return self.members()
+                case Wait():
+                    if not ruling.at_once:
+                        waiting_since = self._wait(ruling, answer, began, waiting_since)
+                case Superseded():
+                    self._follow(ruling.record)
+                case Replaced():
+                    raise WorldError(
+                        f"a later process of {self._own.host} has taken over slot "
+                        f"{self._own.slot}; this one leaves"
+                    )
+                case Unequal():
+                    raise WorldError(
+                        f"{ruling.voice.name} has other {ruling.what} than "
+                        f"{ruling.reference.name}: {ruling.voice.terms.get(ruling.what)} against "
+                        f"{ruling.reference.terms[ruling.what]}; they must be equal on all workers "
+                        "before a step can be shared"
+                    )
+
+    def members(self) -> Members:
+        ranks = tuple(voice.rank(place) for place, voice in enumerate(self._voices))
+        own = next((rank for rank in ranks if rank.slot == self._own.slot), self._own)
+        return Members(ranks=ranks or (own,), own=own, weights=self._shares.weights)
+
+    def reduce(self, flat: torch.Tensor, tally: Tally) -> Tally | StepLost:
+        """Sums `flat` in place; after a StepLost it is as it was, because gloo only ever saw a
+        copy."""
+        members = self.members()
+        tally = self._shares.with_speed(tally, members.place)
+        try:
+            group = self._gather("sum")
+            if self._staging.shape != flat.shape or self._staging.dtype != flat.dtype:
+                self._staging = torch.empty(
+                    flat.shape, dtype=flat.dtype, pin_memory=flat.device.type == "cuda"
+                )
+            self._staging.copy_(flat)
+            vector = tally.vector()
+            began = time.monotonic()
+            group.sum(self._staging, self._pace.limit_s(self._staging.nbytes))
+            took_s = time.monotonic() - began
+            group.sum(vector, self._pace.limit_s(vector.nbytes))
+        except GroupLostError as error:
+            return StepLost(reason=self._lose(error))
+        self._pace.add(self._staging.nbytes, took_s)
+        flat.copy_(self._staging)
+        total = Tally.of_vector(vector)
+        self._shares.deal_by(total.speeds)
+        return total
+
+    def exchange(self, word: str) -> dict[int, str]:
+        content = word.encode()
+        if len(content) > WORD_BYTES:
+            raise ValueError(f"a word of {len(content)} bytes; {WORD_BYTES} fit")
+        own = torch.zeros(WORD_BYTES, dtype=torch.uint8)
+        own[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        try:
+            group = self._gather("words")
+            rows = group.collect(own, self._pace.limit_s(own.nbytes * group.size))
+        except GroupLostError as error:
+            raise MemberLostError(self._lose(error)) from error
+        said = (bytes(row.tolist()).rstrip(b"\0").decode() for row in rows)
+        return {voice.slot: text for voice, text in zip(self._voices, said, strict=True)}
+
+    def copy_from_first(self, flat: torch.Tensor) -> None:
+        try:
+            group = self._gather("copy")
+            own = flat.clone()
+            received = copy_over(group, own if group.rank == 0 else None, self._pace)
+        except GroupLostError as error:
+            raise MemberLostError(self._lose(error)) from error
+        flat.copy_(received)
+
+    def close(self) -> None:
+        self._lookout.close()
+        self._leave_group()
+
+    def _voice(self, state: State) -> Voice:
+        """What we say when a step may begin."""
+        self._said = Voice(
+            job=f"{self._run.job}.{self._run.nonce}",
+            replica=self._replica,
+            slot=self._own.slot,
+            launch=self._launch,
+            host=self._own.host,
+            address=self._own.address,
+            gpu=self._own.gpu,
+            store_port=self._store.port,
+            step=NO_STATE if self._dropped else state.step,
+            digest="" if self._dropped else state.digest(),
+            numerics=state.numerics,
+            terms=dict(state.terms),
+            holds=self._holds,
+            record=self._record,
+            attempt=self._attempt,
+            group=self._group.key if self._group else "",
+            group_size=self._group.size if self._group else 0,
+            speed=self._shares.own_speed,
+        )
+        return self._said
+
+    def _take_part(self, quorum_id: int, ruling: Go, state: State) -> bool:
+        """Meets the members and brings those who differ to the source's state; False when somebody
+        went away meanwhile."""
+        try:
+            if ruling.fresh_group:
+                self._meet(quorum_id, ruling)
+            if ruling.patients:
+                self._heal(ruling, state)
+        except GroupLostError as error:
+            self._lose(error)
+            return False
+        self._remember(ruling.record)
+        self._holds = True
+        return True
+
+    def _meet(self, quorum_id: int, ruling: Go) -> None:
+        self._leave_group()
+        self._attempt = ruling.attempt + 1
+        self._voices = ruling.members
+        self._turn = 0
+        first = ruling.members[0]
+        slots = [voice.slot for voice in ruling.members]
+        self._group = Group(
+            f"{ruling.record.generation}/{quorum_id}/{self._attempt}",
+            first.address,
+            first.store_port,
+            self._own.address,
+            slots.index(self._own.slot),
+            len(slots),
+        )
+        self._shares = Shares(
+            self._run.train.global_batch,
+            [voice.speed for voice in ruling.members],
+            self._shares.own_speed,
+        )
+        if self._settled_step != NO_STATE or len(slots) != len(self._run.world):
+            names = ", ".join(voice.name for voice in ruling.members)
+            self._say(f"the next step is shared by {len(slots)}: {names}")
+
+    def _heal(self, ruling: Go, state: State) -> None:
+        """The source copies its state to the patients; everybody else goes on meanwhile."""
+        assert self._group is not None
+        place = {voice.slot: number for number, voice in enumerate(ruling.members)}
+        patients = [place[voice.slot] for voice in ruling.patients]
+        source = place[ruling.source.slot]
+        if self._group.rank not in (source, *patients):
+            return
+        ward = self._group.within("heal", [source, *patients])
+        try:
+            if ward.rank == 0:
+                copy_over(ward, state.flatten(), self._pace)
+                return
+            flat = copy_over(ward, None, self._pace)
+        finally:
+            self._abandoned.take(ward)
+        state.load(flat)
+        self._dropped = False
+        if state.step != ruling.source.step or state.digest() != ruling.source.digest:
+            raise WorldError(
+                f"the weights that {self._own.host} (slot {self._own.slot}) received from "
+                f"{ruling.source.name} are not those that it sent; check that host's memory"
+            )
+        self._say(f"took over the weights of step {state.step} from {ruling.source.name}")
+
+    def _gather(self, kind: str) -> Group:
+        """Waits until every member has computed its part. Who dies meanwhile is found by its
+        heartbeats, so the collective itself is only given the time that its bytes need."""
+        if self._group is None or self._said is None:
+            raise GroupLostError("there is no group")
+        self._turn += 1
+        own = replace(
+            self._said,
+            doing=f"{kind} {self._turn}",
+            group=self._group.key,
+            group_size=self._group.size,
+        )
+        while own not in (answer := self._lookout.ask(own)).voices:
+            continue
+        if missing := missing_from(answer.voices, own, self._voices):
+            raise GroupLostError(f"{', '.join(voice.name for voice in missing)} is gone")
+        return self._group
+
+    def _lose(self, error: GroupLostError) -> str:
+        if error.gave_up:
+            self._pace.gave_up()
+        others = [voice.name for voice in self._voices if voice.slot != self._own.slot]
+        self._leave_group()
+        reason = f"the sum with {', '.join(others)} broke off ({error})"
+        self._say(f"{reason}; the step is done again by those who are there")
+        return reason
+
+    def _leave_group(self) -> None:
+        if self._group is not None:
+            self._abandoned.take(self._group)
+            self._group = None
+            self._staging = torch.empty(0)  # gloo may still write into the old one
+
+    def _note_commit(self, state: State) -> None:
+        """A step was committed since we last asked: those who added it up are the ones of whom the
+        next needs a majority."""
+        if self._holds and not self._dropped and state.step > self._settled_step:
+            slots = tuple(voice.slot for voice in self._voices)
+            self._remember(replace(self._record, attempt=self._attempt, members=slots))
+
+    def _wait(self, ruling: Wait, answer: Answer, began: float, since: float) -> float:
+        """Waits for an instant, and returns since when the lighthouse has been giving nothing."""
+        names = {
+            rank.slot: f"{rank.host} (slot {rank.slot}, {rank.address})" for rank in self._run.world
+        }
+        absent = ", ".join(names.get(slot, f"slot {slot}") for slot in ruling.absent)
+        now = time.monotonic()
+        started = any(voice.holds for voice in answer.voices)
+        if not started and now - began > self._run.start_timeout_s:
+            raise WorldError(
+                f"{len(ruling.absent)} of {len(self._record.members)} ranks were silent for "
+                f"{self._run.start_timeout_s:g} s: {absent}; see their logs, or raise start_timeout"
+            )
+        reason = f"waiting for {absent}: {ruling.reason}" if absent else ruling.reason
+        if started and reason != self._last_reason:
+            self._last_reason = reason
+            self._say(reason)
+        self._look_for_release()
+        time.sleep(PAUSE_S)
+        # Before the start all stay where the others will look for them.
+        dwell_s = SILENT_S if self._holds or self._launch > 1 else self._run.start_timeout_s / 4
+        if now - since > dwell_s:
+            self._lookout.move_on()
+            return now
+        return since
+
+    def _look_for_release(self) -> None:
+        """The supervisor lets a minority go on by a higher generation in run.json."""
+        try:
+            run = read_run(self._run_dir)
+        except (OSError, RunError, ValueError):
+            return
+        if run.generation <= self._record.generation:
+            return
+        slots = tuple(sorted(rank.slot for rank in run.world))
+        self._say(f"released as generation {run.generation} with {len(slots)} ranks")
+        self._leave_group()
+        self._remember(
+            replace(self._record, generation=run.generation, members=slots, before=slots)
+        )
+
+    def _follow(self, record: Record) -> None:
+        """Goes over to a higher generation: with what we hold when it counts on us, else without,
+        because it has begun from something else."""
+        if self._own.slot not in record.members:
+            self._say(
+                f"generation {record.generation} has begun without slot {self._own.slot}: what it "
+                f"holds of generation {self._record.generation} no longer counts"
+            )
+            self._holds = False
+            self._dropped = True
+        self._leave_group()
+        self._remember(record)
+
+    def _remembered(self) -> Record | None:
+        """What an earlier process of this slot knew of this generation."""
+        try:
+            said = json.loads(self._record_file.read_bytes())
+            record = Record(
+                generation=said["generation"],
+                members=tuple(said["members"]),
+                before=tuple(said["before"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return record if record.generation >= self._run.generation else None
+
+    def _remember(self, record: Record) -> None:
+        """On disk before it is told to anybody: a process that starts again must not take itself
+        and an old plan for a majority."""
+        old, self._record = self._record, record
+        if replace(old, attempt=0) != replace(record, attempt=0):
+            said = {key: value for key, value in asdict(record).items() if key != "attempt"}
+            write_atomic(self._record_file, json.dumps(said).encode())
+
+    @property
+    def _record_file(self) -> Path:
+        return self._run_dir / RECORD.format(slot=self._own.slot)

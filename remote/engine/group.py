@@ -1,0 +1,174 @@
+"""A gloo group of some ranks, and collectives that nobody waits for longer than they should take.
+
+What was abandoned is never used again: gloo may still write into it.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+CONNECT_TIMEOUT_S = 5.0  # of ranks that have just asked the same lighthouse; 2-30 ms is usual
+SLACK_S = 2.0
+FIRST_BYTES_PER_S = 6e6  # before anything was measured: 50 Mbit/s
+WEIGHTY_BYTES = 1 << 16  # below it is latency that is measured, not bandwidth
+MOST_PATIENCE = 32.0
+POLL_S = 0.0002
+
+
+class GroupLostError(RuntimeError):
+    """A collective did not come to its end, or the group could not be made. Says what gloo said."""
+
+    gave_up = False  # whether it was we who did not wait any longer
+
+
+def listening_socket(address: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.bind((address, 0))
+    listener.listen(128)
+    return listener
+
+
+class OwnStore:
+    """The store that this rank offers to groups in which it has the lowest slot."""
+
+    def __init__(self, address: str) -> None:
+        listener = listening_socket(address)
+        self.port: int = listener.getsockname()[1]
+        # Given a socket, torch listens on that address alone instead of on all.
+        self._store = dist.TCPStore(
+            address,
+            self.port,
+            is_master=True,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=CONNECT_TIMEOUT_S),
+            master_listen_fd=listener.detach(),
+        )
+
+
+class Pace:
+    """How long a collective may take: twice what its bytes should take by the moving average, and
+    some slack. Whoever gave up too early waits longer the next time, or nothing would ever be
+    committed over a link that became slow."""
+
+    def __init__(self) -> None:
+        self._seconds_per_byte = 1 / FIRST_BYTES_PER_S
+        self._measured = False
+        self._patience = 1.0
+
+    def limit_s(self, size: int) -> float:
+        return self._patience * (2 * size * self._seconds_per_byte + SLACK_S)
+
+    def add(self, size: int, took_s: float) -> None:
+        """A sum of `size` bytes came together in this time."""
+        self._patience = 1.0
+        if size >= WEIGHTY_BYTES:
+            newest = took_s / size
+            old = self._seconds_per_byte if self._measured else newest
+            self._seconds_per_byte, self._measured = 0.7 * old + 0.3 * newest, True
+
+    def gave_up(self) -> None:
+        self._patience = min(2 * self._patience, MOST_PATIENCE)
+
+
+class Group:
+    """Ranks 0..size-1 that met under `key` in the store of rank 0."""
+
+    def __init__(
+        self, key: str, store_address: str, store_port: int, own_address: str, rank: int, size: int
+    ) -> None:
+        self.key = key
+        self.rank = rank
+        self.size = size
+        self._work: Any = None
+        timeout = timedelta(seconds=CONNECT_TIMEOUT_S)
+        self._where = (store_address, store_port, own_address)
+        try:
+            self._store = dist.TCPStore(
+                store_address,
+                store_port,
+                is_master=False,
+                wait_for_workers=False,
+                timeout=timeout,
+            )
+            options = dist.ProcessGroupGloo._Options()
+            options._devices = [dist.ProcessGroupGloo.create_device(hostname=own_address)]
+            options._timeout = timeout
+            self._gloo = dist.ProcessGroupGloo(
+                dist.PrefixStore(key, self._store), rank, size, options
+            )
+        except RuntimeError as error:
+            raise GroupLostError(_first_line(error)) from error
+
+    def within(self, name: str, ranks: Sequence[int]) -> "Group":
+        """A group of some of us, which all of them make at the same time."""
+        return Group(
+            f"{self.key}/{name}", *self._where, rank=ranks.index(self.rank), size=len(ranks)
+        )
+
+    def sum(self, buffer: torch.Tensor, limit_s: float) -> None:
+        options = dist.AllreduceOptions()
+        options.timeout = timedelta(seconds=limit_s)
+        self._finish(lambda: self._gloo.allreduce([buffer], options), buffer, limit_s)
+
+    def copy(self, buffer: torch.Tensor, limit_s: float) -> None:
+        """Overwrites `buffer` by rank 0's."""
+        options = dist.BroadcastOptions()
+        options.rootRank, options.rootTensor = 0, 0
+        options.timeout = timedelta(seconds=limit_s)
+        self._finish(lambda: self._gloo.broadcast([buffer], options), buffer, limit_s)
+
+    def collect(self, own: torch.Tensor, limit_s: float) -> list[torch.Tensor]:
+        rows = [torch.empty_like(own) for _ in range(self.size)]
+        options = dist.AllgatherOptions()
+        options.timeout = timedelta(seconds=limit_s)
+        self._finish(lambda: self._gloo.allgather([rows], [own], options), rows, limit_s)
+        return rows
+
+    def is_over(self) -> bool:
+        """Whether gloo is done with what was begun, so that letting go of it does not block."""
+        return self._work is None or self._work[0].is_completed()
+
+    def _finish(self, begin: Callable[[], Any], buffers: Any, limit_s: float) -> None:
+        """Polls: `wait` would sit out gloo's own timeout when a peer falls silent."""
+        try:
+            work = begin()
+            self._work = (work, buffers)
+            began = time.monotonic()
+            while not work.is_completed():
+                waited = time.monotonic() - began
+                if waited > limit_s:
+                    lost = GroupLostError(f"no end after {limit_s:.1f} s")
+                    lost.gave_up = True
+                    raise lost
+                time.sleep(min(POLL_S + waited / 50, 100 * POLL_S))
+            work.wait()
+        except GroupLostError:
+            raise
+        except RuntimeError as error:
+            raise GroupLostError(_first_line(error)) from error
+        self._work = None
+
+
+class Abandoned:
+    """Groups given up in the middle of a collective. Kept, with their buffers, until gloo is done
+    with them: it writes into the buffers, and its destructor would wait."""
+
+    def __init__(self) -> None:
+        self._groups: list[Group] = []
+
+    def take(self, group: Group) -> None:
+        self._groups = [kept for kept in self._groups if not kept.is_over()]
+        self._groups.append(group)
+
+
+def _first_line(error: RuntimeError) -> str:
+    with suppress(IndexError):
+        return str(error).strip().splitlines()[0]
+    return type(error).__name__

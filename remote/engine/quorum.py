@@ -1,0 +1,255 @@
+"""Who may take the next step, from what every rank says about itself: fencing, majority, healing.
+Pure: no torch, no network, no clock; every rank rules alone and all come to the same ruling."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from remote.run import Rank
+
+GATHERING = "gathering"  # before a step: asks who takes part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """The last committed step as a rank remembers it.
+
+    `members` are the slots that added it up; `before` those of the last step that a majority is
+    known to hold. While the two differ, a group must hold a majority of both: or those who joined
+    could go on without those who never heard of them.
+    """
+
+    generation: int
+    attempt: int = 0  # of the group that committed it: of two versions of a step the higher stands
+    members: tuple[int, ...]
+    before: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voice:
+    """What one rank tells the lighthouse, and through it everybody, each time it asks."""
+
+    job: str
+    replica: str  # this process and no other, not even its successor
+    slot: int
+    launch: int  # which launch of its slot this is
+    host: str
+    address: str
+    gpu: int | None
+    store_port: int
+    step: int  # committed
+    digest: str
+    numerics: str  # digests are equal bits among ranks of the same numerics only
+    terms: Mapping[str, str]  # what must be equal before a step can be shared
+    holds: bool  # has the weights from a group of this generation, not only from its disk
+    record: Record
+    attempt: int  # how many groups were tried in this generation, as far as this rank knows
+    group: str = ""  # the key of its group, "" when it has none that works
+    group_size: int = 0
+    doing: str = GATHERING  # else the sum that it has computed its part of
+    speed: float = 0.0
+
+    @property
+    def generation(self) -> int:
+        return self.record.generation
+
+    @property
+    def name(self) -> str:
+        return f"{self.host} (slot {self.slot})"
+
+    def data(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_data(cls, data: Any) -> Self | None:
+        """Reads a voice; None when it is no rank's. Nobody checks who talks to a lighthouse."""
+        try:
+            record = data["record"]
+            return cls(
+                **{f.name: data[f.name] for f in fields(cls) if f.name != "record"},
+                record=Record(
+                    generation=int(record["generation"]),
+                    attempt=int(record["attempt"]),
+                    members=tuple(map(int, record["members"])),
+                    before=tuple(map(int, record["before"])),
+                ),
+            )
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def rank(self, place: int) -> Rank:
+        return Rank(slot=self.slot, rank=place, host=self.host, address=self.address, gpu=self.gpu)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait:
+    """No step may be taken now. `absent` are the slots without which none may be."""
+
+    reason: str
+    absent: tuple[int, ...] = ()
+    at_once: bool = False  # the others are busy for an instant: asking again is enough
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """A higher generation lives: what this rank holds no longer counts."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replaced:
+    """A later process has taken over this rank's slot: this one has nothing left to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unequal:
+    """A rank that would train something else."""
+
+    voice: Voice
+    reference: Voice
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Go:
+    """These ranks take the next step, in the order of their slots, from the state of `source`."""
+
+    members: tuple[Voice, ...]
+    source: Voice
+    record: Record
+    attempt: int
+    fresh_group: bool
+    patients: tuple[Voice, ...] = field(default=())  # healed from the source before they compute
+
+
+Ruling = Wait | Superseded | Replaced | Unequal | Go
+
+
+def rule(voices: Iterable[Voice], own: Voice) -> Ruling:
+    """What `own` does next. `voices` is the lighthouse's answer, the same for all who are in it."""
+    heard = [voice for voice in voices if voice.job == own.job]
+    newest = max((voice.record for voice in heard), key=lambda record: record.generation)
+    if own.generation < newest.generation:
+        return Superseded(record=newest)
+    present = _incarnations(voice for voice in heard if voice.generation == own.generation)
+    if present[own.slot].replica != own.replica:
+        return Replaced()
+    if busy := [voice for voice in present.values() if voice.doing != GATHERING]:
+        return Wait(reason=f"{busy[0].name} is still adding up a step", at_once=True)
+    source = _source(list(present.values()))
+    for voice in sorted(present.values(), key=lambda voice: voice.slot):
+        if differing := _difference(voice, source):
+            if not source.holds or voice.replica == own.replica:
+                return Unequal(voice=voice, reference=source, what=differing)
+            del present[voice.slot]  # its own rank refuses to go on; nobody waits for that
+    if absent := _missing(source.record, present):
+        return Wait(
+            reason="those who are here are not enough to commit a step",
+            absent=absent,
+        )
+    members = tuple(present[slot] for slot in sorted(present))
+    return Go(
+        members=members,
+        source=source,
+        record=_confirmed(source, members),
+        attempt=max(voice.attempt for voice in members),
+        fresh_group=not _is_group(members),
+        patients=_patients(source, members),
+    )
+
+
+def missing_from(voices: Iterable[Voice], own: Voice, group: Sequence[Voice]) -> list[Voice]:
+    """Who of a group has not computed its part of the sum that `own` is about to add up."""
+    ready = {
+        voice.replica
+        for voice in voices
+        if (voice.job, voice.group, voice.doing) == (own.job, own.group, own.doing)
+    }
+    return [member for member in group if member.replica not in ready]
+
+
+def is_majority(slots: Iterable[int], of: Sequence[int]) -> bool:
+    """More than half of `of`, or exactly half with its lowest slot."""
+    there = set(of) & set(slots)
+    return 2 * len(there) > len(of) or (2 * len(there) == len(of) and min(of) in there)
+
+
+def _incarnations(voices: Iterable[Voice]) -> dict[int, Voice]:
+    """One voice a slot: of a process and its successor the successor counts."""
+    present: dict[int, Voice] = {}
+    for voice in voices:
+        other = present.get(voice.slot)
+        if other is None or (other.launch, other.replica) < (voice.launch, voice.replica):
+            present[voice.slot] = voice
+    return present
+
+
+def _source(voices: Sequence[Voice]) -> Voice:
+    """Whose state stands: the highest step, of its versions the one with the highest attempt, of
+    equal ones the lowest slot. What a rank loaded from its disk counts only while nobody has
+    more."""
+    holders = [voice for voice in voices if voice.holds] or voices
+    return max(holders, key=lambda voice: (voice.step, voice.record.attempt, -voice.slot))
+
+
+def _difference(voice: Voice, reference: Voice) -> str:
+    for what, value in reference.terms.items():
+        if voice.terms.get(what) != value:
+            return what
+    return ""
+
+
+def _missing(record: Record, present: Mapping[int, Voice]) -> tuple[int, ...]:
+    """The slots without which nothing may be committed, or none.
+
+    A rank that lost its memory is no witness of what was committed. It counts only where every slot
+    is present: then nobody can know more, or be committing elsewhere.
+    """
+    holders = [slot for slot, voice in present.items() if voice.holds]
+    absent: set[int] = set()
+    for slots in (record.members, record.before):
+        if not (set(slots) <= set(present) or is_majority(holders, slots)):
+            absent |= set(slots) - set(present)
+    return tuple(sorted(absent))
+
+
+def _confirmed(source: Voice, members: Sequence[Voice]) -> Record:
+    """The source's record, without `before` once a majority of both is seen to hold the step."""
+    record = source.record
+    holding = [
+        voice.slot
+        for voice in members
+        if voice.holds and (voice.step, voice.record.attempt) == (source.step, record.attempt)
+    ]
+    if is_majority(holding, record.members) and is_majority(holding, record.before):
+        return Record(
+            generation=record.generation,
+            attempt=record.attempt,
+            members=record.members,
+            before=record.members,
+        )
+    return record
+
+
+def _is_group(members: Sequence[Voice]) -> bool:
+    """Whether these ranks, all of them and nobody else, already have a group that works."""
+    first = members[0]
+    return first.group_size == len(members) and all(
+        voice.group == first.group != "" for voice in members
+    )
+
+
+def _patients(source: Voice, members: Sequence[Voice]) -> tuple[Voice, ...]:
+    """Who is healed. Digests are compared within one kind of numerics only; where one of a kind
+    needs it all of the kind are healed, for it could not be made equal to the others alone."""
+    behind = {voice.replica for voice in members if voice.step != source.step}
+    pioneers = {source.numerics: source}
+    for voice in members:
+        if voice.replica not in behind:
+            pioneer = pioneers.setdefault(voice.numerics, voice)
+            if voice.digest != pioneer.digest:
+                behind.add(voice.replica)
+    kinds = {voice.numerics for voice in members if voice.replica in behind}
+    kinds.discard(source.numerics)
+    return tuple(voice for voice in members if voice.replica in behind or voice.numerics in kinds)
