@@ -33,11 +33,14 @@ class Server(asyncssh.SSHServer):
     )
     authority: asyncssh.SSHKey | None = None
     drops: int = 0
+    entering: int = 0
+    most_entering: int = 0
     logins: list[str] = field(default_factory=list)
-    certificates: list[str] = field(default_factory=list)
     answer: Callable[["asyncssh.SSHServerProcess[bytes]"], None] = lambda process: process.exit(0)
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.entering += 1
+        self.most_entering = max(self.entering, self.most_entering)
         if self.drops:
             self.drops -= 1
             conn.abort()
@@ -56,8 +59,7 @@ class Server(asyncssh.SSHServer):
         return self.authority is not None and key == self.authority.convert_to_public()
 
     def auth_completed(self) -> None:
-        if self.authority is not None:
-            self.certificates.append("ada")
+        self.entering -= 1
 
     @property
     def known_hosts_line(self) -> str:

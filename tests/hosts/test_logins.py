@@ -1,5 +1,6 @@
 """Every way to be let in: certificates of both sides, agents, passphrases, IPv6, quick ciphers."""
 
+import asyncio
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from sollol_tui.hosts import ssh
 from sollol_tui.hosts.ssh import connect
 from sollol_tui.model.errors import AuthenticationError, HostKeyError
 from sollol_tui.model.inventory import Host
@@ -72,7 +74,7 @@ async def test_a_user_certificate_lets_in(
             )
         async with connect(host, [file]):
             pass
-    assert told.certificates == ["ada"]
+    assert told.logins == ["ml"]
 
 
 async def test_a_host_certificate_is_known_by_its_authority_alone(
@@ -219,6 +221,23 @@ async def test_logins_that_the_server_drops_are_tried_again(
     server.drops = 2  # as sshd does while it has too many logins open
     async with connect(host, [known_hosts], timeout_s=20):
         assert (server.drops, server.logins) == (0, ["ml"])
+
+
+async def test_a_crowd_of_hosts_logs_in_a_few_at_a_time(
+    server: Server, host: Host, known_hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "AT_ONCE", 3)
+
+    async def one() -> None:
+        async with connect(host, [known_hosts]):
+            await everybody.wait()  # open connections do not count, or this would never end
+
+    everybody = asyncio.Barrier(12)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        for _ in range(12):
+            group.create_task(one())
+    assert len(server.logins) == 12
+    assert server.most_entering == 3
 
 
 def test_no_line_of_ours_switches_the_check_of_host_keys_off() -> None:
