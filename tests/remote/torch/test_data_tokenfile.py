@@ -239,10 +239,14 @@ def test_parquet_and_jsonl_of_the_same_rows_are_the_same_tokens(tmp_path, tokeni
     import pyarrow
     import pyarrow.parquet
 
+    tokenizer.chat_template = None  # plain headings show calls with all of their arguments
     rows = [
         {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "añ"}]},
-        {"messages": [{"role": "assistant", "content": "b", "weight": 0.0, "name": "n"},
-                      {"role": "assistant", "content": "c"}]},
+        *(
+            {"messages": [{"role": "assistant", "content": "b", "tool_calls": [
+                {"function": {"name": "f", "arguments": {argument: 1}}}]}]}
+            for argument in ("x", "y")
+        ),
     ]  # fmt: skip
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
