@@ -25,10 +25,12 @@ class Packed:
 @dataclass(slots=True, kw_only=True)
 class Layout:
     """`size` is how many samples (packed: lines as long as the longest sample) lie in memory at
-    once. It shrinks when they do not fit; the gradient of a share stays the same."""
+    once at most. It shrinks when they do not fit; the gradient of a share stays the same.
+    `call_tokens` is what one more micro-batch costs, as the tokens that would take as long."""
 
     size: int
     packed: bool = False
+    call_tokens: int = 64
 
     def micro_batches(
         self, rows: Rows, share: np.ndarray, pad_id: int
@@ -42,9 +44,26 @@ class Layout:
                 yield np.concatenate(laid), pack(rows, laid, pad_id)
         else:
             by_length = share[np.argsort(-lengths, kind="stable")]
-            for begin in range(0, len(by_length), self.size):
-                samples = by_length[begin : begin + self.size]
-                yield samples, rows.batch(samples, pad_id)
+            for part in cut(rows.lengths[by_length], self.size, self.call_tokens):
+                yield by_length[part], rows.batch(by_length[part], pad_id)
+
+
+def cut(lengths: np.ndarray, size: int, call_tokens: int) -> list[slice]:
+    """Cuts samples, the longest first, into micro-batches of at most `size`, so that tokens and
+    calls together cost least; padding is made of tokens too."""
+    costs = np.zeros(len(lengths) + 1, dtype=np.int64)  # of the first samples, cut at best
+    begins = np.zeros(len(lengths) + 1, dtype=np.int64)  # of the last micro-batch among them
+    for end in range(1, len(costs)):
+        first = max(0, end - size)
+        counts = np.arange(end - first, 0, -1)
+        candidates = costs[first:end] + lengths[first:end] * counts + call_tokens
+        best = int(candidates.argmin())
+        costs[end], begins[end] = candidates[best], first + best
+    parts, end = [], len(lengths)
+    while end:
+        parts.append(slice(int(begins[end]), end))
+        end = int(begins[end])
+    return parts[::-1]
 
 
 def fill_lines(lengths: np.ndarray, capacity: int) -> list[np.ndarray]:

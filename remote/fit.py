@@ -19,6 +19,7 @@ from remote.model import Model
 from remote.run import Train
 from remote.session import Say, Session
 
+CALL_TOKENS = {"cpu": 64, "cuda": 1024}  # a GPU wants much to do at once
 MOST_AT_ONCE = {"cpu": 16, "cuda": 64}  # more samples make no micro-batch faster
 APART = 1e-4  # between losses of a sample packed and alone, in fp32
 APART_ROUNDED = 5e-2  # where the model computes in bf16; a sample that sees another is far beyond
@@ -31,13 +32,14 @@ def choose_layout(
     settings: Train, model: Model, rows: Rows, share: int, host: str, say: Say
 ) -> Layout:
     """The layout that this rank begins with; `share` is how many samples of a step are its own."""
+    kind = model.device.type
     packed = _packs(settings.packing, model, rows, host, say)
-    if settings.batch_size is not None:
-        return Layout(size=settings.batch_size, packed=packed)
-    most = max(1, min(share, MOST_AT_ONCE[model.device.type]))
-    if model.device.type != "cpu":
-        return Layout(size=most, packed=packed)  # a GPU says when it is full; `warm_up` listens
-    return Layout(size=_samples_in_memory(model, rows, most, packed, say), packed=packed)
+    size = settings.batch_size
+    if size is None:
+        size = max(1, min(share, MOST_AT_ONCE[kind]))
+        if kind == "cpu":  # a GPU says when it is full, and `warm_up` listens
+            size = _samples_in_memory(model, rows, size, packed, say)
+    return Layout(size=size, packed=packed, call_tokens=CALL_TOKENS[kind])
 
 
 def warm_up(session: Session, say: Say) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
-PIECE_BYTES = 64 << 20  # of fp32 logits
+PIECE_BYTES = 16 << 20  # of fp32 logits
 
 
 def summed_loss(logits: torch.Tensor, targets: torch.Tensor, learnt: torch.Tensor) -> torch.Tensor:

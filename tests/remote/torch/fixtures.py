@@ -148,6 +148,11 @@ class World:
         lines = [json.loads(line) for path in paths for line in path.read_text().splitlines()]
         return [line for line in lines if line["kind"] == kind]
 
+    def committed_steps(self) -> int:
+        """How many steps the newest launch has committed so far, counted for each rank."""
+        path = self.folder / f"committed.{self._launches}"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
     def trained_rows(self) -> list[int]:
         """The rows of every step that counts, as the ranks of its last launch computed them."""
         steps: dict[int, list[int]] = {}

@@ -11,7 +11,7 @@ from transformers import OPTConfig, OPTForCausalLM
 
 from remote import loss as losses
 from remote.base import load_tokenizer
-from remote.batches import Layout, Packed, fill_lines, pack
+from remote.batches import Layout, Packed, cut, fill_lines, pack
 from remote.engine import WorldError
 from remote.fit import choose_layout, leak, warm_up
 from remote.loss import summed_loss
@@ -63,6 +63,14 @@ def test_lines_are_as_full_as_the_lengths_allow():
     assert sorted(np.concatenate(lines).tolist()) == list(range(500))
     assert max(lengths[line].sum() for line in lines) <= 512
     assert len(lines) <= 1.1 * lengths.sum() / 512
+
+
+def test_micro_batches_are_cut_where_padding_would_cost_more_than_a_call():
+    lengths = np.array([90, 90, 88, 30, 30, 30, 29, 2])
+    assert cut(lengths, 4, 10) == [slice(0, 3), slice(3, 7), slice(7, 8)]
+    assert cut(lengths, 4, 1000) == [slice(0, 4), slice(4, 8)]
+    assert cut(lengths, 1, 10) == [slice(i, i + 1) for i in range(8)]
+    assert cut(lengths[:0], 4, 10) == []
 
 
 def test_packed_bucketed_and_single_samples_have_the_same_gradient(session):
