@@ -181,11 +181,11 @@ class Rows:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("HOST", no_wrap=True)
-        table.add_column("STEP", no_wrap=True)
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+        table.add_column("HOST", no_wrap=True, min_width=max(map(len, self._rows), default=4))
+        table.add_column("STEP", no_wrap=True, min_width=len("environment"))
         table.add_column("DETAIL", ratio=1, no_wrap=True, overflow="ellipsis")
-        table.add_column("TIME", justify="right", no_wrap=True)
+        table.add_column("TIME", justify="right", no_wrap=True, min_width=len("59m 59s"))
         for host, row in self._rows.items():
             seconds = format_duration((row.ended or time.monotonic()) - row.since)
             table.add_row(Text(host), Text(row.step), Text(clean(row.detail)), seconds)
