@@ -19,6 +19,7 @@ from sollol_tui.model.text import clean
 MAX_FILES: Final = 10_000
 Sha256 = Callable[[Path], str]
 _SKIPPED: Final = frozenset({".git", ".cache", "__pycache__"})
+_SMALL: Final = 64 * 1024
 _THREADS: Final = min(4, os.cpu_count() or 1)
 
 
@@ -73,11 +74,12 @@ def _walk(root: Path) -> Iterator[tuple[str, Path]]:
     def fail(error: OSError) -> None:
         raise error
 
+    root = root.absolute()
     for folder, folders, names in os.walk(root, onerror=fail):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED)
         for name in names:
-            path = Path(folder) / name
-            relative = path.relative_to(root).as_posix()
+            path = Path(folder, name)
+            relative = str(path)[len(str(root)) + 1 :]
             if clean(relative) != relative or "\\" in relative:
                 raise InputError.single(str(root), f"has a file named {clean(relative)!r}")
             if path.is_file():
@@ -86,7 +88,11 @@ def _walk(root: Path) -> Iterator[tuple[str, Path]]:
 
 def file_sha256(path: Path) -> str:
     """Raises InputError when the file cannot be read."""
-    with reading(path), path.open("rb") as opened:
+    with reading(path), path.open("rb", buffering=0) as opened:
+        start = opened.read(_SMALL)
+        if len(start) < _SMALL:  # file_digest makes a large buffer first
+            return hashlib.sha256(start + opened.read()).hexdigest()
+        opened.seek(0)
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 

@@ -20,6 +20,7 @@ from sollol_tui.model.inventory import Host
 from tests.cluster.lab import Lab, missing_pieces
 
 RUNS = 5
+BIG_RUNS = 3
 pytestmark = pytest.mark.timeout(900)  # a GiB takes its time on a busy machine
 GIB = 1024**3
 FAR = ".sollol/bench"
@@ -119,7 +120,8 @@ async def test_code_against_rsync(
             first.append(await timed_tree(connection, folder, ours) / theirs)
             theirs = track.rival.rsync(folder, f"r{run}")
             again.append(await timed_tree(connection, folder, ours) / theirs)
-    print(f"\nfirst {median(first):.2f}, unchanged {median(again):.2f} x rsync's time")
+    print(f"\n{sum(1 for path in folder.rglob('*') if path.is_file())} files, ", end="")
+    print(f"first {median(first):.2f}, unchanged {median(again):.2f} x rsync's time")
 
 
 async def test_one_gibibyte_against_scp(track: Track, tmp_path: Path) -> None:
@@ -129,7 +131,7 @@ async def test_one_gibibyte_against_scp(track: Track, tmp_path: Path) -> None:
             opened.write(os.urandom(2**24))
     sha256 = file_sha256(file)
     async with connect(track.host, [track.known_hosts]) as connection:
-        for _ in range(RUNS):
+        for _ in range(BIG_RUNS):
             theirs = track.rival.scp(file, "scp")
             began = time.perf_counter()
             await send_file(connection, file, f"/root/{FAR}/ours", sha256)
