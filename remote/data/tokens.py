@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from remote.data.encode import TOKENIZER, BadRow, Recipe, encode_part, shards
+from remote.data.encode import BLOCK_ROWS, TOKENIZER, BadRow, Recipe, encode_part, shards
 from remote.data.formats import Examples, Text
 from remote.data.hub import fetch
 from remote.data.render import DataError, Style
@@ -29,6 +29,7 @@ from remote.data.tokenfile import Stored, merge, split, stored
 PAYLOAD = Path(__file__).resolve().parents[2]
 MAKERS = ("encode", "formats", "parquet", "plain", "render", "rows", "source", "tokenfile", "turns")
 MOST_PROCESSES = 8
+TOLD_EVERY_S = 20.0
 SMALL_BYTES = 4 << 20  # encoded sooner than a process starts
 
 
@@ -176,7 +177,7 @@ def _make(
     (work / TOKENIZER).write_text(serialised)
     recipe.write(work)
     processes = min(processes, MOST_PROCESSES, 1 + source.size_bytes // SMALL_BYTES)
-    bad = encode_part(work, 0, 1) if processes == 1 else _encode_in_parts(work, processes)
+    bad = encode_part(work, 0, 1) if processes == 1 else _encode_in_parts(work, processes, say)
     if bad is not None:
         raise DataError(f"{source.title}, {bad.reason}")
     template = "none" if isinstance(first, Text) else recipe.style.name
@@ -193,7 +194,7 @@ def _said(source: Source, problem: Problem) -> str:
     return f"{problem}" if problem.file else f"{source.title}, {problem}"
 
 
-def _encode_in_parts(work: Path, parts: int) -> BadRow | None:
+def _encode_in_parts(work: Path, parts: int, say: Callable[[str], None]) -> BadRow | None:
     """Shares the blocks among processes. Names the first row of all that cannot be used."""
     command = [sys.executable, "-P", "-m", "remote.data.encode", str(work)]
     environment = os.environ | {"PYTHONPATH": str(PAYLOAD), "TOKENIZERS_PARALLELISM": "false"}
@@ -209,7 +210,7 @@ def _encode_in_parts(work: Path, parts: int) -> BadRow | None:
                     stdout=subprocess.PIPE,
                 )
             )
-        outputs = [process.communicate()[0] for process in running]
+        outputs = [_output(process, work, say) for process in running]
     finally:
         for process in running:
             process.kill()
@@ -221,6 +222,14 @@ def _encode_in_parts(work: Path, parts: int) -> BadRow | None:
         )
     bad = [BadRow(**json.loads(line)) for output in outputs for line in output.splitlines()]
     return min(bad, key=lambda row: (row.file, row.row), default=None)
+
+
+def _output(process: subprocess.Popen[bytes], work: Path, say: Callable[[str], None]) -> bytes:
+    while True:
+        try:
+            return process.communicate(timeout=TOLD_EVERY_S)[0]
+        except subprocess.TimeoutExpired:
+            say(f"tokenised about {len(shards(work)) * BLOCK_ROWS:,} rows so far")
 
 
 def _sides(whole: Stored, source: Source, max_length: int, val_size: float) -> Dataset:
