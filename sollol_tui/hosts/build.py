@@ -21,7 +21,8 @@ _CPU_BUILDS: Final = ("x86_64", "aarch64")  # where a build of torch without CUD
 # uv inherits the lock: a build whose coordinator died goes on, and the next one waits for it, told
 # by whom it is held and since when. A lock whose file was pruned meanwhile is taken anew. An
 # environment gets its name after everything in it is on disk. Nobody calls its scripts, only
-# `bin/python -m`, so a rename does no harm.
+# `bin/python -m`, so a rename does no harm. A file altered in an environment is altered in uv's
+# cache, from which it is linked: who wants the environment anew wants that looked through too.
 _BUILD: Final = (
     IN_USE
     + r"""
@@ -49,6 +50,7 @@ if [ -e "$env" ] && user=$(in_use "$env/"); then echo "used $user"; exit 0; fi
 echo working
 export UV_CACHE_DIR="${UV_CACHE_DIR:-$workdir/uv-cache}" UV_NO_PROGRESS=1 NO_COLOR=1
 [ -n "$UV_FIND_LINKS" ] || [ -z "$backend" ] || set -- "$@" "--torch-backend=$backend"
+[ -z "$recreate" ] || [ -n "$UV_OFFLINE" ] || set -- "$@" --refresh
 rm -rf -- "$part" "$env".old.*
 fail() { tail -c 6000 "$log" >&2; rm -rf -- "$part" "$log"; exit "$1"; }
 "$uv" venv --quiet --no-project --relocatable --python "$python" "$part" >"$log" 2>&1 || fail 3

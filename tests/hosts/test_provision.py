@@ -26,7 +26,9 @@ def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-async def provisioned(host: Host) -> tuple[Environment, list[Step]]:
+async def provisioned(
+    host: Host, *, recreate: bool = False, cache: str = ""
+) -> tuple[Environment, list[Step]]:
     steps: list[Step] = []
     async with connect(host, []) as connection:
         facts = await gather_facts(connection)
@@ -35,8 +37,9 @@ async def provisioned(host: Host) -> tuple[Environment, list[Step]]:
             facts,
             Packages(),
             accelerator="cpu",
-            env={"UV_CACHE_DIR": os.environ["UV_CACHE_DIR"]},
+            env={"UV_CACHE_DIR": cache or os.environ["UV_CACHE_DIR"]},
             report=steps.append,
+            recreate=recreate,
         )
     return environment, steps
 
@@ -70,6 +73,21 @@ async def test_a_second_run_changes_nothing_and_damage_is_repaired(
     shutil.rmtree(workdir / "envs" / first.env_id / "lib")
     _, steps = await provisioned(local_host)
     assert done(steps) == ["environment", "selfcheck"]
+
+
+async def test_a_package_spoilt_through_the_cache_is_healed_by_recreate(
+    local_host: Host, tmp_path: Path
+) -> None:
+    cache = str(tmp_path / "cache")
+    first, _ = await provisioned(local_host, cache=cache)
+    [module] = Path(first.python).parent.parent.glob("lib/*/site-packages/psutil/__init__.py")
+    assert module.stat().st_nlink > 1, "uv links from its cache: else this test is about nothing"
+    sound = module.read_bytes()
+    with module.open("ab") as opened:  # in place, so the cache has it too
+        opened.write(b"raise ImportError('spoilt')\n")
+    again, _ = await provisioned(local_host, cache=cache, recreate=True)
+    [module] = Path(again.python).parent.parent.glob("lib/*/site-packages/psutil/__init__.py")
+    assert module.read_bytes() == sound
 
 
 async def test_of_two_provisionings_at_once_one_waits(local_host: Host) -> None:
