@@ -40,3 +40,26 @@ def test_a_worker_reads_the_plan_the_settings_and_the_models_own_name() -> None:
     assert (run.job, run.nonce) == ("j-1", "9c1e")
     assert (run.train.epochs, run.train.global_batch) == (3, plan().global_batch)
     assert (run.train.lora.r, run.train.lora.target) == (8, ["q_proj"])
+    assert (run.train.packing, run.train.gradient_checkpointing, run.train.eval_steps) == (
+        None,
+    ) * 3
+
+
+def test_what_is_left_to_the_ranks_is_nothing_in_their_settings() -> None:
+    train = {"batch_size": "auto", "packing": True, "eval_steps": 7}
+    rank = {"slot": 0, "rank": 0, "host": "w1", "address": "10.0.0.1", "gpu": None}
+    run = parse_run(
+        {
+            "v": 1,
+            "job": "j-1",
+            "host": "w1",
+            "generation": 1,
+            "engine": "static",
+            "world": [rank],
+            "main_port": 29501,
+            "model": "m",
+            "dataset": "d",
+            "train": train,
+        }
+    )
+    assert (run.train.batch_size, run.train.packing, run.train.eval_steps) == (None, True, 7)

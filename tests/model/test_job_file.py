@@ -54,6 +54,23 @@ def test_flags_are_stronger_than_the_file_and_leave_its_other_keys() -> None:
     assert (spec.epochs, spec.lora.r, spec.lora.alpha, spec.lora.dropout) == (5, 8, 3.0, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("sample_packing: true", "packing", True),
+        ("val_set_size: 0.05", "val_size", 0.05),
+        ("bnb_4bit_quant_type: nf4", "quantize", "nf4"),
+        ("per_device_train_batch_size: auto", "batch_size", "auto"),
+        ("eval_steps: auto", "eval_steps", "auto"),
+    ],
+)
+def test_training_keys_have_the_names_that_other_trainers_gave_them(
+    line: str, key: str, value: object
+) -> None:
+    spec = parse_job_file(f"model: m\ndataset: d\n{line}\n".encode(), "t.yml")
+    assert getattr(spec, key) == value
+
+
 def test_names_of_other_trainers_mean_the_same() -> None:
     told = {"base_model": "m", "dataset": "d", "num_epochs": 3, "cutoff_len": 99, "lora_r": 4}
     spec = spec_from_data(told)
