@@ -11,8 +11,6 @@ from remote.run import Rank
 if TYPE_CHECKING:
     import torch
 
-WORD_BYTES = 1024
-
 
 class WorldError(RuntimeError):
     """The ranks cannot work together; the message names who and why."""
@@ -140,7 +138,7 @@ class Engine(Protocol):
         ...
 
     def exchange(self, word: str) -> dict[int, str]:
-        """Gives every member's word (at most WORD_BYTES of UTF-8) to all, by slot."""
+        """Gives every member's word (at most words.WORD_BYTES of UTF-8) to all, by slot."""
         ...
 
     def copy_from_first(self, flat: torch.Tensor) -> None:

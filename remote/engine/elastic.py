@@ -6,19 +6,19 @@ are healed before they compute. No step is committed by fewer than a majority of
 members: the rest waits, and only a higher generation in run.json releases it.
 """
 
-import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from remote.engine import WORD_BYTES, MemberLostError, Members, State, StepLost, Tally, WorldError
+from remote.engine import MemberLostError, Members, State, StepLost, Tally, WorldError
 from remote.engine.group import Abandoned, Group, GroupLostError, OwnStore, Pace
 from remote.engine.heal import copy_over
 from remote.engine.lookout import PAUSE_S, SILENT_S, Answer, Lighthouse, Lookout
+from remote.engine.memory import Memory
 from remote.engine.quorum import (
     Go,
     Record,
@@ -31,10 +31,9 @@ from remote.engine.quorum import (
     rule,
 )
 from remote.engine.shares import Shares
-from remote.files import write_atomic
-from remote.run import Rank, Run, RunError, read_run
+from remote.engine.words import row_of, word_of
+from remote.run import Rank, Run
 
-RECORD = "members.{slot}.json"  # survives the process: who must be asked before a step is committed
 NO_STATE = -1  # the step of a rank whose state no longer counts
 
 
@@ -53,19 +52,12 @@ class ElasticEngine:
     ) -> None:
         self._run = run
         self._own = own
-        self._run_dir = run_dir
         self._say = say
         self._launch = launch
         self._replica = f"{own.slot}.{launch}.{uuid.uuid4().hex}"
         self._store = OwnStore(own.address)
         self._lookout = Lookout(lighthouses, self._replica, say)
-        slots = tuple(sorted(rank.slot for rank in run.world))
-        self._record = self._remembered() or Record(
-            generation=run.generation, members=slots, before=slots
-        )
-        self._holds = False
-        self._dropped = False  # met a higher generation: our state no longer counts
-        self._attempt = 0
+        self._memory = Memory(run, run_dir, own.slot)
         self._group: Group | None = None
         self._abandoned = Abandoned()
         self._pace = Pace()
@@ -104,7 +96,7 @@ class ElasticEngine:
                     if not ruling.at_once:
                         waiting_since = self._wait(ruling, answer, began, waiting_since)
                 case Superseded():
-                    self._follow(ruling.record)
+                    self._follow(ruling.record, "another rank has")
                 case Replaced():
                     raise WorldError(
                         f"a later process of {self._own.host} has taken over slot "
@@ -149,18 +141,13 @@ class ElasticEngine:
         return total
 
     def exchange(self, word: str) -> dict[int, str]:
-        content = word.encode()
-        if len(content) > WORD_BYTES:
-            raise ValueError(f"a word of {len(content)} bytes; {WORD_BYTES} fit")
-        own = torch.zeros(WORD_BYTES, dtype=torch.uint8)
-        own[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        own = row_of(word)
         try:
             group = self._gather("words")
             rows = group.collect(own, self._pace.limit_s(own.nbytes * group.size))
         except GroupLostError as error:
             raise MemberLostError(self._lose(error)) from error
-        said = (bytes(row.tolist()).rstrip(b"\0").decode() for row in rows)
-        return {voice.slot: text for voice, text in zip(self._voices, said, strict=True)}
+        return {voice.slot: word_of(row) for voice, row in zip(self._voices, rows, strict=True)}
 
     def copy_from_first(self, flat: torch.Tensor) -> None:
         try:
@@ -186,13 +173,13 @@ class ElasticEngine:
             address=self._own.address,
             gpu=self._own.gpu,
             store_port=self._store.port,
-            step=NO_STATE if self._dropped else state.step,
-            digest="" if self._dropped else state.digest(),
+            step=NO_STATE if self._memory.dropped else state.step,
+            digest="" if self._memory.dropped else state.digest(),
             numerics=state.numerics,
             terms=dict(state.terms),
-            holds=self._holds,
-            record=self._record,
-            attempt=self._attempt,
+            holds=self._memory.holds,
+            record=self._memory.record,
+            attempt=self._memory.attempt,
             group=self._group.key if self._group else "",
             group_size=self._group.size if self._group else 0,
             speed=self._shares.own_speed,
@@ -210,19 +197,19 @@ class ElasticEngine:
         except GroupLostError as error:
             self._lose(error)
             return False
-        self._remember(ruling.record)
-        self._holds = True
+        self._memory.keep(ruling.record)
+        self._memory.holds = True
         return True
 
     def _meet(self, quorum_id: int, ruling: Go) -> None:
         self._leave_group()
-        self._attempt = ruling.attempt + 1
+        self._memory.attempt = ruling.attempt + 1
         self._voices = ruling.members
         self._turn = 0
         first = ruling.members[0]
         slots = [voice.slot for voice in ruling.members]
         self._group = Group(
-            f"{ruling.record.generation}/{quorum_id}/{self._attempt}",
+            f"{ruling.record.generation}/{quorum_id}/{self._memory.attempt}",
             first.address,
             first.store_port,
             self._own.address,
@@ -255,7 +242,7 @@ class ElasticEngine:
         finally:
             self._abandoned.take(ward)
         state.load(flat)
-        self._dropped = False
+        self._memory.dropped = False
         if state.step != ruling.source.step or state.digest() != ruling.source.digest:
             raise WorldError(
                 f"the weights that {self._own.host} (slot {self._own.slot}) received from "
@@ -299,9 +286,9 @@ class ElasticEngine:
     def _note_commit(self, state: State) -> None:
         """A step was committed since we last asked: those who added it up are the ones of whom the
         next needs a majority."""
-        if self._holds and not self._dropped and state.step > self._settled_step:
+        if self._memory.holds and not self._memory.dropped and state.step > self._settled_step:
             slots = tuple(voice.slot for voice in self._voices)
-            self._remember(replace(self._record, attempt=self._attempt, members=slots))
+            self._memory.keep(self._memory.record.after_commit(self._memory.attempt, slots))
 
     def _wait(self, ruling: Wait, answer: Answer, began: float, since: float) -> float:
         """Waits for an instant, and returns since when the lighthouse has been giving nothing."""
@@ -313,71 +300,31 @@ class ElasticEngine:
         started = any(voice.holds for voice in answer.voices)
         if not started and now - began > self._run.start_timeout_s:
             raise WorldError(
-                f"{len(ruling.absent)} of {len(self._record.members)} ranks were silent for "
+                f"{len(ruling.absent)} of {len(self._memory.record.members)} ranks were silent for "
                 f"{self._run.start_timeout_s:g} s: {absent}; see their logs, or raise start_timeout"
             )
         reason = f"waiting for {absent}: {ruling.reason}" if absent else ruling.reason
         if started and reason != self._last_reason:
             self._last_reason = reason
             self._say(reason)
-        self._look_for_release()
+        if record := self._memory.released():
+            self._follow(record, f"the supervisor released {len(record.members)} ranks")
         time.sleep(PAUSE_S)
         # Before the start all stay where the others will look for them.
-        dwell_s = SILENT_S if self._holds or self._launch > 1 else self._run.start_timeout_s / 4
+        dwell_s = (
+            SILENT_S if self._memory.holds or self._launch > 1 else self._run.start_timeout_s / 4
+        )
         if now - since > dwell_s:
             self._lookout.move_on()
             return now
         return since
 
-    def _look_for_release(self) -> None:
-        """The supervisor lets a minority go on by a higher generation in run.json."""
-        try:
-            run = read_run(self._run_dir)
-        except (OSError, RunError, ValueError):
-            return
-        if run.generation <= self._record.generation:
-            return
-        slots = tuple(sorted(rank.slot for rank in run.world))
-        self._say(f"released as generation {run.generation} with {len(slots)} ranks")
-        self._leave_group()
-        self._remember(
-            replace(self._record, generation=run.generation, members=slots, before=slots)
-        )
-
-    def _follow(self, record: Record) -> None:
-        """Goes over to a higher generation: with what we hold when it counts on us, else without,
-        because it has begun from something else."""
-        if self._own.slot not in record.members:
+    def _follow(self, record: Record, why: str) -> None:
+        self._say(f"going on as generation {record.generation}: {why}")
+        self._memory.follow(record)
+        if self._memory.dropped:
             self._say(
                 f"generation {record.generation} has begun without slot {self._own.slot}: what it "
-                f"holds of generation {self._record.generation} no longer counts"
+                "holds of an earlier one no longer counts"
             )
-            self._holds = False
-            self._dropped = True
         self._leave_group()
-        self._remember(record)
-
-    def _remembered(self) -> Record | None:
-        """What an earlier process of this slot knew of this generation."""
-        try:
-            said = json.loads(self._record_file.read_bytes())
-            record = Record(
-                generation=said["generation"],
-                members=tuple(said["members"]),
-                before=tuple(said["before"]),
-            )
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return record if record.generation >= self._run.generation else None
-
-    def _remember(self, record: Record) -> None:
-        """On disk before it is told to anybody: a process that starts again must not take itself
-        and an old plan for a majority."""
-        old, self._record = self._record, record
-        if replace(old, attempt=0) != replace(record, attempt=0):
-            said = {key: value for key, value in asdict(record).items() if key != "attempt"}
-            write_atomic(self._record_file, json.dumps(said).encode())
-
-    @property
-    def _record_file(self) -> Path:
-        return self._run_dir / RECORD.format(slot=self._own.slot)

@@ -2,7 +2,7 @@
 Pure: no torch, no network, no clock; every rank rules alone and all come to the same ruling."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from remote.run import Rank
@@ -16,13 +16,19 @@ class Record:
 
     `members` are the slots that added it up; `before` those of the last step that a majority is
     known to hold. While the two differ, a group must hold a majority of both: or those who joined
-    could go on without those who never heard of them.
+    could go on without those who never heard of them. `group` are the slots of the last group that
+    this rank was in: they may have committed a step of which it never heard.
     """
 
     generation: int
     attempt: int = 0  # of the group that committed it: of two versions of a step the higher stands
     members: tuple[int, ...]
     before: tuple[int, ...]
+    group: tuple[int, ...] = ()
+
+    def after_commit(self, attempt: int, members: Iterable[int]) -> "Record":
+        """The record of those who added up one more step in the group of this attempt."""
+        return replace(self, attempt=attempt, members=tuple(members))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +78,7 @@ class Voice:
                     attempt=int(record["attempt"]),
                     members=tuple(map(int, record["members"])),
                     before=tuple(map(int, record["before"])),
+                    group=tuple(map(int, record["group"])),
                 ),
             )
         except (KeyError, TypeError, ValueError):
@@ -143,7 +150,10 @@ def rule(voices: Iterable[Voice], own: Voice) -> Ruling:
             if not source.holds or voice.replica == own.replica:
                 return Unequal(voice=voice, reference=source, what=differing)
             del present[voice.slot]  # its own rank refuses to go on; nobody waits for that
-    if absent := _missing(source.record, present):
+    record = max(
+        (present[slot].record for slot in sorted(present)), key=lambda record: record.attempt
+    )
+    if absent := _missing(record, present):
         return Wait(
             reason="those who are here are not enough to commit a step",
             absent=absent,
@@ -152,7 +162,9 @@ def rule(voices: Iterable[Voice], own: Voice) -> Ruling:
     return Go(
         members=members,
         source=source,
-        record=_confirmed(source, members),
+        record=replace(
+            _confirmed(record, source, members), group=tuple(voice.slot for voice in members)
+        ),
         attempt=max(voice.attempt for voice in members),
         fresh_group=not _is_group(members),
         patients=_patients(source, members),
@@ -204,31 +216,24 @@ def _missing(record: Record, present: Mapping[int, Voice]) -> tuple[int, ...]:
     """The slots without which nothing may be committed, or none.
 
     A rank that lost its memory is no witness of what was committed. It counts only where every slot
-    is present: then nobody can know more, or be committing elsewhere.
+    is present that may know of more: then nobody else can be committing, either.
     """
     holders = [slot for slot, voice in present.items() if voice.holds]
-    absent: set[int] = set()
-    for slots in (record.members, record.before):
-        if not (set(slots) <= set(present) or is_majority(holders, slots)):
-            absent |= set(slots) - set(present)
-    return tuple(sorted(absent))
+    if is_majority(holders, record.members) and is_majority(holders, record.before):
+        return ()
+    everyone = {*record.members, *record.before, *record.group}
+    return tuple(sorted(everyone - set(present)))
 
 
-def _confirmed(source: Voice, members: Sequence[Voice]) -> Record:
-    """The source's record, without `before` once a majority of both is seen to hold the step."""
-    record = source.record
+def _confirmed(record: Record, source: Voice, members: Sequence[Voice]) -> Record:
+    """The record, without `before` once a majority of both is seen to hold its step."""
     holding = [
         voice.slot
         for voice in members
         if voice.holds and (voice.step, voice.record.attempt) == (source.step, record.attempt)
     ]
     if is_majority(holding, record.members) and is_majority(holding, record.before):
-        return Record(
-            generation=record.generation,
-            attempt=record.attempt,
-            members=record.members,
-            before=record.members,
-        )
+        return replace(record, before=record.members)
     return record
 
 

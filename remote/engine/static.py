@@ -13,8 +13,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from remote.engine import WORD_BYTES, Members, State, Tally, WorldError
+from remote.engine import Members, State, Tally, WorldError
 from remote.engine.shares import Shares
+from remote.engine.words import row_of, word_of
 from remote.run import Rank, Run
 
 # A collective may wait for the slowest rank's step, so it waits this many times the start.
@@ -112,16 +113,11 @@ class StaticEngine:
         return total
 
     def exchange(self, word: str) -> dict[int, str]:
-        content = word.encode()
-        if len(content) > WORD_BYTES:
-            raise ValueError(f"a word of {len(content)} bytes; {WORD_BYTES} fit")
-        own = torch.zeros(WORD_BYTES, dtype=torch.uint8)
-        own[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        own = row_of(word)
         words = [torch.empty_like(own) for _ in self._ranks]
         with self._naming_the_others():
             dist.all_gather(words, own)
-        said = (bytes(row.tolist()).rstrip(b"\0").decode() for row in words)
-        return {rank.slot: text for rank, text in zip(self._ranks, said, strict=True)}
+        return {rank.slot: word_of(row) for rank, row in zip(self._ranks, words, strict=True)}
 
     def copy_from_first(self, flat: torch.Tensor) -> None:
         with self._naming_the_others():

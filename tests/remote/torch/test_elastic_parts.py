@@ -1,0 +1,109 @@
+"""The elastic engine's parts by themselves: shares by speed, states as vectors, patience."""
+
+import threading
+
+import pytest
+import torch
+
+from remote.data.order import deal
+from remote.engine import Tally
+from remote.engine.group import SLACK_S, Group, GroupLostError, OwnStore, Pace
+from remote.engine.heal import copy_over, pack, unpack
+from remote.engine.shares import Shares, redealt, step_time
+
+
+def test_shares_follow_speeds_where_that_saves_more_than_a_twentieth():
+    assert redealt(32, (1, 1), (30, 10)) == (30, 10)
+    assert redealt(1000, (1, 1), (10.2, 10)) == (1, 1)
+    assert redealt(8, (1, 1), (10.5, 9)) == (1, 1)  # no share of 8 would change
+
+
+def test_who_was_not_measured_counts_as_usual():
+    assert redealt(30, (1, 1, 1), (20, 0, 10)) == (20, 15, 10)
+    assert redealt(30, (1, 1), (0, 0)) == (1, 1)
+
+
+def test_shares_by_speed_take_less_time_than_equal_ones():
+    speeds = (100.0, 50.0, 25.0)
+    weights = redealt(70, (1, 1, 1), speeds)
+    assert step_time(70, weights, speeds) == pytest.approx(0.4)
+    assert step_time(70, (1, 1, 1), speeds) > 0.9
+    assert sum(share.stop - share.start for share in deal(70, weights)) == 70
+
+
+def test_speed_is_that_of_steps_and_not_of_other_sums():
+    now = [0.0]
+    shares = Shares(12, [0.0, 0.0], clock=lambda: now[0])
+    shares.begin_step()
+    now[0] = 2.0
+    assert shares.with_speed(Tally(samples=6), 1).speeds == (0.0, pytest.approx(3.0))
+    now[0] = 50.0
+    assert shares.with_speed(Tally(samples=600), 1).speeds == (0.0, pytest.approx(3.0))
+    shares.begin_step()
+    now[0] = 51.0
+    assert shares.with_speed(Tally(samples=6), 1).speeds == (0.0, pytest.approx(3.9))
+    shares.begin_step()
+    now[0] = 99.0
+    assert shares.with_speed(Tally(samples=0), 1).speeds == (0.0, pytest.approx(3.9))
+
+
+def test_speeds_travel_in_the_tally_unrounded():
+    tally = Tally(samples=3, tokens=2**40 + 1, loss_sum=0.1, speeds=(0.1, 7e9))
+    assert Tally.of_vector(tally.vector()) == tally
+
+
+def test_a_state_comes_out_of_its_vector_bit_for_bit():
+    tensors = [torch.randn(3, 5), torch.tensor([float("inf"), -0.0])]
+    note = {"samples_done": 2**53 - 1, "history": [{"loss": 0.1, "at": "grün"}]}
+    flat = pack(tensors, note)
+    assert flat.dtype is torch.float32
+    numbers, said = unpack(flat)
+    assert said == note
+    assert torch.equal(numbers, torch.cat([tensor.reshape(-1) for tensor in tensors]))
+
+
+def test_whoever_gave_up_too_early_waits_longer_until_a_sum_comes_together():
+    pace = Pace()
+    first = pace.limit_s(1 << 20)
+    pace.gave_up()
+    assert pace.limit_s(1 << 20) == 2 * first
+    pace.add(1 << 20, 0.5)
+    assert pace.limit_s(1 << 20) == pytest.approx(2 * 0.5 + SLACK_S)
+    pace.add(100, 9.0)  # latency says nothing about bandwidth
+    assert pace.limit_s(1 << 20) == pytest.approx(2 * 0.5 + SLACK_S)
+
+
+def pair(key: str = "1/1/1") -> tuple[Group, Group]:
+    """Two ranks in this process."""
+    store = OwnStore("127.0.0.1")
+    groups: dict[int, Group] = {}
+
+    def meet(rank: int) -> None:
+        groups[rank] = Group(key, "127.0.0.1", store.port, "127.0.0.1", rank, 2)
+
+    both = [threading.Thread(target=meet, args=(rank,)) for rank in (0, 1)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    return groups[0], groups[1]
+
+
+def test_a_large_state_travels_in_pieces():
+    sender, receiver = pair()
+    flat = pack([torch.randn((1 << 21) + 77)], {"step": 3})
+    received: list[torch.Tensor] = []
+    reading = threading.Thread(target=lambda: received.append(copy_over(receiver, None, Pace())))
+    reading.start()
+    copy_over(sender, flat, Pace())
+    reading.join()
+    assert torch.equal(received[0].view(torch.int32), flat.view(torch.int32))
+
+
+def test_a_silent_peer_is_given_up_in_time_and_gloo_keeps_the_buffer():
+    group, _silent = pair()
+    buffer = torch.ones(8)
+    with pytest.raises(GroupLostError, match="no end after") as lost:
+        group.sum(buffer, 0.2)
+    assert lost.value.gave_up
+    assert not group.is_over() or group._work[1] is buffer
