@@ -149,9 +149,8 @@ def test_our_loop_against_a_bare_one_and_trl(
     best = min(("TRL", "TRL packing"), key=lambda name: median(taken[name]))
     print(f"\nour loop is {times_faster(taken['bare'], taken['ours']):.2f} x as fast as a bare one")
     print(f"it waits for data {median(waited):.2%} of the time")
-    print(
-        f"it trains {times_faster(taken[best], taken['ours']):.2f} x the samples per CPU second of {best}"
-    )
+    faster = times_faster(taken[best], taken["ours"])
+    print(f"it trains {faster:.2f} x the samples per CPU second of {best}")
     for name, values in taken.items():
         print(f"  {name}: {ROWS / median(values):.1f} samples per CPU second")
 
