@@ -202,10 +202,10 @@ def _devices(host: Host, facts: HostFacts, wanted: Resources) -> list[int | None
 
 def _obstacle(host: str, device: int | None, taken: Taken) -> _Obstacle | None:
     resource = _resource(host, device)
-    if holder := taken.leased.get(resource):
-        return _Obstacle(gpu=device, reason=f"in use by {holder}", holder=holder)
     if before := taken.claimed.get(resource) or taken.claimed.get(any_device(host)):
         return _Obstacle(gpu=device, reason=f"{before} waits for it first", before=before)
+    if holder := taken.leased.get(resource):
+        return _Obstacle(gpu=device, reason=f"in use by {holder}", holder=holder)
     return None
 
 

@@ -278,6 +278,8 @@ class Supervisor:
             told += "; there is no checkpoint, it will begin again"
         elif step is not None and step < done:
             told += f"; it goes on from checkpoint-{step}"
+        if self.crew.progress.all_ready and (failure := self.crew.progress.failure):
+            told += f"; {failure.host}: {failure.reason}"
         with self.store.transaction():
             if not {"cancel", "kill"} & set(self.store.open_requests(self.job)):
                 self._move(JobState.PAUSED, "; ".join([told, *left]))

@@ -13,7 +13,7 @@ from typing import Final
 from rich.cells import cell_len
 
 from sollol_tui.model.snapshot import GpuReading, HostState, HostView, JobView, Snapshot
-from sollol_tui.model.states import JobState
+from sollol_tui.model.states import UNLEASED, JobState
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_count, format_duration, format_rate, format_usage
 
@@ -176,7 +176,7 @@ def job_cells(job: JobView, now: float, *, bar_width: int = LONG_BAR) -> tuple[s
         job.state.value,
         _progress(job, bar_width),
         NOTHING if job.loss is None else f"{job.loss:.3f}",
-        NOTHING if job.state.is_terminal else format_rate(job.samples_per_s),
+        NOTHING if job.state in UNLEASED else format_rate(job.samples_per_s),
         " ".join(_workers(job, now)) or NOTHING,
         eta,
     )

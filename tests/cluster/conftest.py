@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from sollol_tui.jobs.home import open_home
+from tests.cluster.coordinator import Coordinator, fill_cache
 from tests.cluster.lab import Lab, missing_pieces
+from tests.jobs.bench import supervisors, write_model, write_rows
+from tests.payloads import stub_payload
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 UV_CACHE_ON_HOSTS = "/mnt/uv-cache"
+SHORT = {"SOLLOL_STUB_STEPS": "10", "SOLLOL_STUB_STEP_S": "0.02"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,3 +59,30 @@ def lab(_machines: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
         _machines.wipe_workdirs()
     yield _machines
     _machines.reset()
+
+
+@pytest.fixture(scope="module")
+def payload(lab_is_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("payload")
+    fill_cache(stub_payload(folder / "stub"), folder / "cache")
+    return folder / "stub"
+
+
+@pytest.fixture
+def coordinator(
+    lab: Lab, payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Coordinator]:
+    monkeypatch.setenv("SOLLOL_PAYLOAD", str(payload))
+    write_model(tmp_path / "model")
+    write_rows(tmp_path / "rows.jsonl", rows=10_000)  # its plan has more steps than any rank takes
+    made = Coordinator(
+        lab=lab,
+        home=open_home(tmp_path / "home"),
+        folder=tmp_path,
+        cache_on_hosts=UV_CACHE_ON_HOSTS,
+    )
+    made.knows_hosts()
+    made.lay_out(SHORT)
+    yield made
+    for process in supervisors(made.home):
+        process.kill()

@@ -5,54 +5,22 @@ import json
 import re
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import revive
 from sollol_tui.model.states import JobState
-from tests.cluster.conftest import UV_CACHE_ON_HOSTS
-from tests.cluster.coordinator import Coordinator, fill_cache
+from tests.cluster.coordinator import Coordinator
 from tests.cluster.lab import Lab
 from tests.cluster.machine import Machine
-from tests.jobs.bench import supervisors, until, write_model, write_rows
-from tests.payloads import stub_payload
+from tests.jobs.bench import until
 
 pytestmark = pytest.mark.keep_workdir
 LONG = {"SOLLOL_STUB_STEPS": "100000", "SOLLOL_STUB_STEP_S": "0.02"}
-SHORT = {"SOLLOL_STUB_STEPS": "10", "SOLLOL_STUB_STEP_S": "0.02"}
 CUT_S = 3.0  # how long the fault lasts
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
-
-
-@pytest.fixture(scope="module")
-def payload(lab_is_possible: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("payload")
-    fill_cache(stub_payload(folder / "stub"), folder / "cache")
-    return folder / "stub"
-
-
-@pytest.fixture
-def coordinator(
-    lab: Lab, payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Coordinator]:
-    monkeypatch.setenv("SOLLOL_PAYLOAD", str(payload))
-    write_model(tmp_path / "model")
-    write_rows(tmp_path / "rows.jsonl", rows=10_000)  # its plan has more steps than any rank takes
-    made = Coordinator(
-        lab=lab,
-        home=open_home(tmp_path / "home"),
-        folder=tmp_path,
-        cache_on_hosts=UV_CACHE_ON_HOSTS,
-    )
-    made.knows_hosts()
-    made.lay_out(SHORT)
-    yield made
-    for process in supervisors(made.home):
-        process.kill()
 
 
 def test_trust_then_train_brings_the_adapter(coordinator: Coordinator, lab: Lab) -> None:

@@ -1,16 +1,18 @@
 """The planner: who takes part, and why the others do not. Pure."""
 
+from dataclasses import replace
+
 import pytest
 
 from sollol_tui.jobs.leases import Taken
 from sollol_tui.jobs.planner import accelerator_of, make_plan, resources, without
 from sollol_tui.model.errors import NoWorkersError
-from sollol_tui.model.facts import HostFacts
+from sollol_tui.model.facts import GpuProcess, HostFacts
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.inventory_file import parse_inventory
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
-from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.spec import JobSpec, Resources
 from sollol_tui.model.units import GIB
 from tests.jobs.samples import DATASET, facts, gpus
 
@@ -25,14 +27,18 @@ def planned(
     hosts: Inventory | None = None,
     lost: dict[str, str] | None = None,
     leased: dict[str, str] | None = None,
+    claimed: dict[str, str] | None = None,
+    take: Resources | None = None,
+    slots: dict[tuple[str, int | None], int] | None = None,
     **known: HostFacts,
 ) -> Plan:
     everyone, lost = hosts or inventory(), lost or {}
     names = [host.name for host in everyone.hosts if host.name not in lost]
-    spec = JobSpec(model="m", dataset="d", workers=pattern)
+    spec = JobSpec(model="m", dataset="d", workers=pattern, resources=take or Resources())
+    taken = Taken(leased=leased or {}, claimed=claimed or {})
     answers = {name: known.get(name, facts()) for name in names}
     selection = select(everyone, pattern)
-    return make_plan(spec, everyone, selection, answers, lost, DATASET, Taken(leased=leased or {}))
+    return make_plan(spec, everyone, selection, answers, lost, DATASET, taken, slots)
 
 
 def test_each_cpu_host_is_one_rank_with_an_equal_share() -> None:
@@ -104,3 +110,81 @@ def test_a_plan_loses_a_host_and_numbers_the_rest_anew() -> None:
     assert (plan.global_batch, plan.max_steps) == (planned().global_batch, planned().max_steps)
     with pytest.raises(NoWorkersError, match="2 workers wanted, 1 left"):
         without(plan, "b", "no space", at_least=2)
+
+
+GPUS = tuple(replace(gpu, uuid=f"GPU-{gpu.index}") for gpu in gpus(2))
+
+
+def user(gpu: int) -> GpuProcess:
+    return GpuProcess(pid=4711, gpu=f"GPU-{gpu}", name="python3", vram_bytes=3 * GIB)
+
+
+def test_two_jobs_share_a_host_with_two_gpus() -> None:
+    plan = planned("a", a=facts(gpus=GPUS), leased={"host a GPU 0": "j-1"})
+    assert resources(plan) == ["host a GPU 1"]
+    assert plan.left_out == {"a GPU 0": "in use by j-1"}
+    with pytest.raises(NoWorkersError) as refusal:
+        planned("a", a=facts(gpus=GPUS), leased={"host a GPU 0": "j-1", "host a GPU 1": "j-2"})
+    assert refusal.value.wait == "waits for a (j-1, j-2)"
+
+
+def test_a_job_on_the_cpu_shares_a_host_with_one_on_its_gpus() -> None:
+    plan = planned("a", a=facts(gpus=GPUS), leased={"host a GPU 0": "j-1"},
+                   take=Resources(gpu_ids=(), cpu_cores=2))  # fmt: skip
+    assert (resources(plan), plan.workers[0].accelerator) == (["host a"], "cpu")
+    assert plan.workers[0].cpu_cores == 2
+
+
+def test_gpus_that_are_named_are_all_needed_and_must_be_there() -> None:
+    named = Resources(gpu_ids=(0, 1))
+    plan = planned("a", a=facts(gpus=GPUS), take=named)
+    assert resources(plan) == ["host a GPU 0", "host a GPU 1"]
+    with pytest.raises(NoWorkersError) as refusal:
+        planned("a", a=facts(gpus=GPUS), take=named, leased={"host a GPU 1": "j-1"})
+    assert refusal.value.reasons == {"a": "in use by j-1"}
+    with pytest.raises(NoWorkersError) as refusal:
+        planned("b", take=named)
+    assert refusal.value.reasons == {"b": "has no GPU 0 (resources.gpu_ids); it has []"}
+    assert refusal.value.wait == ""
+    limited = inventory("hosts: {a: {limits: {gpu_ids: [1]}}}")
+    with pytest.raises(NoWorkersError) as refusal:
+        planned("a", hosts=limited, a=facts(gpus=GPUS), take=named)
+    assert "GPU 0 (resources.gpu_ids) is not among limits.gpu_ids [1]" in str(refusal.value.reasons)
+
+
+def test_a_gpu_that_others_use_is_left_to_them_unless_it_is_named() -> None:
+    busy = facts(gpus=GPUS, gpu_processes=(user(0),))
+    plan = planned("a", a=busy)
+    assert resources(plan) == ["host a GPU 1"]
+    assert plan.left_out == {"a GPU 0": "GPU 0 is used by python3 (pid 4711, 3.0 GiB)"}
+    with pytest.raises(NoWorkersError) as refusal:
+        planned("a", a=busy, leased={"host a GPU 1": "j-1"})
+    assert refusal.value.wait == "waits for a (GPU 0 is used by python3 (pid 4711, 3.0 GiB), j-1)"
+    named = planned("a", a=busy, take=Resources(gpu_ids=(0,)))
+    assert resources(named) == ["host a GPU 0"]
+    assert any("a GPU 0 is used by python3 (pid 4711, 3.0 GiB) too" in n for n in named.notices)
+
+
+def test_a_process_of_our_own_job_is_no_stranger() -> None:
+    plan = planned(
+        "a", a=facts(gpus=GPUS, gpu_processes=(user(0),)), leased={"host a GPU 0": "j-1"}
+    )
+    assert plan.left_out == {"a GPU 0": "in use by j-1"}
+
+
+def test_what_waits_is_told_with_who_is_first() -> None:
+    with pytest.raises(NoWorkersError) as refusal:
+        planned("3", leased={"host a": "j-1"}, claimed={"host b": "j-2", "host c *": "j-2"})
+    assert refusal.value.wait == "waits for a (j-1), after j-2"
+    with pytest.raises(NoWorkersError) as refusal:
+        planned("3", leased={"host a": "j-1"}, lost={"b": "no route to host"})
+    assert refusal.value.wait == ""  # waiting for the job alone is of no use
+
+
+def test_a_slot_stays_with_its_device() -> None:
+    given = {("b", None): 0, ("a", 0): 3}
+    plan = planned("a,b,c", a=facts(gpus=GPUS), slots=given)
+    assert [(w.host, [r.slot for r in w.ranks]) for w in plan.workers] == [
+        ("a", [3, 4]), ("b", [0]), ("c", [5]),
+    ]  # fmt: skip
+    assert plan.first_slot == 3

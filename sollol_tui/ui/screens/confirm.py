@@ -63,6 +63,8 @@ def _question(job: JobView, now: float) -> Text:
         text.append(f", {format_duration(job.eta_s)} to go")
     if job.state is JobState.QUEUED or not job.samples_done:
         text.append("\n\nNothing was learnt yet, so nothing is lost. Its log is kept.")
+    elif job.state is JobState.PAUSED:
+        text.append("\n\nNothing of it runs. Kept: its checkpoint and logs.")
     else:
         text.append("\n\nIt finishes its step and saves a checkpoint before it stops."
                     "\nKept: checkpoints and logs. Its hosts are free afterwards.")  # fmt: skip
