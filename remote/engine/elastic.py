@@ -129,9 +129,8 @@ class ElasticEngine:
             self._staging.copy_(flat)
             vector = tally.vector()
             began = time.monotonic()
-            group.sum(self._staging, self._pace.limit_s(self._staging.nbytes))
+            group.sum(self._staging, vector, limit_s=self._pace.limit_s(self._staging.nbytes))
             took_s = time.monotonic() - began
-            group.sum(vector, self._pace.limit_s(vector.nbytes))
         except GroupLostError as error:
             return StepLost(reason=self._lose(error))
         self._pace.add(self._staging.nbytes, took_s)

@@ -86,7 +86,8 @@ class Group:
         self.key = key
         self.rank = rank
         self.size = size
-        self._work: Any = None
+        self._works: list[Any] = []
+        self._buffers: Any = None  # what gloo may still write into
         timeout = timedelta(seconds=CONNECT_TIMEOUT_S)
         self._where = (store_address, store_port, own_address)
         try:
@@ -112,48 +113,53 @@ class Group:
             f"{self.key}/{name}", *self._where, rank=ranks.index(self.rank), size=len(ranks)
         )
 
-    def sum(self, buffer: torch.Tensor, limit_s: float) -> None:
+    def sum(self, *buffers: torch.Tensor, limit_s: float) -> None:
+        """Sums all of them at the same time."""
         options = dist.AllreduceOptions()
         options.timeout = timedelta(seconds=limit_s)
-        self._finish(lambda: self._gloo.allreduce([buffer], options), buffer, limit_s)
+        self._finish(
+            lambda: [self._gloo.allreduce([buffer], options) for buffer in buffers],
+            buffers,
+            limit_s,
+        )
 
     def copy(self, buffer: torch.Tensor, limit_s: float) -> None:
         """Overwrites `buffer` by rank 0's."""
         options = dist.BroadcastOptions()
         options.rootRank, options.rootTensor = 0, 0
         options.timeout = timedelta(seconds=limit_s)
-        self._finish(lambda: self._gloo.broadcast([buffer], options), buffer, limit_s)
+        self._finish(lambda: [self._gloo.broadcast([buffer], options)], buffer, limit_s)
 
     def collect(self, own: torch.Tensor, limit_s: float) -> list[torch.Tensor]:
         rows = [torch.empty_like(own) for _ in range(self.size)]
         options = dist.AllgatherOptions()
         options.timeout = timedelta(seconds=limit_s)
-        self._finish(lambda: self._gloo.allgather([rows], [own], options), rows, limit_s)
+        self._finish(lambda: [self._gloo.allgather([rows], [own], options)], (rows, own), limit_s)
         return rows
 
     def is_over(self) -> bool:
         """Whether gloo is done with what was begun, so that letting go of it does not block."""
-        return self._work is None or self._work[0].is_completed()
+        return all(work.is_completed() for work in self._works)
 
-    def _finish(self, begin: Callable[[], Any], buffers: Any, limit_s: float) -> None:
+    def _finish(self, begin: Callable[[], list[Any]], buffers: Any, limit_s: float) -> None:
         """Polls: `wait` would sit out gloo's own timeout when a peer falls silent."""
         try:
-            work = begin()
-            self._work = (work, buffers)
+            self._buffers, self._works = buffers, begin()
             began = time.monotonic()
-            while not work.is_completed():
+            while not self.is_over():
                 waited = time.monotonic() - began
                 if waited > limit_s:
                     lost = GroupLostError(f"no end after {limit_s:.1f} s")
                     lost.gave_up = True
                     raise lost
                 time.sleep(min(POLL_S + waited / 50, 100 * POLL_S))
-            work.wait()
+            for work in self._works:
+                work.wait()
         except GroupLostError:
             raise
         except RuntimeError as error:
             raise GroupLostError(_first_line(error)) from error
-        self._work = None
+        self._works, self._buffers = [], None
 
 
 class Abandoned:

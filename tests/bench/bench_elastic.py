@@ -57,7 +57,7 @@ def rank(
 
     def bare() -> None:
         time.sleep(step_s)
-        group.sum(flat, 60)
+        group.sum(flat, limit_s=60)
 
     def elastic() -> None:
         engine.settle(training)
