@@ -6,6 +6,7 @@ What the job does next is decided elsewhere; a worker that fails is told by its 
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from sollol_tui.jobs import checkpoints
@@ -50,6 +51,7 @@ class Crew:
                     place=Place.from_data(place) if place else None,
                 )
             )
+        self._models = {Path(place["model"]).name for place in places.values() if place}
         self.progress = Progress(plan=self.plan, generation=record.generation)
         self.watch = Watch(store, self.job, self.inventory.file, self.progress, self.workers)
 
@@ -78,6 +80,8 @@ class Crew:
                 errors[name] = error
                 self._store.move_worker(self.job, name, WorkerState.LOST, str(error))
                 return
+            if not self._is_same_model(worker):
+                return  # told by `model_problem`; what it began with is not forgotten
             self._store.note_worker(
                 self.job, name, environment=place.as_data(), run_dir=place.run_dir
             )
@@ -94,6 +98,23 @@ class Crew:
             return
         if problem := await worker.stop("kill", _CLEAR_S, asyncio.Event()):
             raise HostError(worker.host.name, f"is not free of the last launch: {problem}")
+
+    def model_problem(self) -> str:
+        """Why the job must not go on with the model as it is now; "" when it is what it was."""
+        if all(map(self._is_same_model, self.workers)):
+            return ""
+        return f"the model in {self._record.model} is not the one it began with; put that back"
+
+    def _is_same_model(self, worker: Worker) -> bool:
+        if self._record.generation == 0 or worker.place is None or not self._models:
+            return True
+        return Path(worker.place.model).name in self._models
+
+    def let_go(self) -> None:
+        """Notes that workers on which nothing was launched have no part in the job now."""
+        for worker in self.workers:
+            for state in (WorkerState.LEAVING, WorkerState.GONE):
+                self._store.move_worker(self.job, worker.host.name, state)
 
     def prepare_again(self) -> None:
         """Notes that the workers, which were launched in vain, are ready."""

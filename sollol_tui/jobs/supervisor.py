@@ -175,8 +175,23 @@ class Supervisor:
     # before the launch
 
     async def _prepare(self) -> None:
-        if errors := await self.crew.prepare():
-            self._go_on_without(errors)
+        errors = await self.crew.prepare()
+        has_begun = self.crew.progress.generation > 0
+        try:
+            if errors:
+                self._go_on_without(errors)
+            if has_begun and (problem := self.crew.model_problem()):
+                raise RunFailedError(Failure(host="", reason=problem))
+        except RunFailedError as error:
+            if not has_begun:
+                raise
+            # What was learnt is kept: nothing runs, so the job rests again.
+            where = f"{error.failure.host}: " if error.failure.host else ""
+            told = f"{resting_place(self.store, self.job)}; {where}{error.failure.reason}"
+            self.crew.let_go()
+            self._move(JobState.PAUSING)
+            self._move(JobState.PAUSED, told)
+            return
         self._compare_workers()
         self._move(JobState.STARTING)
 
@@ -272,6 +287,8 @@ class Supervisor:
                 await self._advance_patiently()
                 return
             step = await self._bring_checkpoint()
+        else:
+            self.crew.let_go()
         done = self.store.step(self.job)
         told = resting_place(self.store, self.job)
         if done and step is None:

@@ -88,6 +88,7 @@ def _job(store: Store, row: sqlite3.Row, place: int | None) -> JobView:
         state=JobState(row["state"]),
         reason=row["reason"] if place is None else f"#{place}: {row['reason']}",
         stage=row["stage"],
+        queue_place=place,
         step=row["step"],
         max_steps=row["max_steps"],
         samples_done=row["samples_done"],

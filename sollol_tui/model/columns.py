@@ -158,10 +158,12 @@ def headline(snapshot: Snapshot, *, width: int | None = None) -> str:
 
 
 def jobs_in_order(jobs: Sequence[JobView]) -> tuple[JobView, ...]:
-    """What runs, then what waits, then what ended; the given order within each."""
-    return tuple(
-        sorted(jobs, key=lambda job: (job.state.is_terminal, job.state is JobState.QUEUED))
-    )
+    """What runs, then what waits, then what ended; the queue in its order, else the given one."""
+    return tuple(sorted(jobs, key=_group))
+
+
+def _group(job: JobView) -> tuple[bool, bool, int]:
+    return job.state.is_terminal, job.state is JobState.QUEUED, job.queue_place or 0
 
 
 def job_cells(job: JobView, now: float, *, bar_width: int = LONG_BAR) -> tuple[str, ...]:

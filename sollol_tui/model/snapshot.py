@@ -101,6 +101,7 @@ class JobView:
     ended_at: float | None = None
     updated_at: float | None = None
     stage: str = ""
+    queue_place: int | None = None  # of a queued job, from 1
 
     @property
     def progress(self) -> float:

@@ -163,3 +163,35 @@ def test_a_supervisor_killed_again_and_again_while_it_resumes_starts_nothing_twi
         f"{host}/log.agent.{attempt}" for host in ("one", "two") for attempt in (1, 2)
     ]
     assert bench.copies_are_equal(job)
+
+
+def test_a_job_that_cannot_go_on_now_rests_again_with_the_reason(bench: Bench) -> None:
+    job = bench.submit(env=SLOW, workers="one")
+    bench.takes_steps(job)
+    stopped = pause(bench, job).step
+    weights = bench.folder / "model" / "model.safetensors"
+    was = weights.read_bytes()
+    weights.write_bytes(b"other weights")
+    bench.lay_out(QUICK, {})
+    bench.client.resume_job(job)
+    until(lambda: "is not the one it began with" in bench.view(job).reason, "it says why")
+    view = bench.reaches(job, JobState.PAUSED)
+    assert view.reason.startswith(f"at step {stopped}; the model in ")
+
+    weights.write_bytes(was)
+    models = bench.workdirs / "two" / "models"
+    models.parent.mkdir(parents=True, exist_ok=True)
+    kept = models.with_name("models.kept")
+    if models.exists():
+        models.rename(kept)
+    models.write_text("in the way")
+    try:
+        bench.client.resume_job(job, workers="two")
+        until(lambda: f"at step {stopped}; two: " in bench.view(job).reason, "it says who")
+    finally:
+        models.unlink()
+        if kept.exists():
+            kept.rename(models)
+    bench.reaches(job, JobState.PAUSED)
+    bench.client.resume_job(job, workers="one,two")
+    assert bench.reaches(job, JobState.DONE).step == 40

@@ -15,6 +15,7 @@ from sollol_tui.jobs.planner import any_device
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.submit import Prepared, submit
+from sollol_tui.model.columns import jobs_in_order
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import JobState
 from tests.jobs.bench import Bench, until
@@ -146,6 +147,8 @@ def test_a_queued_job_says_what_it_waits_for_and_runs_when_that_is_free(bench: B
     beside = bench.submit(env={"SOLLOL_STUB_STEPS": "5"}, workers="two")
     assert bench.view(second).reason == f"#1: waits for one ({first})"
     assert bench.view(third).reason == f"#2: after {second}"
+    queued = [job.id for job in jobs_in_order(bench.client.list_jobs()) if job.queue_place]
+    assert queued == [second, third]
     bench.reaches(beside, JobState.DONE)
     assert bench.view(second).state is JobState.QUEUED
     bench.client.cancel_job(second)  # at once: nothing of it runs
