@@ -16,7 +16,7 @@ import torch
 
 from remote.engine import MemberLostError, Members, State, StepLost, Tally, WorldError
 from remote.engine.group import Abandoned, Group, GroupLostError, OwnStore, Pace
-from remote.engine.heal import copy_over
+from remote.engine.heal import copy_over, heal
 from remote.engine.lookout import PAUSE_S, SILENT_S, Answer, Lighthouse, Lookout
 from remote.engine.memory import Memory
 from remote.engine.quorum import (
@@ -73,7 +73,13 @@ class ElasticEngine:
         """Nothing: a rank that is not ready must not be waited for."""
 
     def join(self) -> None:
-        self._lookout.begin()
+        """From now on this rank is waited for. Who is planned and silent is told by `settle`."""
+        if not self._lookout.begin(self._run.start_timeout_s):
+            raise WorldError(
+                f"no lighthouse answered {self._own.host} for {self._run.start_timeout_s:g} s: "
+                f"{self._lookout.where}; see the logs of the agents there, and whether their "
+                "firewalls admit this host"
+            )
 
     def settle(self, state: State) -> Members:
         self._note_commit(state)
@@ -98,17 +104,9 @@ class ElasticEngine:
                 case Superseded():
                     self._follow(ruling.record, "another rank has")
                 case Replaced():
-                    raise WorldError(
-                        f"a later process of {self._own.host} has taken over slot "
-                        f"{self._own.slot}; this one leaves"
-                    )
+                    raise WorldError(f"slot {self._own.slot} has a later process; this one leaves")
                 case Unequal():
-                    raise WorldError(
-                        f"{ruling.voice.name} has other {ruling.what} than "
-                        f"{ruling.reference.name}: {ruling.voice.terms.get(ruling.what)} against "
-                        f"{ruling.reference.terms[ruling.what]}; they must be equal on all workers "
-                        "before a step can be shared"
-                    )
+                    raise WorldError(ruling.sentence)
 
     def members(self) -> Members:
         ranks = tuple(voice.rank(place) for place, voice in enumerate(self._voices))
@@ -151,8 +149,7 @@ class ElasticEngine:
     def copy_from_first(self, flat: torch.Tensor) -> None:
         try:
             group = self._gather("copy")
-            own = flat.clone()
-            received = copy_over(group, own if group.rank == 0 else None, self._pace)
+            received = copy_over(group, flat.clone() if group.rank == 0 else None, self._pace)
         except GroupLostError as error:
             raise MemberLostError(self._lose(error)) from error
         flat.copy_(received)
@@ -191,8 +188,10 @@ class ElasticEngine:
         try:
             if ruling.fresh_group:
                 self._meet(quorum_id, ruling)
-            if ruling.patients:
-                self._heal(ruling, state)
+            assert self._group is not None
+            if ruling.patients and heal(ruling, self._group, state, self._pace, self._abandoned):
+                self._memory.dropped = False
+                self._say(f"took over the weights of step {state.step} from {ruling.source.name}")
         except GroupLostError as error:
             self._lose(error)
             return False
@@ -224,31 +223,6 @@ class ElasticEngine:
             names = ", ".join(voice.name for voice in ruling.members)
             self._say(f"the next step is shared by {len(slots)}: {names}")
 
-    def _heal(self, ruling: Go, state: State) -> None:
-        """The source copies its state to the patients; everybody else goes on meanwhile."""
-        assert self._group is not None
-        place = {voice.slot: number for number, voice in enumerate(ruling.members)}
-        patients = [place[voice.slot] for voice in ruling.patients]
-        source = place[ruling.source.slot]
-        if self._group.rank not in (source, *patients):
-            return
-        ward = self._group.within("heal", [source, *patients])
-        try:
-            if ward.rank == 0:
-                copy_over(ward, state.flatten(), self._pace)
-                return
-            flat = copy_over(ward, None, self._pace)
-        finally:
-            self._abandoned.take(ward)
-        state.load(flat)
-        self._memory.dropped = False
-        if state.step != ruling.source.step or state.digest() != ruling.source.digest:
-            raise WorldError(
-                f"the weights that {self._own.host} (slot {self._own.slot}) received from "
-                f"{ruling.source.name} are not those that it sent; check that host's memory"
-            )
-        self._say(f"took over the weights of step {state.step} from {ruling.source.name}")
-
     def _gather(self, kind: str) -> Group:
         """Waits until every member has computed its part. Who dies meanwhile is found by its
         heartbeats, so the collective itself is only given the time that its bytes need."""
@@ -273,7 +247,7 @@ class ElasticEngine:
         others = [voice.name for voice in self._voices if voice.slot != self._own.slot]
         self._leave_group()
         reason = f"the sum with {', '.join(others)} broke off ({error})"
-        self._say(f"{reason}; the step is done again by those who are there")
+        self._say(f"{reason}; those who are there go on")
         return reason
 
     def _leave_group(self) -> None:
@@ -310,13 +284,11 @@ class ElasticEngine:
             self._follow(record, f"the supervisor released {len(record.members)} ranks")
         time.sleep(PAUSE_S)
         # Before the start all stay where the others will look for them.
-        dwell_s = (
-            SILENT_S if self._memory.holds or self._launch > 1 else self._run.start_timeout_s / 4
-        )
-        if now - since > dwell_s:
-            self._lookout.move_on()
-            return now
-        return since
+        joins = self._memory.holds or self._launch > 1
+        if now - since <= (SILENT_S if joins else self._run.start_timeout_s / 4):
+            return since
+        self._lookout.move_on()
+        return now
 
     def _follow(self, record: Record, why: str) -> None:
         self._say(f"going on as generation {record.generation}: {why}")

@@ -1,4 +1,5 @@
-"""The state of a rank as one flat vector, and its way to those who need it. Nothing is pickled."""
+"""The state of a rank as one flat vector, and its way to those who need it. Nothing is pickled; who
+needs it is decided elsewhere."""
 
 import json
 from collections.abc import Sequence
@@ -6,7 +7,9 @@ from typing import Any
 
 import torch
 
-from remote.engine.group import Group, Pace
+from remote.engine import State, WorldError
+from remote.engine.group import Abandoned, Group, Pace
+from remote.engine.quorum import Go
 
 PIECE = 1 << 21  # fp32 numbers copied at once: 8 MiB
 _HEAD = 2  # fp32 numbers whose bits hold the length of the note
@@ -38,3 +41,28 @@ def copy_over(group: Group, flat: torch.Tensor | None, pace: Pace) -> torch.Tens
     for piece in whole.split(PIECE):
         group.copy(piece, pace.limit_s(piece.nbytes))
     return whole
+
+
+def heal(ruling: Go, group: Group, state: State, pace: Pace, abandoned: Abandoned) -> bool:
+    """The source copies its state to the patients, in a group of theirs; everybody else goes on
+    meanwhile. True where it was `state` that was healed."""
+    place = {voice.slot: number for number, voice in enumerate(ruling.members)}
+    patients = [place[voice.slot] for voice in ruling.patients]
+    source = place[ruling.source.slot]
+    if group.rank not in (source, *patients):
+        return False
+    ward = group.within("heal", [source, *patients])
+    try:
+        flat = copy_over(ward, state.flatten() if ward.rank == 0 else None, pace)
+    finally:
+        abandoned.take(ward)
+    if ward.rank == 0:
+        return False
+    state.load(flat)
+    if (state.step, state.digest()) != (ruling.source.step, ruling.source.digest):
+        own = ruling.members[group.rank]
+        raise WorldError(
+            f"the weights that {own.name} received from {ruling.source.name} are not those that it "
+            f"sent; check the memory of {own.host}, and start again from the last checkpoint"
+        )
+    return True

@@ -15,13 +15,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from remote.engine import WorldError
 from remote.processes import die_with_parent
 
 DEAD_AFTER_MS = 1500  # without a heartbeat
 TICK_MS = 50
 
 
-class NoLighthouseError(RuntimeError):
+class NoLighthouseError(WorldError):
     """This host has no torchft, or cannot listen; the message says which and what to do."""
 
 

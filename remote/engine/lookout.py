@@ -48,6 +48,7 @@ class Lookout:
     def __init__(
         self, lighthouses: Sequence[Lighthouse], replica: str, say: Callable[[str], None]
     ) -> None:
+        coordination()  # a host without torchft is told so now
         self._lighthouses = tuple(lighthouses)
         self._replica = replica
         self._say = say
@@ -55,19 +56,21 @@ class Lookout:
         self._place = 0  # counts on for ever; the lighthouse is this modulo their number
         self._heard_at = time.monotonic()
         self._over = threading.Event()
+        self._passed_over: set[Lighthouse] = set()  # said once, until it is heard again
         self._asker: tuple[int, Any] | None = None
         self._counted = threading.Event()
         self._beats = threading.Thread(target=self._beat, name="beats", daemon=True)
 
     @property
-    def lighthouse(self) -> Lighthouse:
-        return self._lighthouses[self._place % len(self._lighthouses)]
+    def where(self) -> str:
+        return ", ".join(f"{each.host} ({each.address}:{each.port})" for each in self._lighthouses)
 
-    def begin(self) -> None:
+    def begin(self, timeout_s: float) -> bool:
         """From now on this rank is counted, and waited for, while it lives. Its beats go on before
-        it asks, so that it is not taken for dead while a busy host connects it a second time."""
+        it asks, so that it is not taken for dead while a busy host connects it a second time. False
+        when no lighthouse answered."""
         self._beats.start()
-        self._counted.wait(SILENT_S)
+        return self._counted.wait(timeout_s)
 
     def ask(self, voice: Voice) -> Answer:
         """Waits until everybody who beats has asked, or has been given up by the lighthouse."""
@@ -153,6 +156,7 @@ class Lookout:
         with self._lock:
             if place == self._place:
                 self._heard_at = max(self._heard_at, time.monotonic())
+                self._passed_over.discard(self._lighthouses[place % len(self._lighthouses)])
 
     def _judge(self, place: int) -> None:
         """After a failed call: a port that refuses is an answer, silence is one after SILENT_S."""
@@ -169,6 +173,7 @@ class Lookout:
             if time.monotonic() - self._heard_at < SILENT_S:
                 return
             why = f"no answer for {SILENT_S:g} s"
-        if place == self._place and len(self._lighthouses) > 1:
+        if place == self._place and lighthouse not in self._passed_over:
+            self._passed_over.add(lighthouse)
             self._say(f"the lighthouse on {lighthouse.host} is passed over: {why}")
         self.move_on(place)

@@ -117,6 +117,14 @@ class Unequal:
     reference: Voice
     what: str
 
+    @property
+    def sentence(self) -> str:
+        return (
+            f"{self.voice.name} has other {self.what} than {self.reference.name}: "
+            f"{self.voice.terms.get(self.what)} against {self.reference.terms[self.what]}; they "
+            "must be equal on all workers before a step can be shared"
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Go:

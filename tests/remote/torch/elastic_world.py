@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from remote.data.order import deal, samples_of_step
-from remote.engine import StepLost, Tally
+from remote.engine import MemberLostError, StepLost, Tally
 from remote.engine.elastic import ElasticEngine
 from remote.engine.heal import pack, unpack
 from remote.engine.lookout import Lighthouse
 from remote.run import Rank, Run, Train
 
-DEADLINE_S = 60
+DEADLINE_S = 40
 ROOT = Path(__file__).parents[3]
 SIZE = 64
 ROWS, GLOBAL_BATCH, SEED = 60, 12, 7
@@ -102,11 +102,24 @@ def run_of(slots: int, start_timeout_s: float = 30, generation: int = 1) -> Run:
     )
 
 
+def compare(engine: ElasticEngine, training: Training) -> None:
+    """What a checkpoint does: words from all, then the first one's weights."""
+    words = engine.exchange(training.digest())
+    assert set(words) == {rank.slot for rank in engine.members().ranks}
+    assert len(set(words.values())) == 1, words
+    copied = torch.zeros(SIZE) if training.step % 2 else training.weights.clone()
+    if engine.members().is_first:
+        copied = training.weights.clone()
+    engine.copy_from_first(copied)
+    assert torch.equal(copied, training.weights)
+
+
 def work(setting: Mapping[str, Any]) -> None:
     """One rank: trains until it is told to stop at a step, and writes down what it commits."""
     torch.set_num_threads(1)
     run, slot = setting["run"], setting["slot"]
-    own = Rank(slot=slot, rank=slot, host=f"w{slot + 1}", address="127.0.0.1", gpu=None)
+    address = setting.get("address", "127.0.0.1")
+    own = Rank(slot=slot, rank=slot, host=f"w{slot + 1}", address=address, gpu=None)
     folder: Path = setting["folder"]
     path = folder / f"told.{slot}.{setting['launch']}.jsonl"
     told = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -151,6 +164,9 @@ def work(setting: Mapping[str, Any]) -> None:
                 raise AssertionError(f"{outcome.samples} samples of {len(due)}")
             training.commit(gradient)
             tell("committed", step=training.step, digest=training.digest(), samples=due.tolist())
+            if training.step % 5 == 0:
+                with contextlib.suppress(MemberLostError):
+                    compare(engine, training)
             if spoil.exists():
                 spoil.unlink()
                 training.weights[0] += 1

@@ -1,6 +1,10 @@
 """The elastic engine's parts by themselves: shares by speed, states as vectors, patience."""
 
+import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +13,8 @@ from remote.data.order import deal
 from remote.engine import Tally
 from remote.engine.group import SLACK_S, Group, GroupLostError, OwnStore, Pace
 from remote.engine.heal import copy_over, pack, unpack
+from remote.engine.lighthouse import NoLighthouseError, serve
+from remote.engine.lookout import Lighthouse, Lookout
 from remote.engine.shares import Shares, redealt, step_time
 
 
@@ -107,3 +113,35 @@ def test_a_silent_peer_is_given_up_in_time_and_gloo_keeps_the_buffer():
         group.sum(buffer, limit_s=0.2)
     assert lost.value.gave_up
     assert group._buffers == (buffer,)
+
+
+def test_a_lighthouse_does_without_torch():
+    loaded = (
+        "import sys, remote.engine.lighthouse as l; l.coordination(); print('torch' in sys.modules)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", loaded],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "False\n"
+
+
+def test_a_lighthouse_says_that_it_cannot_listen():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(NoLighthouseError, match=rf"can listen on 127\.0\.0\.1:{port}"):
+            serve("127.0.0.1", port, 60)
+
+
+def test_a_rank_that_finds_no_lighthouse_says_where_it_looked():
+    said: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    lookout = Lookout([Lighthouse(host="w1", address="127.0.0.1", port=port)], "0.1.x", said.append)
+    assert not lookout.begin(1.2)
+    lookout.close()
+    assert lookout.where == f"w1 (127.0.0.1:{port})"
+    assert said == ["the lighthouse on w1 is passed over: nobody listens there"]
