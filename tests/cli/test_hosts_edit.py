@@ -96,7 +96,7 @@ def test_several_hosts_change_together_or_not_at_all(file: Path) -> None:
 def test_a_host_at_work_is_not_removed(file: Path) -> None:
     file.write_text("hosts: [w1, w3]\n")
     with Store(open_home()) as store:
-        job = add_job(store)
+        job = add_job(store, "host w1", "host w2")
     code, out, err = sollol("hosts", "rm", "w1")
     assert (code, out) == (1, "")
     assert f"w1 works for {job}; first: sollol cancel {job}" in err

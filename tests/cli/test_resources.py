@@ -41,7 +41,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         note("w1", HostState.UP, "", figures(gpus=GPUS))
         note("attic", HostState.UP, "", figures())
         note("pi01", HostState.DOWN, "no route to host", {})
-        return add_job(store)
+        return add_job(store, "host w1", "host w2")
 
 
 def test_each_gpu_has_a_row_and_each_host_its_holder(job: str) -> None:

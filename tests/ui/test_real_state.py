@@ -40,7 +40,7 @@ async def test_what_another_process_writes_comes_to_the_screen(client: SOLLOLCli
         await screen.until(lambda: "1/1 hosts up" in screen.text)  # asked over the embedded SSH
         job = supervisor.add_job(
             spec=JobSpec(model="m", dataset="rows.jsonl"), plan=PLAN, model="m", name="tiny",
-            inventory=client.inventory(), dataset="rows.jsonl", output_dir=str, resources=[],
+            inventory=client.inventory(), dataset="rows.jsonl", output_dir=str,
         )  # fmt: skip
         await screen.sees("tiny")
         for state in (JobState.PLANNING, JobState.PROVISIONING, JobState.STARTING):
