@@ -61,12 +61,11 @@ def doctor(
             )
         finally:
             progress.clear()
-        ports = client.inventory().network.ports
     if as_json:
         data = {"schema": "sollol.doctor/1", "at": time.time(), **examined.as_data()}
         click.echo(json.dumps(data))
     else:
-        _print(examined, ports, network=network, fix=fix)
+        _print(examined, inventory.network.ports, network=network, fix=fix)
     return _exit_code(examined)
 
 
@@ -158,19 +157,36 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def _summary(examined: Examination, *, fix: bool) -> str:
+    network = examined.network
+    unfit = {each.host for each in network.endpoints if each.problem} if network else set()
     counts = dict.fromkeys((Outcome.OK, Outcome.WARNING, Outcome.FAILED), 0)
     for diagnosis in examined.diagnoses:
-        counts[diagnosis.outcome] += 1
+        counts[Outcome.FAILED if diagnosis.host in unfit else diagnosis.outcome] += 1
     words = {Outcome.OK: "ok", Outcome.WARNING: "with warnings", Outcome.FAILED: "failed"}
     told = ", ".join(f"{count} {words[outcome]}" for outcome, count in counts.items() if count)
-    blocked = len(examined.network.blocked) if examined.network is not None else 0
     count = len(examined.diagnoses)
     parts = [f"{count} {'host' if count == 1 else 'hosts'}: {told or 'none'}"]
-    if blocked:
-        parts.append(f"{blocked} of {len(examined.network.links)} directions blocked")  # type: ignore[union-attr]
-    if not fix and any(check.fix for each in examined.diagnoses for check in each.checks):
-        parts.append("`sollol doctor --fix` mends what it says it would")
+    if network is not None and network.blocked:
+        parts.append(f"{len(network.blocked)} of {len(network.links)} directions blocked")
+    mendable = "" if fix else _mendable(examined.diagnoses)
+    if mendable:
+        only = "" if len(parts) == 1 else " only"
+        parts.append(f"`sollol doctor --fix` mends{only}: {mendable}")
     return "; ".join(parts)
+
+
+def _mendable(diagnoses: Sequence[Diagnosis]) -> str:
+    """ "the workdir of w1, w2 and 3 more; the environment of w4"."""
+    of_stage: dict[Stage, list[str]] = {}
+    for diagnosis in diagnoses:
+        for check in diagnosis.checks:
+            if check.fix:
+                of_stage.setdefault(check.stage, []).append(diagnosis.host)
+    return "; ".join(
+        f"the {stage} of {', '.join(hosts[:4])}"
+        + (f" and {len(hosts) - 4} more" if len(hosts) > 4 else "")
+        for stage, hosts in of_stage.items()
+    )
 
 
 def _network_lines(network: NetworkReport, ports: tuple[int, int]) -> Iterator[str]:
@@ -182,9 +198,9 @@ def _network_lines(network: NetworkReport, ports: tuple[int, int]) -> Iterator[s
         yield from _endpoint_lines(endpoint)
     yield ""
     names = [each.host for each in network.endpoints if not each.problem]
-    if len(names) <= _LISTED:
+    if 2 <= len(names) <= _LISTED:
         yield from _list_lines(network.links, ports)
-    elif len(names) <= _SQUARE:
+    elif _LISTED < len(names) <= _SQUARE:
         yield from _matrix_lines(names, network.links)
     yield from _verdict_lines(network)
 
@@ -291,6 +307,11 @@ def _verdict_lines(network: NetworkReport) -> Iterator[str]:
         yield f"   {remedy.line}"
         if remedy.alternative:
             yield f"   or: {remedy.alternative}"
+    for host in network.cut_off:
+        yield from _wrapped(
+            f"-> {host} is cut off both ways, while others reach each other: its own firewall "
+            "comes first, then `sollol doctor --network` again"
+        )
     waits = sorted(link.latency_s for link in network.links if link.latency_s is not None)
     if waits:
         yield from _wrapped(

@@ -21,6 +21,9 @@ class Reach(StrEnum):
     UNTRIED = "not tried"
 
 
+_SHUT: Final = (Reach.FILTERED, Reach.REFUSED, Reach.UNREACHABLE)
+
+
 class Firewall(StrEnum):
     UFW = "ufw"
     FIREWALLD = "firewalld"
@@ -124,10 +127,26 @@ class NetworkReport:
         )
 
     @property
+    def cut_off(self) -> tuple[str, ...]:
+        """Those with whom nothing works in either direction, while others reach each other. Each
+        loses even the replies to its own connections, so the firewall in the way is its own."""
+        reached = {name for link in self.links if link.blocked is None for name in _ends(link)}
+        shut = {name for link in self.blocked if link.blocked in _SHUT for name in _ends(link)}
+        return tuple(
+            each.host for each in self.endpoints if reached and each.host in shut - reached
+        )
+
+    @property
     def remedies(self) -> tuple[Remedy, ...]:
         """For each host that keeps others out, the line that admits all of its peers."""
-        shut = (Reach.FILTERED, Reach.REFUSED, Reach.UNREACHABLE)
-        keepers = {link.target for link in self.blocked if link.blocked in shut}
+        shut = [link for link in self.blocked if link.blocked in _SHUT]
+        admitting = {link.target for link in self.links if link.blocked is None}
+        cut_off = self.cut_off
+        keepers = {
+            link.target
+            for link in shut
+            if not (link.origin in cut_off and link.target in admitting)
+        }
         usable = [each for each in self.endpoints if each.interface and not each.is_loopback]
         return tuple(
             admission(each, [peer.address for peer in usable if peer.host != each.host])
@@ -146,6 +165,10 @@ class NetworkReport:
             "slowest": slowest and {"origin": slowest.origin, "target": slowest.target},
             "remedies": [asdict(each) for each in self.remedies],
         }
+
+
+def _ends(link: Link) -> tuple[str, str]:
+    return link.origin, link.target
 
 
 def cost_s(link: Link) -> float | None:

@@ -1,12 +1,21 @@
 """`sollol doctor`: what a person reads, what a script gets, and the exit code."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sollol_tui.cli import doctor as command
-from sollol_tui.model.diagnosis import Stage
+from sollol_tui.model.diagnosis import (
+    Check,
+    Diagnosis,
+    Examination,
+    Outcome,
+    Stage,
+    not_reached,
+    ok,
+)
 from sollol_tui.model.links import Endpoint, Firewall, Link, NetworkReport, Reach
 from tests.cli.shell import sollol
 
@@ -149,9 +158,42 @@ def test_a_public_address_is_warned_of() -> None:
 
 
 def test_a_blocked_network_fails_the_command() -> None:
-    from sollol_tui.model.diagnosis import Examination
-
     def code(report: NetworkReport) -> int:
         return command._exit_code(Examination(diagnoses=(), network=report))
 
     assert (code(network_of(2)), code(network_of(2, h0_h1=Reach.FILTERED))) == (0, 1)
+
+
+def summary_of(*diagnoses: Diagnosis, network: NetworkReport | None = None) -> str:
+    return command._summary(Examination(diagnoses=diagnoses, network=network), fix=False)
+
+
+def test_a_host_that_fails_only_the_network_check_is_no_host_that_is_ok() -> None:
+    hosts = [
+        Diagnosis(host=name, checks=tuple(ok(stage, "there") for stage in Stage))
+        for name in ("w1", "w2", "w3")
+    ]
+    fine, *others = (Endpoint(host=host.host, address="10.0.0.1") for host in hosts)
+    broken = tuple(replace(each, problem="its network check ended early") for each in others)
+    report = NetworkReport(endpoints=(fine, *broken), links=())
+    assert summary_of(*hosts, network=report) == "3 hosts: 1 ok, 2 failed"
+    assert not any("FROM" in line for line in lines_of(report)), "a table without a line"
+
+
+def test_what_fix_would_mend_is_named() -> None:
+    open_workdir = Check(
+        stage=Stage.WORKDIR, outcome=Outcome.WARNING, found="mode 0755", fix="give it mode 0700"
+    )
+    host = Diagnosis(host="w1", checks=(open_workdir, not_reached(Stage.GPU)))
+    told = summary_of(host, network=network_of(2, h0_h1=Reach.FILTERED))
+    assert "1 of 2 directions blocked" in told
+    assert told.endswith("`sollol doctor --fix` mends only: the workdir of w1")
+    assert "--fix" not in summary_of(replace(host, checks=()))
+
+
+def test_a_host_that_is_cut_off_both_ways_is_told_to_mend_its_own_firewall_first() -> None:
+    shut = {f"h{one}_h{other}": Reach.FILTERED for one, other in ((0, 1), (1, 0), (1, 2), (2, 1))}
+    told = "\n".join(lines_of(network_of(3, **shut)))
+    assert told.count("sudo") == 1
+    assert "-> on h1-a-long-name, let its peers in" in told
+    assert "h1-a-long-name is cut off both ways" in told

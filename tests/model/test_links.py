@@ -105,6 +105,36 @@ def test_a_host_that_keeps_one_peer_out_gets_a_line_with_all_peers() -> None:
     assert report.has_failed
 
 
+def test_a_host_that_loses_even_the_replies_to_its_own_connections_is_the_one_to_mend() -> None:
+    shut = {
+        f"{origin}_{target}": link(
+            origin, target, job_port=Reach.FILTERED, free_port=Reach.FILTERED
+        )
+        for origin in ADDRESSES
+        for target in ADDRESSES
+        if origin != target and "w2" in (origin, target)
+    }
+    report = full(**shut)
+    assert report.cut_off == ("w2",)
+    assert [each.host for each in report.remedies] == ["w2"]
+
+
+def test_hosts_that_admit_only_each_other_are_the_ones_to_mend_when_a_new_one_comes() -> None:
+    report = full(
+        w2_w1=link("w2", "w1", free_port=Reach.FILTERED),
+        w2_w3=link("w2", "w3", free_port=Reach.FILTERED),
+    )
+    assert report.cut_off == ()
+    assert [each.host for each in report.remedies] == ["w1", "w3"]
+
+
+def test_between_two_hosts_nobody_tells_which_firewall_it_is() -> None:
+    links = [link(*pair, free_port=Reach.FILTERED) for pair in (("w1", "w2"), ("w2", "w1"))]
+    report = NetworkReport(endpoints=(endpoint("w1"), endpoint("w2")), links=tuple(links))
+    assert report.cut_off == ()
+    assert [each.host for each in report.remedies] == ["w1", "w2"]
+
+
 def test_a_full_port_range_blocks_nothing() -> None:
     assert link("w1", "w2", job_port=Reach.UNTRIED).is_open
     assert not link("w1", "w2", job_port=Reach.REFUSED).is_open
