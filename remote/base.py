@@ -3,7 +3,9 @@
 Loads safetensors only and runs no code from a model's repository. Trains nothing.
 """
 
+import re
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ CHANCE_ENDINGS = (
     *("dropout", "pdrop", "dropout_prob", "dropout_rate", "dropout_p"),
     *("layerdrop", "layerdrop_prob", "jitter_noise"),
 )
+EVERY_LINEAR = "all-linear"
+NAMES = re.compile(r"[\w.]+(\s*,\s*[\w.]+)*")  # of modules; anything else is a pattern to peft
 
 
 class ModelError(ValueError):
@@ -64,20 +68,46 @@ def load_base(run: Run, device: torch.device) -> Any:
 
 
 def adapt(base: Any, lora: Lora, name: str) -> Any:
-    """The base with a fresh adapter on it."""
+    """The base with a fresh adapter on it. Refuses names that no module has: peft passes over them
+    as long as one fits."""
+    target = lora.target
+    if isinstance(target, str) and target != EVERY_LINEAR and NAMES.fullmatch(target):
+        target = [part.strip() for part in target.split(",")]
+    if not isinstance(target, str):
+        _check_names(base, "lora.target", target, name)
+    _check_names(base, "lora.modules_to_save", lora.modules_to_save, name)
     config = LoraConfig(
         task_type="CAUSAL_LM",
-        base_model_name_or_path=name,
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.target,
+        target_modules=target,
         modules_to_save=lora.modules_to_save or None,
     )
     try:
         return get_peft_model(base, config)
     except ValueError as error:
-        raise ModelError(f"lora does not fit {name}: {_first_line(error)}") from error
+        raise ModelError(
+            f"lora.target does not fit {name}: {_first_line(error)} It may be {EVERY_LINEAR}, or "
+            f"name some of {', '.join(_names_of(base, torch.nn.Linear))}"
+        ) from error
+
+
+def _check_names(base: Any, key: str, wanted: Sequence[str], name: str) -> None:
+    modules = [path for path, _ in base.named_modules()]
+    for want in wanted:
+        if not any(path == want or path.endswith(f".{want}") for path in modules):
+            kinds = (torch.nn.Linear, torch.nn.Embedding)
+            raise ModelError(
+                f"{key} names {want!r}, no module of {name}; among its modules are "
+                f"{', '.join(_names_of(base, *kinds))}"
+            )
+
+
+def _names_of(base: Any, *kinds: type) -> list[str]:
+    """The last names of the modules of these kinds, each once."""
+    found = (path for path, module in base.named_modules() if isinstance(module, kinds))
+    return list(dict.fromkeys(path.rpartition(".")[2] for path in found))
 
 
 def leave_nothing_to_chance(config: Any) -> None:

@@ -198,7 +198,7 @@ def load_model(run: Run, tokenizer: Any, device: torch.device) -> Model:
     alone, so all ranks start equal."""
     base = load_base(run, device)
     torch.manual_seed(run.train.seed)
-    network = adapt(base, run.train.lora, run.model)
+    network = adapt(base, run.train.lora, run.base_name)
     if run.train.quantize == "none":  # a quantised base was put where it belongs when it was loaded
         network = network.to(device)
     trained = sorted((name, p) for name, p in network.named_parameters() if p.requires_grad)

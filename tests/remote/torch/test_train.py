@@ -11,9 +11,11 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, TrainerState
 
+from remote.base import adapt
 from remote.checkpoint import damage
 from remote.control import Action, write_control
 from remote.engine import Tally
+from remote.run import Lora
 from remote.step import Step, commit, compute
 from remote.train import main
 
@@ -228,3 +230,33 @@ def test_settings_that_this_host_cannot_keep_are_refused_in_a_sentence(
     monkeypatch.setattr("remote.reports.find_spec", lambda name: None)
     said = failure("b", report_to="tensorboard")
     assert "report_to: tensorboard needs tensorboardX, which the environment of w1 lacks" in said
+
+
+@pytest.mark.parametrize(
+    ("lora", "said"),
+    [
+        ({"target": ["q_proj", "nope"]}, "lora.target names 'nope', no module of somebody/tiny"),
+        ({"target": "q_proj, wrong"}, "lora.target names 'wrong'"),
+        ({"modules_to_save": ["head"]}, "lora.modules_to_save names 'head'"),
+        ({"target": r".*\.nowhere"}, "lora.target does not fit somebody/tiny"),
+    ],
+)  # fmt: skip
+def test_a_module_that_the_model_lacks_is_named_with_those_it_has(
+    make_world, tiny_model, dataset, lora, said
+):
+    world = make_world("alone").plan(tiny_model, dataset, 1, lora={"r": 4, **lora})
+    assert main([str(world.run_dir()), "0", "1"]) == 1
+    [failed] = world.events("failed")
+    assert said in failed["error"]
+    assert "q_proj, k_proj, v_proj, o_proj" in failed["error"]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers")  # as a rank does
+def test_modules_are_named_as_a_list_or_with_commas(tiny_model):
+    def adapted(target):
+        base = LlamaForCausalLM.from_pretrained(tiny_model)
+        network = adapt(base, Lora(r=2, target=target), "tiny")
+        return {name.split(".")[-4] for name, _ in network.named_parameters() if "lora_A" in name}
+
+    assert adapted(["q_proj", "v_proj"]) == adapted("q_proj,v_proj") == {"q_proj", "v_proj"}
+    assert adapted(r".*\.[qv]_proj") == {"q_proj", "v_proj"}
