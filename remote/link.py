@@ -25,7 +25,8 @@ from typing import Any
 
 VERSION = 1
 LIFE_S = 1800.0  # the longest check; a coordinator that vanished leaves no listener behind
-HANDSHAKE_S = 5.0
+HANDSHAKE_S = 2.0  # all of it; shorter than a peer's patience, whoever stands before it
+ACCEPT_AGAIN_S = 0.1  # after a refusal of the kernel, which says nothing when it is over
 STALL_S = 3.0  # no byte for so long: what is under way does not arrive
 SETTLE_S = 0.25  # a connection finds its pace, and a shaper gives away its first bytes
 ROUND_TRIPS = 21
@@ -122,23 +123,24 @@ class Doors:
 
     def _receive(self, listener: _Socket) -> None:
         while True:
+            self._guests.acquire()  # whoever comes meanwhile waits in the kernel's queue
             try:
                 guest, _ = listener.accept()
             except OSError:
-                continue
-            if not self._guests.acquire(blocking=False):
-                guest.close()
+                self._guests.release()
+                time.sleep(ACCEPT_AGAIN_S)
                 continue
             threading.Thread(target=self._serve, args=(guest,), daemon=True).start()
 
     def _serve(self, guest: _Socket) -> None:
         try:
             with guest:
-                guest.settimeout(HANDSHAKE_S)
                 guest.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if not hmac.compare_digest(_exactly(guest, len(self._token)), self._token):
+                said = _exactly(guest, len(self._token) + 1, time.monotonic() + HANDSHAKE_S)
+                token, kind = said[:-1], said[-1:]
+                if not hmac.compare_digest(token, self._token):
                     return
-                kind = _exactly(guest, 1)
+                guest.settimeout(STALL_S)
                 guest.sendall(self._answer)
                 if kind == MEASURE:
                     _echo(guest)
@@ -225,15 +227,24 @@ class Caller:
         return {"latency_s": sorted(trips)[len(trips) // 2], "bytes_per_s": rate}
 
     def _call(self, address: str, port: int, timeout_s: float, kind: bytes) -> _Socket:
+        """An open connection to a peer that proved itself. Raises EOFError for a stranger."""
+        deadline = time.monotonic() + timeout_s
         peer = socket.create_connection((address, port), timeout_s)
         try:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             peer.sendall(self._token + kind)
-            if not hmac.compare_digest(_exactly(peer, len(self._answer)), self._answer):
+            if not hmac.compare_digest(_exactly(peer, len(self._answer), deadline), self._answer):
                 raise EOFError
-        except (OSError, EOFError):
+            peer.settimeout(STALL_S)
+        except EOFError:
             peer.close()
             raise EOFError("something else answers there") from None
+        except socket.timeout:  # noqa: UP041 - Python 3.8
+            peer.close()
+            raise socket.timeout("it opens, but no answer comes") from None  # noqa: UP041
+        except OSError as error:
+            peer.close()
+            raise type(error)(error.errno, f"it opens, but then: {_words(error)}") from None
         return peer
 
 
@@ -261,9 +272,12 @@ def _pour(peer: _Socket, seconds: float, limit: int) -> tuple[int, float]:
     return count, taken
 
 
-def _exactly(peer: _Socket, count: int) -> bytes:
+def _exactly(peer: _Socket, count: int, deadline: float | None = None) -> bytes:
+    """`count` bytes, each within the socket's own patience, or all of them by the deadline."""
     data = b""
     while len(data) < count:
+        if deadline is not None:
+            peer.settimeout(max(0.001, deadline - time.monotonic()))
         part = peer.recv(count - len(data))
         if not part:
             raise EOFError("the other side closed the connection")
@@ -288,7 +302,7 @@ def _source(address: str) -> str:
 def _outcome(error: BaseException) -> str:
     if isinstance(error, EOFError):
         return "stranger"
-    if isinstance(error, ConnectionRefusedError):
+    if isinstance(error, (ConnectionRefusedError, ConnectionResetError, BrokenPipeError)):
         return "refused"
     if isinstance(error, socket.timeout) or getattr(error, "errno", None) == errno.ETIMEDOUT:
         return "filtered"

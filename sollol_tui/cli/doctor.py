@@ -273,8 +273,8 @@ def _alike(links: Sequence[Link]) -> list[tuple[list[str], Link]]:
 
 
 def _in_the_way(link: Link) -> str:
-    plain = (Reach.REFUSED, Reach.FILTERED)
-    detail = f" ({link.detail})" if link.detail and link.blocked not in plain else ""
+    silent = ("", "Connection refused", "timed out")  # an outcome says as much
+    detail = f" ({link.detail})" if link.detail not in silent else ""
     if link.job_port is link.free_port:
         return f"every port {link.free_port.value}{detail}"
     ports = {"its port of the range": link.job_port, "kernel-chosen ports": link.free_port}

@@ -2,19 +2,23 @@
 
 import json
 import os
+import resource
 import shutil
 import socket
+import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
+import psutil
 import pytest
 
 from remote.lease import hold_port
-from remote.link import MEASURE, interfaces, owner_of
+from remote.link import MAX_GUESTS, MEASURE, interfaces, owner_of
 
 TEXT = (Path(__file__).resolve().parents[2] / "remote" / "link.py").read_bytes()
 LOADER = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.argv[1])), 'link', 'exec'))"
@@ -132,10 +136,90 @@ def test_who_lacks_the_token_is_sent_away_unanswered(far: Far) -> None:
 
 def test_another_program_behind_a_port_is_no_peer(near: Far) -> None:
     near.open()
-    with socket.create_server((ADDRESS, 0)) as stranger:
-        target = {"key": "k", "address": ADDRESS, "port": stranger.getsockname()[1]}
+    assert probed_by_itself(near, lambda guest: guest.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")) == (
+        "stranger",
+        "something else answers there",
+    )
+
+
+def test_a_door_that_opens_and_then_says_nothing_or_resets_is_not_taken_for_a_stranger(
+    near: Far,
+) -> None:
+    def reset(guest: socket.socket) -> None:
+        guest.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    near.open()
+    with socket.create_server((ADDRESS, 0)) as silent:
+        target = {"key": "k", "address": ADDRESS, "port": silent.getsockname()[1]}
         (result,) = near.ask(op="probe", targets=[target], timeout_s=0.3)["results"]
-    assert result["outcome"] == "stranger"
+    assert (result["outcome"], result["detail"]) == ("filtered", "it opens, but no answer comes")
+    outcome, detail = probed_by_itself(near, reset)
+    assert (outcome, detail[:26]) == ("refused", "it opens, but then: Connec")
+
+
+def probed_by_itself(near: Far, serve: Callable[[socket.socket], None]) -> tuple[str, str]:
+    """What a probe of a port says whose program serves one guest with `serve` and closes."""
+    with socket.create_server((ADDRESS, 0)) as listener:
+
+        def once() -> None:
+            guest, _ = listener.accept()
+            with guest:
+                guest.recv(1)
+                serve(guest)
+
+        thread = Thread(target=once)
+        thread.start()
+        target = {"key": "k", "address": ADDRESS, "port": listener.getsockname()[1]}
+        (result,) = near.ask(op="probe", targets=[target], timeout_s=5)["results"]
+        thread.join()
+    return result["outcome"], result["detail"]
+
+
+def test_strangers_that_drip_do_not_keep_a_peer_out(near: Far, far: Far) -> None:
+    doors = far.open()
+    near.open()
+    target = {"key": "k", "address": ADDRESS, "port": doors["free_port"]}
+    with ExitStack() as stack:
+        strangers = [
+            stack.enter_context(socket.create_connection((ADDRESS, doors["free_port"])))
+            for _ in range(MAX_GUESTS)
+        ]
+        over = Event()
+
+        def drip() -> None:
+            while not over.wait(0.5):
+                for each in strangers:
+                    with suppress(OSError):  # shown the door
+                        each.send(b"x")
+
+        thread = Thread(target=drip)
+        thread.start()
+        try:
+            (result,) = near.ask(op="probe", targets=[target], timeout_s=4)["results"]
+        finally:
+            over.set()
+            thread.join()
+    assert result["outcome"] == "ok"
+
+
+def test_without_a_file_left_it_waits_at_its_door_instead_of_spinning(near: Far, far: Far) -> None:
+    doors = far.open()
+    near.open()
+    program = psutil.Process(far.process.pid)
+    before = resource.prlimit(program.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (1, before[1]))
+    door = (ADDRESS, doors["free_port"])
+    # A waiting accept() has its file already: only the second guest finds none left.
+    with socket.create_connection(door), socket.create_connection(door) as guest:
+        used = sum(program.cpu_times()[:2])
+        guest.settimeout(1.0)
+        with pytest.raises(TimeoutError):
+            guest.recv(1)
+        assert sum(program.cpu_times()[:2]) - used < 0.15
+    resource.prlimit(program.pid, resource.RLIMIT_NOFILE, before)
+    target = {"key": "k", "address": ADDRESS, "port": doors["free_port"]}
+    (result,) = near.ask(op="probe", targets=[target], timeout_s=5)["results"]
+    assert result["outcome"] == "ok"
 
 
 def test_a_port_where_nobody_listens_is_refused(near: Far) -> None:
@@ -179,8 +263,6 @@ def test_it_ends_with_its_input_and_its_ports_are_free(far: Far) -> None:
 
 
 def test_every_interface_is_known_with_its_addresses() -> None:
-    import psutil
-
     there = {
         name: {a.address for a in each if a.family == socket.AF_INET}
         for name, each in psutil.net_if_addrs().items()
