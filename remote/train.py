@@ -17,7 +17,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the plan says how ma
 import torch
 
 from remote.agreement import agree_on_weights
+from remote.base import ModelError
 from remote.control import Action, read_control
+from remote.data.render import DataError
+from remote.engine import WorldError
 from remote.evaluation import evaluate, is_due
 from remote.events import EventWriter
 from remote.launch import die_with_launcher, threads_of_rank
@@ -29,6 +32,8 @@ from remote.session import Cursor, Session
 from remote.start import start
 from remote.step import TrainError, add_up, commit, compute, next_step
 from remote.watchdog import Watchdog
+
+FORESEEN = (ModelError, DataError, WorldError, TrainError)  # their sentences say what to do
 
 
 def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
@@ -160,7 +165,8 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         told = traceback.format_exc()
         sentence = " ".join(str(error).split()) or type(error).__name__
-        events.emit("failed", error=sentence, traceback=told)
+        foreseen = isinstance(error, FORESEEN)
+        events.emit("failed", error=sentence, traceback=told, foreseen=foreseen)
         print(told, file=sys.stderr, flush=True)
         return 1
     return 0

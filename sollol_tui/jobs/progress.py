@@ -21,11 +21,14 @@ _LIMITS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The first thing that went wrong: where, one sentence, and the traceback if there is one."""
+    """One thing that went wrong: where, one sentence, and the traceback where the sentence does not
+    say it all. `distance` is how far it lies from the cause: 0 tells it, 1 what came of it, 2 is a
+    peer that lost whoever met it."""
 
     host: str
     reason: str
     traceback: str = ""
+    distance: int = 1
 
 
 @dataclass(slots=True)
@@ -171,7 +174,15 @@ class Progress:
 
     def _fail(self, host: str, reason: str, event: Event) -> None:
         traceback = "\n".join(clean_lines(event.text("traceback")))
-        self.failures.append(Failure(host=host, reason=reason, traceback=traceback))
+        if _lost_peer(traceback or reason):
+            distance = 2
+        else:
+            distance = 0 if traceback else 1
+        if event.data.get("foreseen") is True:
+            traceback = ""  # its log has it
+        self.failures.append(
+            Failure(host=host, reason=reason, traceback=traceback, distance=distance)
+        )
 
     def lose_agent(self, host: str) -> None:
         """Takes note that the agent of `host` is gone and everything that it said is known."""
@@ -181,19 +192,13 @@ class Progress:
 
     @property
     def failure(self) -> Failure | None:
-        """The failure to show: the first that tells a cause, with a traceback if there is one. One
-        rank's death makes its peers' collectives fail; theirs is not the cause."""
-        return next(iter(sorted(self.failures, key=_distance_to_cause)), None)
+        """The failure to show: the first of those that are nearest to the cause. One rank's death
+        makes its peers' collectives fail; theirs is not the cause."""
+        return min(self.failures, key=lambda failure: failure.distance, default=None)
 
     @property
     def cause_is_known(self) -> bool:
-        return any(_distance_to_cause(failure) == 0 for failure in self.failures)
-
-
-def _distance_to_cause(failure: Failure) -> int:
-    if _lost_peer(failure.traceback or failure.reason):
-        return 2
-    return 0 if failure.traceback else 1
+        return any(failure.distance == 0 for failure in self.failures)
 
 
 def _lost_peer(text: str) -> bool:

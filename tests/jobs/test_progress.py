@@ -83,6 +83,16 @@ def test_the_traceback_that_tells_the_cause_wins_over_those_that_lost_a_peer() -
     assert seen.cause_is_known
 
 
+def test_a_failure_that_its_sentence_tells_needs_no_traceback_and_is_still_the_cause() -> None:
+    seen = progress()
+    seen.apply("w1", event("failed", 0, error="peer", traceback=PEER, foreseen=True))
+    told = event("failed", 1, error="raise max_length", traceback=CAUSE, foreseen=True)
+    seen.apply("w2", told)
+    assert seen.failure is not None
+    assert (seen.failure.reason, seen.failure.traceback) == ("rank 1: raise max_length", "")
+    assert seen.cause_is_known
+
+
 def test_a_host_that_fell_silent_is_the_cause_before_peers_that_lost_it() -> None:
     seen = progress()
     seen.apply("w1", event("failed", 0, error="peer", traceback=PEER))

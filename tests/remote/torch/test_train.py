@@ -248,6 +248,7 @@ def test_a_module_that_the_model_lacks_is_named_with_those_it_has(
     assert main([str(world.run_dir()), "0", "1"]) == 1
     [failed] = world.events("failed")
     assert said in failed["error"]
+    assert failed["foreseen"]
     assert "q_proj, k_proj, v_proj, o_proj" in failed["error"]
 
 
