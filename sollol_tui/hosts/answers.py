@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from sollol_tui.hosts.shell import ENGLISH
 from sollol_tui.model.errors import CommandError
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.text import clean
@@ -16,8 +17,9 @@ Said = Mapping[str, Sequence[str]]
 # What every script begins with: plain numbers and messages in any language; `say`, which keeps
 # a line until `tell`, because each write is a packet; and a file's first line as $value without a
 # process.
-PRELUDE = r"""
-LC_ALL=C; export LC_ALL
+PRELUDE = (
+    ENGLISH
+    + r"""
 nl='
 '
 said=
@@ -25,6 +27,7 @@ say() { said=$said$1=$2$nl; }
 tell() { printf %s "$said"; }
 peek() { value=; IFS= read -r value <"$1"; } 2>/dev/null
 """
+)
 # $workdir as an absolute path, and the first folder above it that exists as $folder.
 FOLDER = r"""
 case $workdir in

@@ -9,6 +9,7 @@ from sollol_tui.model.text import clean, clean_lines
 _FULL: Final = re.compile(r"no space left|disk quota|os error 28\b", re.IGNORECASE)
 _READ_ONLY: Final = re.compile(r"read-only file ?system", re.IGNORECASE)
 _FORBIDDEN: Final = re.compile(r"permission denied|operation not permitted", re.IGNORECASE)
+_NO_FOLDER: Final = re.compile(r"not a directory|file exists", re.IGNORECASE)
 
 
 def is_full(complaint: str) -> bool:
@@ -20,7 +21,7 @@ def disk_error(host: str, what: str, workdir: str, output: bytes) -> HostError:
     text = output.decode("utf-8", "replace")
     lines = [line for line in clean_lines(output, limit=300) if line.strip()]
     folder = clean(workdir, limit=200)
-    telling = (_FULL, _READ_ONLY, _FORBIDDEN)
+    telling = (_FULL, _READ_ONLY, _FORBIDDEN, _NO_FOLDER)
     reason = next((line for line in lines if any(p.search(line) for p in telling)), "")
     if is_full(text):
         return UnsuitableError(
@@ -39,6 +40,12 @@ def disk_error(host: str, what: str, workdir: str, output: bytes) -> HostError:
             host,
             f"{folder} cannot be used by this account: {reason}",
             remedy="set workdir to a folder that this account owns",
+        )
+    if _NO_FOLDER.search(text):
+        return UnsuitableError(
+            host,
+            f"{folder} cannot be made: {reason}",
+            remedy="set workdir to a folder that is none yet or empty, and not below a file",
         )
     last = lines[-1] if lines else "it gave no reason"
     return CommandError(host, f"{what} could not be put into {folder}: {last}")

@@ -5,28 +5,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sollol_tui.hosts.answers import PRELUDE, Said, answers, first
 from sollol_tui.hosts.environment import COMPLETE
 from sollol_tui.hosts.shell import script
 from sollol_tui.hosts.ssh import HostConnection
+from sollol_tui.hosts.uv import LOOK_FOR_UV, NO_UV, ThereUv
+from sollol_tui.hosts.workdir import LOOK, parse_folder
+from sollol_tui.model.diagnosis import Folder
 from sollol_tui.model.text import clean
 
 ANSWER_S: Final = 30.0
 
 # The payload counts only with every byte as it was sent and nothing beside it: whatever lies in its
 # folder can be imported.
-_SCRIPT: Final = r"""
-say() { printf '%s=%s\n' "$1" "$2"; }
-[ -d "$workdir" ] && say workdir "$(stat -c %a "$workdir" 2>/dev/null)"
-[ -x "$workdir/bin/uv" ] && say uv "$(($(wc -c <"$workdir/bin/uv")))"
+_SCRIPT: Final = (
+    PRELUDE
+    + "say begin installed\n"
+    + LOOK
+    + LOOK_FOR_UV
+    + r"""
 for id in $ids; do
   [ -e "$workdir/envs/$id/$complete" ] && [ -x "$workdir/envs/$id/bin/python" ] && say env "$id"
 done
-[ -w "$workdir" ] && say writable yes
 for wheel in "$workdir"/wheels/*/*.whl; do
   [ -f "$wheel" ] && say wheel "${wheel#"$workdir/"}"
 done
 if cd "$workdir/payload/$payload" 2>/dev/null; then
-  found=$(find . -name __pycache__ -prune -o ! -type d -print | LC_ALL=C sort)
+  found=$(find . -name __pycache__ -prune -o ! -type d -print | sort)
   if [ "$found" = "$names" ] && printf '%s\n' "$sums" | sha256sum -c >/dev/null 2>&1
   then say payload whole; else say payload altered; fi
 fi
@@ -34,20 +39,20 @@ for id in $ids; do
   file=$workdir/envs/$id/.selfcheck.$payload
   [ -f "$file" ] && say "checked.$id" "$(head -c 20000 "$file")"
 done
-exit 0
+say end installed
+tell
 """
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Installed:
-    """`workdir_mode` is "" without a workdir, `uv_bytes` 0 without our uv; `environments` holds the
-    ids of those built to their end, `wheels` the places below the workdir of those that were sent,
-    `payload` is "", `whole` or `altered`; `checked` maps ids to what the self-check said there with
-    this payload."""
+    """`environments` holds the ids of those built to their end, `wheels` the places below the
+    workdir of those that were sent, `payload` is "", `whole` or `altered`; `checked` maps ids to
+    what the self-check said there with this payload."""
 
-    workdir_mode: str = ""
-    is_writable: bool = False
-    uv_bytes: int = 0
+    folder: Folder
+    uv: ThereUv = NO_UV
     environments: tuple[str, ...] = ()
     wheels: tuple[str, ...] = ()
     payload: str = ""
@@ -74,34 +79,22 @@ async def look(
         names="\n".join(names),
     )
     done = await connection.run("sh -s", input=text, timeout_s=ANSWER_S)
-    return parse_installed(done.stdout.decode("utf-8", "replace"))
+    said = answers(done.stdout.decode("utf-8", "replace"), "installed", connection.host)
+    return parse_installed(said, workdir)
 
 
-def parse_installed(text: str) -> Installed:
-    said: dict[str, str] = {}
-    environments: list[str] = []
-    wheels: list[str] = []
+def parse_installed(said: Said, workdir: str) -> Installed:
+    """What the script said, as far as it makes sense."""
     checked: dict[str, dict[str, Any]] = {}
-    for line in text.splitlines():
-        key, _, value = line.partition("=")
-        if key == "env":
-            environments.append(clean(value, limit=64))
-        elif key == "wheel":
-            wheels.append(clean(value, limit=400))
-        elif key.startswith("checked."):
-            answer = _json(value)
-            if answer is not None:
-                checked[key.removeprefix("checked.")] = answer
-        else:
-            said[key] = clean(value, limit=200)
-    size = said.get("uv", "")
+    for key, values in said.items():
+        if key.startswith("checked.") and (answer := _json(values[0])) is not None:
+            checked[key.removeprefix("checked.")] = answer
     return Installed(
-        workdir_mode=said.get("workdir", ""),
-        is_writable="writable" in said,
-        uv_bytes=int(size) if size.isdecimal() and len(size) < 16 else 0,
-        environments=tuple(environments),
-        wheels=tuple(wheels),
-        payload=said.get("payload", ""),
+        folder=parse_folder(said, workdir),
+        uv=ThereUv.parse(first(said, "uv")),
+        environments=tuple(clean(value, limit=64) for value in said.get("env", ())),
+        wheels=tuple(clean(value, limit=400) for value in said.get("wheel", ())),
+        payload=first(said, "payload"),
         checked=checked,
     )
 

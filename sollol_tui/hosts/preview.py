@@ -1,14 +1,16 @@
 """What provisioning would do on a host. Only looks: nothing there is made, sent or changed."""
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from sollol_tui.hosts import payload as payloads
 from sollol_tui.hosts.installed import Installed
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.steps import Site, Step, StepState
 from sollol_tui.hosts.uv import kind_of, ours, ours_fits
-from sollol_tui.hosts.wheelhouse import MissingWheelsError, Wheelhouse
+from sollol_tui.hosts.wheelhouse import MissingWheelsError, Wheelhouse, extract_uv
 from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import Packages
 from sollol_tui.model.units import format_bytes
@@ -28,6 +30,7 @@ async def preview(
     these. Raises UnsuitableError where provisioning would refuse the host."""
     site = await asyncio.to_thread(Site.read, connection, facts, packages, accelerator, env)
     seen = await site.look()
+    site.check_folder(seen.folder)
     steps = await asyncio.to_thread(_steps, site, seen, recreate)
     for step in steps:
         report(step)
@@ -41,7 +44,7 @@ def _steps(site: Site, seen: Installed, recreate: bool) -> list[Step]:
         state = StepState.WOULD if would else StepState.UNCHANGED
         steps.append(Step(name=name, state=state, detail=would or unchanged))
 
-    is_ready = seen.workdir_mode == "700" and seen.is_writable
+    is_ready = seen.folder.is_private and seen.folder.is_writable
     say("workdir", "" if is_ready else f"make {site.workdir}, closed to others", site.workdir)
     size = format_bytes(len(payloads.payload_tar(site.root)))
     say("payload", "" if seen.payload == "whole" else f"send {size}", site.payload_hash)
@@ -49,6 +52,8 @@ def _steps(site: Site, seen: Installed, recreate: bool) -> list[Step]:
     built = next((e for e in seen.environments if e in candidates and not recreate), None)
     if built is not None:
         say("python", "", candidates[built].version)
+        if seen.uv.is_damaged(site.facts):
+            say("uv", *_uv(site, seen, None))
         say("environment", "", built)
         is_checked = built in seen.checked and seen.payload == "whole"
         say("selfcheck", "" if is_checked else "import torch, multiply a matrix", "passed before")
@@ -72,12 +77,14 @@ def _uv(site: Site, seen: Installed, wheelhouse: Wheelhouse | None) -> tuple[str
     facts = site.facts
     target = f"{site.workdir}/bin/uv"
     if ours_fits(facts):
-        size = ours().stat().st_size
-        return ("" if seen.uv_bytes == size else f"send ours, {format_bytes(size)}"), target
+        size = format_bytes(ours().stat().st_size)
+        return ("" if seen.uv.equals(ours()) else f"send ours, {size}"), target
     if wheelhouse is not None and (wheel := wheelhouse.uv(facts)) is not None:
-        return ("" if seen.uv_bytes else f"send the one in {wheel.path.name}"), target
-    if seen.uv_bytes or facts.uv:
-        return "", target if seen.uv_bytes else facts.uv
+        with tempfile.TemporaryDirectory() as folder:
+            is_there = seen.uv.equals(extract_uv(wheel, Path(folder)))
+        return ("" if is_there else f"send the one in {wheel.path.name}"), target
+    if seen.uv.sha256 or facts.uv:
+        return "", target if seen.uv.sha256 else facts.uv
     return f"install it by pip, because ours is not for {kind_of(facts)}", ""
 
 

@@ -1,7 +1,8 @@
 """Makes a host able to train: workdir, payload, uv, Python, environment, self-check.
 
-Each step looks first and works only where something is missing, so a second run changes nothing and
-costs one round trip. What a killed run left half done never looks whole.
+Each step works only where something is missing, which one script asked about all of them before: a
+second run changes nothing and runs nothing else there. What a killed run left half done never looks
+whole.
 """
 
 import asyncio
@@ -17,11 +18,12 @@ from sollol_tui.hosts.commands import last_answer
 from sollol_tui.hosts.disk import disk_error
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.installed import Installed
-from sollol_tui.hosts.shell import assignments, quote
+from sollol_tui.hosts.shell import ENGLISH, assignments, quote
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.steps import Site, Step, StepState
 from sollol_tui.hosts.uv import fetch_python, find_uv, uv_reason
 from sollol_tui.hosts.wheelhouse import MissingWheelsError, Wheelhouse, send_wheels
+from sollol_tui.hosts.workdir import make_private
 from sollol_tui.model.errors import UnsuitableError
 from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import Packages
@@ -51,6 +53,7 @@ async def provision(
     site = await asyncio.to_thread(Site.read, connection, facts, packages, accelerator, env)
     report(Step(name="environment", state=StepState.CHECKING))
     seen = await site.look()
+    site.check_folder(seen.folder)
     if recreate:
         seen = replace(seen, environments=(), checked={})
     work = _Work(site=site, seen=seen, report=report, recreate=recreate)
@@ -99,11 +102,11 @@ class _Work:
             raise disk_error(self._site.host, what, self._workdir, done.stderr)
 
     async def prepare_workdir(self) -> None:
-        if self._seen.workdir_mode == "700" and self._seen.is_writable:
+        if self._seen.folder.is_private and self._seen.folder.is_writable:
             self._say("workdir", StepState.UNCHANGED, self._workdir)
             return
         self._say("workdir", StepState.WORKING, self._workdir)
-        await self._store("the workdir", f"{assignments({'folder': self._workdir})}\n{_WORKDIR}")
+        await make_private(self._connection, self._workdir)
         self._say("workdir", StepState.DONE, self._workdir)
 
     async def send_payload(self) -> None:
@@ -124,6 +127,8 @@ class _Work:
         candidates = self._site.candidates
         for env_id in self._seen.environments:
             if env_id in candidates:
+                if self._seen.uv.is_damaged(self._site.facts):
+                    await self._ensure_uv(None)
                 version = candidates[env_id].version
                 self._say("python", StepState.UNCHANGED, version)
                 self._say("environment", StepState.UNCHANGED, env_id)
@@ -204,7 +209,7 @@ class _Work:
             site.facts,
             site.packages,
             wheelhouse,
-            there_bytes=self._seen.uv_bytes,
+            there=self._seen.uv,
             env=site.env,
             say=lambda detail: self._say("uv", StepState.WORKING, detail),
         )
@@ -257,13 +262,9 @@ def _telling(
     return before or error
 
 
-_WORKDIR: Final = r"""
-umask 077
-mkdir -p -- "$folder" && chmod 700 "$folder" || exit 1
-test -O "$folder" || { echo "Permission denied: it belongs to another account" >&2; exit 1; }
-: >"$folder/.writable" && rm -f -- "$folder/.writable"
-"""
-_RECEIVE_PAYLOAD: Final = r"""
+_RECEIVE_PAYLOAD: Final = (
+    ENGLISH
+    + r"""
 umask 077
 mkdir -p -- "$folder" && cd "$folder" || exit 1
 part=$(mktemp -d "$hash.XXXXXX") || exit 1
@@ -274,6 +275,7 @@ if [ -e "$hash" ]; then
 fi
 mv -T -- "$part" "$hash" 2>/dev/null || { rm -rf -- "$part"; [ -d "$hash/remote" ]; }
 """
+)
 
 
 def _describe(answer: Mapping[str, Any]) -> str:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+# The first line of a script whose complaints are read: they are the same in every language.
+ENGLISH: Final = "LC_ALL=C; export LC_ALL\n"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 

@@ -11,6 +11,8 @@ from sollol_tui.hosts.installed import Installed, look
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.uv import OFFERED_PYTHON
 from sollol_tui.hosts.wheelhouse import Wheelhouse
+from sollol_tui.hosts.workdir import objection
+from sollol_tui.model.diagnosis import Folder
 from sollol_tui.model.errors import UnsuitableError
 from sollol_tui.model.facts import HostFacts, Python
 from sollol_tui.model.inventory import Packages
@@ -106,6 +108,16 @@ class Site:
         """The environments that would do, by id, in the order in which they are tried."""
         pythons = self.facts.pythons or (Python(path="", version=OFFERED_PYTHON),)
         return {self.env_id(python.version): python for python in pythons}
+
+    def check_folder(self, folder: Folder) -> None:
+        """Raises UnsuitableError when the workdir is not ours to close and fill."""
+        against = objection(folder)
+        if against is not None:
+            raise UnsuitableError(
+                self.host,
+                f"{folder.path} cannot be its workdir: {against.reason}",
+                remedy=against.remedy,
+            )
 
     async def look(self) -> Installed:
         return await look(

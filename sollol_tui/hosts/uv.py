@@ -9,11 +9,13 @@ import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import uv
 
+from sollol_tui.hosts.environment import DIGEST
 from sollol_tui.hosts.shell import assignments, quote
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.transfer import file_sha256, send_file
@@ -45,6 +47,54 @@ trap 'exit 1' HUP INT TERM
 """
 
 
+# Says of the uv in $workdir what `ThereUv` parses: a file that a broken disk or a stranger altered
+# has the size that it had.
+LOOK_FOR_UV: Final = (
+    DIGEST
+    + r"""
+uv=$workdir/bin/uv
+[ -f "$uv" ] && [ -x "$uv" ] && say uv "$(($(wc -c <"$uv"))) $(digest <"$uv")"
+"""
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThereUv:
+    """The uv that lies in a workdir, by what its host says of it; no sum where there is none."""
+
+    size: int = 0
+    sha256: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "ThereUv":
+        match = re.fullmatch(r"(\d{1,15}) ([0-9a-f]{64})", text)
+        return cls(size=int(match[1]), sha256=match[2]) if match else NO_UV
+
+    def equals(self, source: Path) -> bool:
+        return bool(self.sha256) and self.sha256 == _sum_of(source)
+
+    def is_damaged(self, facts: HostFacts) -> bool:
+        """Whether it was ours and is no longer. One of another size may be that of another version
+        of sollol, which needs no mending while nobody builds with it."""
+        if not self.sha256 or not ours_fits(facts):
+            return False
+        return self.size in (0, ours().stat().st_size) and not self.equals(ours())
+
+
+NO_UV: Final = ThereUv()
+
+
+def _sum_of(source: Path) -> str:
+    told = source.stat()
+    return _sum_at(source, told.st_size, told.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _sum_at(source: Path, size: int, mtime_ns: int) -> str:
+    """Counted once for all hosts; `size` and `mtime_ns` tell a file that was replaced."""
+    return file_sha256(source)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uv:
     """`path` is absolute on the host; `detail` says what was done, "" when it was there."""
@@ -74,24 +124,24 @@ async def find_uv(
     packages: Packages,
     wheelhouse: Wheelhouse | None,
     *,
-    there_bytes: int,
+    there: ThereUv,
     env: Mapping[str, str],
     say: Callable[[str], None],
 ) -> Uv:
     """Ours or the wheelhouse's, pushed; else the host's own; else one that pip installs there.
-    `there_bytes` is the size of the one that lies in the workdir, 0 without. Raises UnsuitableError
-    with the reason of each refusal."""
+    `there` is the one that lies in the workdir. Raises UnsuitableError with the reason of each
+    refusal."""
     search = _Search(connection, f"{facts.workdir}/bin/uv", [])
     if ours_fits(facts):
-        if found := await search.pushed(ours(), there_bytes, "sending ours", say):
+        if found := await search.pushed(ours(), there, "sending ours", say):
             return found
     else:
         search.reasons.append(f"ours is for {platform.system()} {platform.machine()}")
         wheel = wheelhouse.uv(facts) if wheelhouse is not None else None
         if wheel is not None:
-            if found := await search.from_wheel(wheel, there_bytes, say):
+            if found := await search.from_wheel(wheel, there, say):
                 return found
-        elif there_bytes and await search.runs(search.target):
+        elif there.sha256 and await search.runs(search.target):
             return Uv(path=search.target)
         elif wheelhouse is not None:
             search.reasons.append("the wheelhouse has none that fits")
@@ -117,23 +167,22 @@ class _Search:
     reasons: list[str]
 
     async def pushed(
-        self, source: Path, there_bytes: int, doing: str, say: Callable[[str], None]
+        self, source: Path, there: ThereUv, doing: str, say: Callable[[str], None]
     ) -> Uv | None:
-        size = source.stat().st_size
-        if there_bytes == size:
+        sha256 = await asyncio.to_thread(_sum_of, source)
+        if there.sha256 == sha256:
             return Uv(path=self.target)
-        say(f"{doing}, {format_bytes(size)}")
-        sha256 = await asyncio.to_thread(file_sha256, source)
+        say(f"{doing}, {format_bytes(source.stat().st_size)}")
         await send_file(self.connection, source, self.target, sha256, mode=0o700)
         version = await self.runs(self.target)
         return Uv(path=self.target, detail=version) if version else None
 
     async def from_wheel(
-        self, wheel: Wheel, there_bytes: int, say: Callable[[str], None]
+        self, wheel: Wheel, there: ThereUv, say: Callable[[str], None]
     ) -> Uv | None:
         with tempfile.TemporaryDirectory() as folder:
             program = await asyncio.to_thread(extract_uv, wheel, Path(folder))
-            return await self.pushed(program, there_bytes, "sending the wheelhouse's", say)
+            return await self.pushed(program, there, "sending the wheelhouse's", say)
 
     async def by_pip(
         self,

@@ -124,7 +124,8 @@ def not_reached(stage: Stage) -> Check:
 class Folder:
     """A host's workdir, or `parent`, the nearest folder above it that exists. `filesystem` is as
     the kernel calls it; `files_free` is None where the filesystem has no such number; `write_error`
-    is what writing there said."""
+    is what writing there said. `obstacle` is what stands where a folder on the way to it should be;
+    it `is_ours` when provisioning has been there, and `is_empty` without anybody else's files."""
 
     path: str
     parent: str
@@ -136,10 +137,19 @@ class Folder:
     filesystem: str = ""
     options: tuple[str, ...] = ()
     files_free: int | None = None
+    obstacle: str = ""
+    is_home: bool = False
+    is_ours: bool = False
+    is_empty: bool = True
 
     @property
     def exists(self) -> bool:
         return bool(self.mode)
+
+    @property
+    def is_private(self) -> bool:
+        """Its owner's alone; a folder above it may hand down further bits, which do no harm."""
+        return self.exists and int(self.mode, 8) & 0o777 == 0o700
 
 
 def judge_shell(noise: str, startup_s: float) -> Check:
@@ -211,7 +221,7 @@ def judge_workdir(folder: Folder) -> Check:
             f"belongs to {folder.owner or 'somebody else'}, and we are {folder.user}",
             f"sudo chown -R {folder.user}: {folder.path}, {set_another}",
         )
-    if folder.mode != "700":
+    if not folder.is_private:
         return Check(
             stage=Stage.WORKDIR,
             outcome=Outcome.WARNING if folder.mode[-2:] != "00" else Outcome.FAILED,

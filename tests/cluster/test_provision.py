@@ -15,7 +15,7 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.preview import preview
 from sollol_tui.hosts.provision import Step, StepState, provision
 from sollol_tui.hosts.ssh import HostConnection, connect
-from sollol_tui.hosts.uv import Uv, fetch_python, find_uv
+from sollol_tui.hosts.uv import NO_UV, Uv, fetch_python, find_uv
 from sollol_tui.hosts.wheelhouse import Wheelhouse
 from sollol_tui.model.errors import HostError, UnsuitableError
 from sollol_tui.model.facts import Python
@@ -271,7 +271,7 @@ async def found_uv(
         facts = replace(facts, pythons=(Python(path=python, version="3.11"),))
     wheelhouse = Wheelhouse.read(packages.wheelhouse) if packages.wheelhouse else None
     return await find_uv(
-        connection, facts, packages, wheelhouse, there_bytes=0, env=env, say=lambda detail: None
+        connection, facts, packages, wheelhouse, there=NO_UV, env=env, say=lambda detail: None
     )
 
 
@@ -309,7 +309,7 @@ async def test_a_python_that_no_mirror_has_is_a_sentence(lab: Lab, packages: Pac
     async with reached(lab) as connection:
         facts = await gather_facts(connection)
         found = await find_uv(
-            connection, facts, packages, None, there_bytes=0, env={}, say=lambda detail: None
+            connection, facts, packages, None, there=NO_UV, env={}, say=lambda detail: None
         )
         empty = Packages(python_mirror="file:///tmp/no-mirror")
         with pytest.raises(UnsuitableError, match=r"from packages\.python_mirror failed: ") as no:

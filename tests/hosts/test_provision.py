@@ -69,10 +69,22 @@ async def test_a_second_run_changes_nothing_and_damage_is_repaired(
     assert "environment" not in done(steps)
     assert not planted.exists()
 
+    uv = workdir / "bin" / "uv"
+    sound = uv.read_bytes()
+    uv.write_bytes(bytes(len(sound)))
+    _, steps = await provisioned(local_host)
+    assert "uv" in done(steps)
+    assert uv.read_bytes() == sound
+
+    uv.write_bytes(b"#!/bin/sh\n")  # another version's, as far as one can tell
+    _, steps = await provisioned(local_host)
+    assert done(steps) == []
+
     (workdir / "envs" / first.env_id / ".complete").unlink()
     shutil.rmtree(workdir / "envs" / first.env_id / "lib")
     _, steps = await provisioned(local_host)
-    assert done(steps) == ["environment", "selfcheck"]
+    assert done(steps) == ["uv", "environment", "selfcheck"]
+    assert uv.read_bytes() == sound
 
 
 async def test_a_package_spoilt_through_the_cache_is_healed_by_recreate(
