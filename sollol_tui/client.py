@@ -36,12 +36,12 @@ from sollol_tui.jobs.results import collect, worker_with_result
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.submit import Prepared, prepare, submit
 from sollol_tui.jobs.supervise import revive
-from sollol_tui.jobs.view import read_job, read_jobs, read_snapshot
+from sollol_tui.jobs.view import read_evaluations, read_job, read_jobs, read_snapshot
 from sollol_tui.model.diagnosis import Check, Examination
 from sollol_tui.model.errors import JobError, WaitError
 from sollol_tui.model.goals import parse_goal
 from sollol_tui.model.inventory import Host, Inventory
-from sollol_tui.model.snapshot import HostView, JobView, Snapshot
+from sollol_tui.model.snapshot import EvaluationView, HostView, JobView, Snapshot
 from sollol_tui.model.spec import JobSpec
 
 T = TypeVar("T")
@@ -285,6 +285,11 @@ class SOLLOLClient:
         """What the job's workers said, in the order in which it was heard."""
         with self._lock:
             return read_events(self._store, self._store.find_job(job_id), kinds)
+
+    def evaluations(self, job_id: str) -> tuple[EvaluationView, ...]:
+        """What the job's held-out rows (val_size) said, in the order of steps."""
+        with self._lock:
+            return read_evaluations(self._store, self._store.find_job(job_id))
 
     def revive(self) -> list[str]:
         """Restarts the supervisors of live jobs that have lost theirs; returns those jobs."""

@@ -41,8 +41,10 @@ def follow_job(client: "SOLLOLClient", job: str) -> JobView:
 
 def _follow(client: "SOLLOLClient", job: str) -> JobView:
     state, stages, step, printed_at, revived_at = None, Stages(), -1, 0.0, time.monotonic()
+    evaluated = max((known.step for known in client.evaluations(job)[:-1]), default=-1)
     while True:
         view = client.get_job_status(job)
+        evaluations = client.evaluations(job)
         if time.monotonic() - revived_at > _REVIVE_EVERY_S:
             client.revive()
             revived_at = time.monotonic()
@@ -57,6 +59,10 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
         if view.step > step and view.step and (last or now - printed_at >= _LINE_EVERY_S):
             click.echo(progress_line(view))
             step, printed_at = view.step, now
+        for evaluation in evaluations:
+            if evaluation.step > evaluated:
+                click.echo(evaluation.sentence)
+                evaluated = evaluation.step
         if view.state in UNATTENDED:
             return view
         state = told

@@ -2,13 +2,14 @@
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import print_jobs
-from sollol_tui.model.snapshot import JobView
+from sollol_tui.model.snapshot import EvaluationView, JobView
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
 
@@ -47,18 +48,19 @@ def show(session: Session, job: str, as_json: bool) -> None:
     Example: sollol show j-7f3a
     """
     with session.client() as client:
-        view = client.get_job_status(job)
+        view, evaluations = client.get_job_status(job), client.evaluations(job)
     if as_json:
-        click.echo(json.dumps({"schema": "sollol.job/1", "job": asdict(view)}))
+        told = {"job": asdict(view), "evaluations": [asdict(each) for each in evaluations]}
+        click.echo(json.dumps({"schema": "sollol.job/1", **told}))
         return
     if view.traceback:
         click.echo("\n".join(clean_lines(view.traceback)))
         click.echo()
-    for name, value in _facts(view):
+    for name, value in _facts(view, evaluations):
         click.echo(f"{name:<10} {value}")
 
 
-def _facts(view: JobView) -> list[tuple[str, str]]:
+def _facts(view: JobView, evaluations: Sequence[EvaluationView]) -> list[tuple[str, str]]:
     now = time.time()
     reason = f": {clean(view.reason)}" if view.reason else ""
     facts = [
@@ -70,6 +72,12 @@ def _facts(view: JobView) -> list[tuple[str, str]]:
     ]
     if view.loss is not None:
         facts.append(("loss", f"{view.first_loss:.3f} at first, {view.loss:.3f} now"))
+    if evaluations:
+        best = min(evaluations, key=lambda each: each.loss)
+        least = (
+            "" if best is evaluations[-1] else f"; best {best.loss:.3f} after step {best.step:,}"
+        )
+        facts.append(("held out", evaluations[-1].sentence.removeprefix("held-out ") + least))
     if view.samples_per_s is not None:
         facts.append(("speed", f"{format_rate(view.samples_per_s)}, world {view.world_size}"))
     began, ended = view.started_at or view.created_at, view.ended_at or now

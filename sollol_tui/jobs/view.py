@@ -7,10 +7,13 @@ from typing import Any, Final
 
 import psutil
 
+from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.store import Store
+from sollol_tui.model.events import finite, whole
 from sollol_tui.model.inventory import ConnectionKind, Host, Inventory
 from sollol_tui.model.snapshot import (
     CoordinatorView,
+    EvaluationView,
     GpuReading,
     HostState,
     HostView,
@@ -75,6 +78,21 @@ def read_job(store: Store, job: str) -> JobView:
     store.job(job)
     row = store.connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
     return _job(store, row, _places(store).get(job))
+
+
+def read_evaluations(store: Store, job: str) -> tuple[EvaluationView, ...]:
+    """What the held-out rows said, in the order of steps; of a step done again, the last word."""
+    known: dict[int, EvaluationView] = {}
+    for event in read_events(store, job, ["evaluation"]):
+        step, loss = whole(event.data.get("step")), finite(event.data.get("loss"))
+        if step is not None and loss is not None:
+            known[step] = EvaluationView(
+                step=step,
+                loss=loss,
+                perplexity=finite(event.data.get("perplexity")),
+                rows=whole(event.data.get("rows")),
+            )
+    return tuple(known[step] for step in sorted(known))
 
 
 def _job(store: Store, row: sqlite3.Row, place: int | None) -> JobView:

@@ -113,6 +113,22 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationView:
+    """What the held-out rows said after a step; `loss` is per token."""
+
+    step: int
+    loss: float
+    perplexity: float | None
+    rows: int | None
+
+    @property
+    def sentence(self) -> str:
+        perplexity = "" if self.perplexity is None else f" (perplexity {self.perplexity:.2f})"
+        rows = "" if self.rows is None else f" on {self.rows:,} rows"
+        return f"held-out loss {self.loss:.3f}{perplexity}{rows} after step {self.step:,}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoordinatorView:
     cpu_percent: float
     ram_percent: float

@@ -12,10 +12,12 @@ from click.testing import CliRunner
 
 import sollol_tui.client
 from sollol_tui.cli.main import main
+from sollol_tui.jobs.events import add_events
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.store import Store
+from sollol_tui.model.events import decode
 from sollol_tui.model.states import JobState
-from tests.jobs.samples import add_job
+from tests.jobs.samples import add_job, line
 
 HEAVY = {"textual", "torch", "numpy", "pyarrow", "transformers"}
 
@@ -223,6 +225,26 @@ def test_logs_show_host_and_rank_and_only_the_last_when_asked(folder: Path, stor
     assert sollol("logs", job, "-n", "0")[1] == ""
     assert sollol("logs", job, "--host", "w3") == (
         *(5, "", f"sollol: no host 'w3' in {job}; it has w1, w2\n"),
+    )
+
+
+def test_held_out_losses_are_on_the_screen(folder: Path, store: Store) -> None:
+    job = add_job(store, "host w1")
+    said = [(2, 1.5), (4, 1.25), (6, 1.75), (4, 1.3), ("x", 1.0), (8, None)]
+    lines = [line("evaluation", 0, step=s, loss=x, perplexity=4.48, rows=1500) for s, x in said]
+    heard = [(n, event) for n, event in enumerate(map(decode, lines)) if event is not None]
+    add_events(store, job, "w1", "events.0.1.jsonl", heard, 99)
+    shown = sollol("show", job)[1]
+    assert "held out   loss 1.750 (perplexity 4.48) on 1,500 rows after step 6" in shown
+    assert "; best 1.300 after step 4" in shown
+    data = json.loads(sollol("show", job, "--json")[1])
+    assert [(each["step"], each["loss"]) for each in data["evaluations"]] == [
+        (2, 1.5), (4, 1.3), (6, 1.75),
+    ]  # fmt: skip
+    store.move_job(job, JobState.FAILED, "over")
+    assert (
+        "held-out loss 1.750 (perplexity 4.48) on 1,500 rows after step 6"
+        in sollol("attach", job)[1]
     )
 
 
