@@ -1,8 +1,7 @@
 """Where a host is: what the inventory says, laid over ~/.ssh/config. Connects to nothing."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ import asyncssh
 from sollol_tui.hosts.hostkeys import known_name, user_files
 from sollol_tui.model.errors import UnreachableError
 from sollol_tui.model.inventory import Host
+from sollol_tui.model.names import JUMP, PORTS
 from sollol_tui.model.text import clean
 
 MAX_JUMPS: Final = 8
@@ -28,7 +28,7 @@ class Destination:
     name: str
     known_hosts: tuple[Path, ...]
     jumps: tuple[str, ...]
-    proxy_command: bool
+    proxy_command: tuple[str, ...]
     identities: tuple[str, ...]
 
 
@@ -64,7 +64,7 @@ async def destination(host: Host, known_hosts: Sequence[Path]) -> Destination:
             *known_hosts,
         ),
         jumps=tuple(hop.strip() for hop in jumps.split(",") if hop.strip() not in ("", "none")),
-        proxy_command=bool(options.proxy_command) and not jumps,
+        proxy_command=() if jumps else tuple(options.proxy_command or ()),
         identities=(host.identity_file,)
         if host.identity_file
         else tuple(map(str, configured if isinstance(configured, list | tuple) else ())),
@@ -81,13 +81,15 @@ def given_options(host: Host) -> dict[str, Any]:
 
 
 def jump_host(host: Host, jump: str) -> Host:
-    match = re.fullmatch(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:]+)(?::(\d+))?", jump)
-    if match is None:
-        raise UnreachableError(host.name, f"proxy_jump {clean(jump)!r} is not [user@]host[:port]")
+    """The host that a jump names: the inventory's, or an alias of ~/.ssh/config."""
+    match = JUMP.fullmatch(jump)
+    if match is None or int(match[3] or 22) not in PORTS:
+        raise UnreachableError(
+            host.name,
+            f"the jump {clean(jump)!r} is not [user@]host[:port]",
+            remedy="set proxy_jump in the inventory, or ProxyJump in ~/.ssh/config",
+        )
     user, name, port = match.groups()
-    return Host(
-        name=name.strip("[]"),
-        user=user,
-        port=int(port) if port else None,
-        connect_timeout_s=host.connect_timeout_s,
-    )
+    name = name.strip("[]")
+    known = next((other for other in host.jump_hosts if other.name == name), Host(name=name))
+    return replace(known, user=user or known.user, port=int(port) if port else known.port)

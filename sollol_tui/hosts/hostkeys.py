@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncssh
 
+from sollol_tui.hosts.shell import quote
 from sollol_tui.model.errors import HostKeyError
 from sollol_tui.model.text import clean
 
@@ -66,6 +67,15 @@ class KeyWitness(asyncssh.SSHClient):
     def __init__(self, refused: asyncssh.SSHKey | None = None) -> None:
         self.refused = refused
         self.authority: asyncssh.SSHKey | None = None
+        self._connection: asyncssh.SSHClientConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        self._connection = conn
+
+    @property
+    def has_heard_ssh(self) -> bool:
+        """Whether the other side has said that it is an SSH server."""
+        return bool(self._connection and self._connection.get_extra_info("server_version"))
 
     def validate_host_public_key(
         self, host: str, addr: str, port: int, key: asyncssh.SSHKey
@@ -78,8 +88,11 @@ class KeyWitness(asyncssh.SSHClient):
         return False
 
 
-def host_key_error(host: str, known: KnownKeys, seen: KeyWitness, reason: str) -> HostKeyError:
-    """Why the host's key was refused, with every fingerprint that a person needs to decide."""
+def host_key_error(
+    host: str, known: KnownKeys, seen: KeyWitness, reason: str, by_hand: str = ""
+) -> HostKeyError:
+    """Why the host's key was refused, with every fingerprint that a person needs to decide.
+    `by_hand` logs in on a host that the inventory does not have, and so cannot be trusted here."""
     if "revoked" in reason:
         return HostKeyError(
             host,
@@ -109,12 +122,17 @@ def host_key_error(host: str, known: KnownKeys, seen: KeyWitness, reason: str) -
             host,
             f"the host key of {known.name} has CHANGED: it was {before} and is now {fingerprint}",
             remedy="somebody may be in between; only when you know why it changed: "
-            f"sollol hosts trust {host} --replace",
+            + (
+                f"ssh-keygen -R {quote(known.name)}, then {by_hand}"
+                if by_hand
+                else f"sollol hosts trust {host} --replace"
+            ),
         )
     return HostKeyError(
         host,
         f"the host key of {known.name} is unknown: it shows {fingerprint}",
-        remedy=f"compare it with the machine's own, then: sollol hosts trust {host}",
+        remedy="compare it with the machine's own, then: "
+        + (by_hand or f"sollol hosts trust {host}"),
     )
 
 

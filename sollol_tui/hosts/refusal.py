@@ -1,73 +1,69 @@
 """Why a host could not be reached, as one sentence for each reason, with what to do about it."""
 
 import errno
-import os
+import logging
 import re
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import asyncssh
 
 from sollol_tui.hosts.destination import Destination
-from sollol_tui.model.errors import AuthenticationError, HostError, UnreachableError
+from sollol_tui.hosts.hostkeys import DEFAULT_PORT
+from sollol_tui.hosts.journey import Journey
+from sollol_tui.model.errors import HostError, UnreachableError
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.text import clean
 
+_log = logging.getLogger(__name__)
+_NO_SERVER = "accepts connections, but no SSH server answers there"
+_OTHER_PORT = "is that the port of its sshd? A busy sshd drops logins too"
 
-def too_slow(host: Host, limit_s: float) -> UnreachableError:
+
+def too_slow(host: Host, limit_s: float, journey: Journey) -> UnreachableError:
+    """How far the attempt had come when its time was over."""
+    within, place, proxy = f"within {limit_s:g} s", journey.place, journey.proxy
+    whose = f"its jump {clean(journey.jump)}: " if journey.jump else ""
+    where = f"{clean(place.address)} port {place.port}" if place else ""
+    if journey.speaks_ssh:
+        said = f"the SSH server at {where} has not let us in {within}"
+        remedy = "the machine may be overloaded; connect_timeout gives it longer"
+    elif proxy is not None:
+        said = f"no SSH server answers {within} through {proxy}"
+        said += f": {proxy.complaint}" if proxy.complaint else ""
+        remedy = "try it by hand, and mend ProxyCommand in ~/.ssh/config"
+    elif journey.has_connected:
+        said = f"{where} {_NO_SERVER} {within}"
+        said += f" ({journey.dropped})" if journey.dropped else ""
+        remedy = _OTHER_PORT
+    else:
+        address = place.address if place else host.address or host.name
+        said = f"no answer from {clean(address)} {within}"
+        remedy = "is it switched on and in this network? connect_timeout gives it longer"
+    return UnreachableError(host.name, f"{whose}{said}", remedy=remedy)
+
+
+def unforeseen(host: Host, error: Exception) -> UnreachableError:
+    """An error that no sentence was written for."""
+    _log.debug("%s: an error that nobody foresaw", host.name, exc_info=error)
     return UnreachableError(
         host.name,
-        f"no answer from {clean(host.address or host.name)} within {limit_s:g} s",
-        remedy="is it switched on and in this network? connect_timeout gives it longer",
+        f"cannot be reached: {type(error).__name__}: {clean(str(error), limit=200)}",
+        remedy="please report this as a defect of sollol",
     )
 
 
-def not_admitted(host: Host, place: Destination) -> HostError:
-    files = place.identities or tuple(
-        str(path) for path in sorted((Path.home() / ".ssh").glob("id_*")) if path.suffix != ".pub"
-    )
-    who = f"{clean(place.user)}@{clean(place.address)}"
-    tried = [f"key {clean(file)}" for file in files]
-    tried.append("the ssh-agent" if os.environ.get("SSH_AUTH_SOCK") else "no ssh-agent")
-    for file in files:
-        if _has_passphrase(file):
-            return AuthenticationError(
-                host.name,
-                f"{who} does not admit us: the key {clean(file)} has a passphrase, and the "
-                f"ssh-agent does not hold it; tried: {', '.join(tried)}",
-                remedy=f"ssh-add {clean(file)}",
-            )
-    return AuthenticationError(
-        host.name,
-        f"{who} does not admit us; tried: {', '.join(tried)}",
-        remedy=f"ssh-copy-id {who}, or load the key into the agent with ssh-add",
-    )
-
-
-def _has_passphrase(file: str) -> bool:
-    try:
-        asyncssh.read_private_key(os.path.expanduser(file))  # noqa: PTH111
-    except (asyncssh.KeyEncryptionError, asyncssh.KeyImportError) as error:
-        return "passphrase" in str(error).lower()
-    except OSError:
-        pass
-    return False
-
-
-@contextmanager
-def explained(host: Host, place: Destination) -> Iterator[None]:
-    """Turns what a connection attempt raises inside into an UnreachableError."""
-    try:
-        yield
-    except (asyncssh.Error, OSError) as error:
-        raise unreachable(host, place, error) from None
+def login_by_hand(place: Destination) -> str:
+    """The command with which ssh itself asks about the key of a host that no inventory has."""
+    port = f"-p {place.port} " if place.port != DEFAULT_PORT else ""
+    return f"ssh {port}{clean(place.user)}@{clean(place.address)}"
 
 
 def unreachable(host: Host, place: Destination, error: Exception) -> HostError:
     where = f"{clean(place.address)} port {place.port}"
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, asyncssh.ConnectionLost | ConnectionResetError):
+        reason = clean(getattr(error, "reason", "") or str(error), limit=200)
+        return UnreachableError(host.name, f"{where} {_NO_SERVER} ({reason})", remedy=_OTHER_PORT)
+    if isinstance(error, socket.gaierror | UnicodeError):
         return UnreachableError(
             host.name,
             f"the name {clean(place.address)!r} is not known to this machine",

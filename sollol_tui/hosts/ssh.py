@@ -6,11 +6,10 @@ fail is a sentence of its own with what to do next.
 
 import asyncio
 import logging
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from weakref import WeakKeyDictionary
 
 import asyncssh
@@ -25,8 +24,10 @@ from sollol_tui.hosts.destination import (
 )
 from sollol_tui.hosts.embedded import CIPHERS, connect_local
 from sollol_tui.hosts.hostkeys import KeyWitness, host_key_error, read_known_keys
-from sollol_tui.hosts.refusal import explained, not_admitted, too_slow, unreachable
-from sollol_tui.model.errors import AuthenticationError, UnreachableError
+from sollol_tui.hosts.identities import broken_key, login_keys, not_admitted
+from sollol_tui.hosts.journey import Journey
+from sollol_tui.hosts.refusal import login_by_hand, too_slow, unforeseen, unreachable
+from sollol_tui.model.errors import AuthenticationError, HostError, UnreachableError
 from sollol_tui.model.inventory import ConnectionKind, Host
 from sollol_tui.model.text import clean
 
@@ -35,7 +36,6 @@ __all__ = ["Completed", "HostConnection", "RemoteProcess", "connect"]
 AT_ONCE: Final = 32
 _KEEPALIVE_S: Final = 5
 _KEEPALIVE_COUNT: Final = 3
-_CLOSE_S: Final = 2.0
 _LOCAL_ADDRESS: Final = "127.0.0.1"
 _gates: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 # Whoever calls us hears of retries by how long they take; a program's own logging still gets them.
@@ -69,79 +69,72 @@ async def _reach(
     if host.connection is ConnectionKind.LOCAL:
         local = await stack.enter_async_context(connect_local(limit_s))
         return HostConnection(host, _LOCAL_ADDRESS, local)
-    hops: list[asyncssh.SSHClientConnection] = []
-    stack.push_async_callback(close_hops, hops)
+    journey = await stack.enter_async_context(Journey())
+    async with bounded(host, limit_s, journey):
+        place = await open_route(host, known_hosts, journey)
+        await _open(host, place, journey)
+    peer = journey.hops[-1].get_extra_info("peername")
+    direct = peer and not place.jumps and not place.proxy_command
+    return HostConnection(host, peer[0] if direct else place.address, journey.hops[-1])
+
+
+@asynccontextmanager
+async def bounded(host: Host, limit_s: float, journey: Journey) -> AsyncIterator[None]:
+    """Whatever goes wrong inside, or takes longer than `limit_s`, is a HostError of `host`: one
+    host must not end what is done with the others."""
     try:
         async with asyncio.timeout(limit_s):
-            place = await _open(host, known_hosts, hops)
+            yield
+    except HostError:
+        raise
     except TimeoutError:
-        raise too_slow(host, limit_s) from None
-    peer = hops[-1].get_extra_info("peername")
-    direct = peer and not place.jumps and not place.proxy_command
-    return HostConnection(host, peer[0] if direct else place.address, hops[-1])
-
-
-async def close_hops(hops: Sequence[asyncssh.SSHClientConnection]) -> None:
-    """Closes a connection and the jumps that it went through, the last one first."""
-    for hop in reversed(hops):
-        await _close(hop)
-
-
-async def _close(connection: asyncssh.SSHClientConnection) -> None:
-    connection.close()
-    try:
-        async with asyncio.timeout(_CLOSE_S):
-            await connection.wait_closed()
-    except TimeoutError:
-        connection.abort()
-        await connection.wait_closed()
-
-
-class _Route:
-    """How the bytes travel: straight or through the last jump. asyncssh takes it for a tunnel, so
-    that an address of the inventory can stand in for the one that ~/.ssh/config gives."""
-
-    def __init__(self, place: Destination, via: asyncssh.SSHClientConnection | None) -> None:
-        self._place = place
-        self._via = via
-
-    async def create_connection(self, factory: Any, _host: str, _port: int) -> tuple[Any, Any]:
-        if self._via is not None:
-            return await self._via.create_connection(factory, self._place.address, self._place.port)
-        loop = asyncio.get_running_loop()
-        return await loop.create_connection(factory, self._place.address, self._place.port)
+        raise too_slow(host, limit_s, journey) from None
+    except Exception as error:
+        raise unforeseen(host, error) from error
 
 
 async def open_route(
-    host: Host, known_hosts: Sequence[Path], hops: list[asyncssh.SSHClientConnection]
-) -> tuple[Destination, Any]:
-    """Opens the jumps to `host`, each verified like any host, into `hops`; returns where the host
-    is and what asyncssh takes as `tunnel`."""
+    host: Host,
+    known_hosts: Sequence[Path],
+    journey: Journey,
+    *,
+    jump: str = "",
+    chain: tuple[str, ...] = (),
+) -> Destination:
+    """Opens the jumps to `host`, each verified like any host, and begins the last stretch, to
+    `host` itself; returns where that is. `chain` are the hosts whose jumps led here."""
     place = await destination(host, known_hosts)
-    if len(hops) + len(place.jumps) > MAX_JUMPS:
-        raise UnreachableError(
-            host.name,
-            f"its proxy_jump leads through more than {MAX_JUMPS} hosts",
-            remedy="does a jump host name itself as its jump?",
-        )
-    for jump in place.jumps:
-        await _open(jump_host(host, jump), known_hosts, hops, via=hops[-1] if hops else None)
-    via = hops[-1] if place.jumps else None
-    return place, None if place.proxy_command else _Route(place, via)
+    chain = (*chain, host.name)
+    for at, name in enumerate(place.jumps):
+        through = jump_host(host, name)
+        if through.name in chain or len(chain) > MAX_JUMPS:
+            raise UnreachableError(
+                chain[0],
+                f"its jumps go in a circle: {clean(' -> '.join([*chain, through.name]))}",
+                remedy="mend proxy_jump in the inventory, or ProxyJump in ~/.ssh/config",
+            )
+        try:
+            if at == 0:
+                before = await open_route(through, known_hosts, journey, jump=name, chain=chain)
+            else:  # reached through the one before it, whatever its own jumps are
+                before = await destination(through, known_hosts)
+                journey.begin(through, before, name, via=journey.hops[-1])
+            is_listed = through.name in {other.name for other in host.jump_hosts}
+            await _open(through, before, journey, is_listed=is_listed)
+        except HostError as error:
+            if error.host != through.name:
+                raise
+            raise type(error)(
+                chain[0], f"its jump {clean(name)}: {error.message}", remedy=error.remedy
+            ) from None
+    journey.begin(host, place, jump, via=journey.hops[-1] if place.jumps else None)
+    return place
 
 
 async def _open(
-    host: Host,
-    known_hosts: Sequence[Path],
-    hops: list[asyncssh.SSHClientConnection],
-    *,
-    via: asyncssh.SSHClientConnection | None = None,
-) -> Destination:
-    """Logs in on `host` and appends the connection to `hops`."""
-    place, tunnel = await open_route(host, known_hosts, hops) if via is None else (None, None)
-    if place is None:
-        place = await destination(host, known_hosts)
-        tunnel = _Route(place, via)
+    host: Host, place: Destination, journey: Journey, *, is_listed: bool = True
+) -> None:
+    """Logs in on `host`, to which the route is open, and adds the connection to the journey."""
     import stamina  # not before a connection over the network is wanted: it takes its time
 
     # sshd drops logins at random when many come at once (MaxStartups); the limit of `connect` ends
@@ -155,22 +148,20 @@ async def _open(
         wait_jitter=0.5,
     ):
         with attempt:
-            hops.append(await _log_in(host, place, tunnel))
-    return place
+            journey.hops.append(await _log_in(host, place, journey, is_listed))
 
 
-async def _log_in(host: Host, place: Destination, tunnel: Any) -> asyncssh.SSHClientConnection:
+async def _log_in(
+    host: Host, place: Destination, journey: Journey, is_listed: bool
+) -> asyncssh.SSHClientConnection:
     """One attempt. A connection that was dropped on the way is asyncssh's own error."""
     known = read_known_keys(place.known_hosts, place.name)
-    keys: dict[str, Any] = {}
-    if host.identity_file is not None:
-        keys["client_keys"] = [os.path.expanduser(host.identity_file)]  # noqa: PTH111
-        keys["ignore_encrypted"] = True  # the agent may hold it
+    by_hand = "" if is_listed else login_by_hand(place)
     witness = KeyWitness()
     try:
         return await asyncssh.connect(
             host.name,
-            tunnel=tunnel,
+            tunnel=journey.tunnel,
             known_hosts=known.as_argument(),
             host_key_alias=place.alias,
             client_factory=lambda: witness,
@@ -185,40 +176,42 @@ async def _log_in(host: Host, place: Destination, tunnel: Any) -> asyncssh.SSHCl
             gss_kex=False,
             x509_trusted_certs=None,
             **given_options(host),
-            **keys,
+            **login_keys(host, place),
         )
     except asyncssh.HostKeyNotVerifiable as error:
-        raise host_key_error(host.name, known, witness, error.reason) from None
+        raise host_key_error(host.name, known, witness, error.reason, by_hand) from None
     except asyncssh.KeyExchangeFailed as error:
         # It has no key of the kind that is known; a person needs to see the one it has.
-        if known.trusted and (shown := await shown_key(host, place, tunnel)):
-            raise host_key_error(host.name, known, KeyWitness(shown), error.reason) from None
+        if known.trusted and (shown := await shown_key(host, place, journey)):
+            witness = KeyWitness(shown)
+            raise host_key_error(host.name, known, witness, error.reason, by_hand) from None
         raise unreachable(host, place, error) from None
     except asyncssh.PermissionDenied:
         raise not_admitted(host, place) from None
-    except (asyncssh.ConnectionLost, ConnectionResetError):
+    except (asyncssh.ConnectionLost, ConnectionResetError) as error:
+        if failure := await journey.failure():
+            raise failure from None
+        journey.dropped = clean(getattr(error, "reason", "") or str(error), limit=200)
         raise
     except asyncssh.KeyImportError as error:
-        raise AuthenticationError(
-            host.name,
-            f"a key file cannot be used: {clean(str(error), limit=200)}",
-            remedy="check identity_file",
-        ) from None
+        raise broken_key(host, place, error) from None
     except FileNotFoundError as error:
         raise AuthenticationError(
             host.name,
             f"there is no key file {clean(str(error.filename))}",
             remedy="check identity_file in the inventory or IdentityFile in ~/.ssh/config",
         ) from None
-    except (asyncssh.Error, OSError) as error:
-        raise unreachable(host, place, error) from None
+    except (asyncssh.Error, OSError, UnicodeError) as error:
+        raise await journey.failure() or unreachable(host, place, error) from None
+    finally:
+        journey.speaks_ssh = journey.speaks_ssh or witness.has_heard_ssh
 
 
-async def shown_key(host: Host, place: Destination, tunnel: Any) -> asyncssh.SSHKey | None:
+async def shown_key(host: Host, place: Destination, journey: Journey) -> asyncssh.SSHKey | None:
     """The key that the host shows, fetched without logging in and without trusting it."""
-    with explained(host, place):
+    try:
         return await asyncssh.get_server_host_key(
-            host.name,
-            () if host.port is None else host.port,
-            tunnel=() if tunnel is None else tunnel,
+            host.name, () if host.port is None else host.port, tunnel=journey.tunnel
         )
+    except (asyncssh.Error, OSError, UnicodeError) as error:
+        raise await journey.failure() or unreachable(host, place, error) from None

@@ -3,20 +3,16 @@
 Never logs in, and never lets a changed key take the place of another unless told to.
 """
 
-import asyncio
 import fcntl
 import os
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import asyncssh
-
 from sollol_tui.hosts.hostkeys import read_known_keys
-from sollol_tui.hosts.refusal import too_slow
-from sollol_tui.hosts.ssh import close_hops, open_route, shown_key
+from sollol_tui.hosts.journey import Journey
+from sollol_tui.hosts.ssh import bounded, open_route, shown_key
 from sollol_tui.model.errors import HostKeyError, UnreachableError
 from sollol_tui.model.inventory import ConnectionKind, Host
 
@@ -50,15 +46,9 @@ async def scan_key(
     if host.connection is ConnectionKind.LOCAL:
         raise UnreachableError(host.name, "is this machine; it needs no host key")
     limit = host.connect_timeout_s if timeout_s is None else timeout_s
-    async with AsyncExitStack() as stack:
-        hops: list[asyncssh.SSHClientConnection] = []
-        stack.push_async_callback(close_hops, hops)
-        try:
-            async with asyncio.timeout(limit):
-                place, tunnel = await open_route(host, known_hosts, hops)
-                key = await shown_key(host, place, tunnel)
-        except TimeoutError:
-            raise too_slow(host, limit) from None
+    async with Journey() as journey, bounded(host, limit, journey):
+        place = await open_route(host, known_hosts, journey)
+        key = await shown_key(host, place, journey)
     if key is None:
         raise UnreachableError(host.name, f"{place.name} shows no host key")
     known = read_known_keys(place.known_hosts, place.name)

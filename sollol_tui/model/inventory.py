@@ -36,7 +36,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """One machine. What is None comes from ~/.ssh/config, where `name` is an alias like any."""
+    """One machine. What is None comes from ~/.ssh/config, where `name` is an alias like any.
+    `jump_hosts` are those of proxy_jump that the inventory has, `cidr` the network that it says
+    all workers share."""
 
     name: str
     connection: ConnectionKind = ConnectionKind.SSH
@@ -45,7 +47,9 @@ class Host:
     user: str | None = None
     identity_file: str | None = None
     proxy_jump: str | None = None
+    jump_hosts: tuple["Host", ...] = ()
     internal_ip: str | None = None
+    cidr: str | None = None
     tags: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)

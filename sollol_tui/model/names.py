@@ -1,9 +1,13 @@
-"""Which names hosts, jobs and groups may have: they become folder names, arguments and columns."""
+"""Which names hosts, jobs and groups may have: they become folder names, arguments and columns.
+
+Also how an inventory writes where a host is: an address, and the jumps on the way there."""
 
 import re
 from typing import Final
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
+JUMP: Final = re.compile(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:@]+)(?::(\d{1,5}))?")
+PORTS: Final = range(1, 65536)
 COORDINATOR: Final = "coordinator"  # the host that always exists and joins only when asked
 
 

@@ -135,7 +135,7 @@ async def test_a_silent_host_is_given_up_with_the_number_of_seconds() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         host = Host(name="w1", address="127.0.0.1", port=silent.getsockname()[1])
-        with pytest.raises(UnreachableError, match=r"no answer from 127.0.0.1 within 0.3 s"):
+        with pytest.raises(UnreachableError, match=r"no SSH server answers there within 0.3 s"):
             async with connect(host, [], timeout_s=0.3):
                 pass
 
