@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--model", metavar="DIR|ID", help="A model folder or a Hub id.")
 @click.option("--dataset", metavar="FILE", help="A file, folder, pattern, or hub:NAME.")
 @click.option("--epochs", type=int, help="How often each row is seen.  [default: 1]")
-@click.option("--batch-size", type=int, help="Samples in memory at once.  [default: 1]")
+@click.option("--batch-size", metavar="N|auto", help="Samples in memory at once.  [default: 1]")
 @click.option("--max-length", type=int, help="Tokens of a sample at most.  [default: 512]")
 @click.option("--lora-r", type=int, help="LoRA rank.  [default: 32]")
 @click.option("--lora-alpha", type=float, help="LoRA alpha.  [default: 64]")

@@ -60,16 +60,18 @@ def make_plan(
             remedy="sollol status shows the hosts",
             wait=_wait(obstacles) if len(workers) + len(obstacles) >= selection.at_least else "",
         )
+    ranks = sum(len(worker.ranks) for worker in workers)
+    global_batch = spec.resolved_global_batch(dataset.rows, ranks)
     plan = Plan(
         workers=tuple(workers),
         engine="static",
-        global_batch=spec.resolved_global_batch(dataset.rows),
-        max_steps=spec.max_steps(dataset.rows),
+        global_batch=global_batch,
+        max_steps=-(-dataset.rows * spec.epochs // global_batch),  # the last one may be short
         rows=dataset.rows,
         dataset=dataset,
         ports=inventory.network.ports,
         left_out=reasons,
-        notices=(*_notices(spec, dataset), *notices),
+        notices=(*_notices(spec, dataset, ranks), *notices),
     )
     return _numbered(plan, slots or {})
 
@@ -256,11 +258,23 @@ def _resource(host: str, gpu: int | None) -> str:
     return f"host {host}" if gpu is None else f"host {host} GPU {gpu}"
 
 
-def _notices(spec: JobSpec, dataset: DatasetFacts) -> tuple[str, ...]:
+def _notices(spec: JobSpec, dataset: DatasetFacts, ranks: int) -> tuple[str, ...]:
     notices = []
-    if spec.global_batch == "auto":
-        size = spec.resolved_global_batch(dataset.rows)
+    size = spec.resolved_global_batch(dataset.rows, ranks)
+    samples = dataset.rows * spec.epochs
+    if spec.accumulated is not None:
+        notices.append(
+            f"global batch {size}: batch_size {spec.batch_size} x gradient_accumulation_steps "
+            f"{spec.gradient_accumulation_steps} x {ranks} rank{'s' * (ranks != 1)}; it stays "
+            "when ranks come or go"
+        )
+    elif spec.global_batch == "auto":
         known = f"from {dataset.rows:,} rows x {spec.epochs} epochs"
         unknown = "the least, because only a worker can count the rows; set global_batch for more"
         notices.append(f"global batch {size}: {known if dataset.rows else unknown}")
+    if size > samples > 0:
+        notices.append(f"a step takes all {samples:,} samples, fewer than the global batch {size}")
+    if spec.val_size:
+        rows = f"~{dataset.rows * spec.val_size:,.0f} rows" if dataset.rows else "some rows"
+        notices.append(f"val_size {spec.val_size:g}: {rows} are held out, so there are fewer steps")
     return tuple(notices)

@@ -65,6 +65,8 @@ async def prepare(
             raise
         wait = error.wait
         plan = plan_now(None)
+    if spec.accumulated is not None:  # as the plan says from now on, whoever takes part later
+        spec = replace(spec, global_batch=plan.global_batch, gradient_accumulation_steps=None)
     return Prepared(
         spec=replace(spec, name=name),
         inventory=inventory,

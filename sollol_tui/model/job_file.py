@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from sollol_tui.model.document import Document, Path, check, read_document, unknown_key
-from sollol_tui.model.errors import InputError
+from sollol_tui.model.errors import InputError, Problem
 from sollol_tui.model.spec import ALIASES, JobSpec, job_keys
 
 
@@ -41,20 +41,38 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def _spec(document: Document, overrides: Mapping[str, Any]) -> JobSpec:
     data: dict[str, Any] = {}
-    problems = []
+    if problems := _said_twice(document):
+        raise InputError(problems)
     for source in (document.data, overrides):
         for key, value in source.items():
-            name = ALIASES.get(key, key)
-            if source is document.data and name != key and name in document.data:
-                problems.append(document.problem((key,), f"'{key}' is another name of '{name}'"))
-            _put(data, name.split("."), value)
-    if problems:
-        raise InputError(problems)
+            _put(data, ALIASES.get(key, key).split("."), value)
     elsewhere: dict[Path, str] = {}
     if document.data:
         elsewhere = {tuple(ALIASES.get(k, k).split(".")): "command line" for k in overrides}
     places = {path: place for path, place in document.places.items() if path not in elsewhere}
-    return check(replace(document, places=places, elsewhere=elsewhere), JobSpec, data)
+    document = replace(document, places=places, elsewhere=elsewhere)
+    spec = check(document, JobSpec, data)
+    if contradiction := spec.contradiction():
+        key, sentence = contradiction
+        raise InputError([document.problem((key,), sentence)])
+    return spec
+
+
+def _said_twice(document: Document) -> list[Problem]:
+    """A key of the file that has another name there too: which one is meant, nobody knows."""
+    names: dict[str, list[str]] = {}
+    for key, value in document.data.items():
+        name = ALIASES.get(key, key)
+        inner = [f"{name}.{each}" for each in value] if isinstance(value, Mapping) else [name]
+        for each in inner:
+            names.setdefault(each, []).append(key)
+    return [
+        document.problem((key,), f"'{key}' is another name of '{name}'")
+        for name, keys in names.items()
+        if len(keys) > 1
+        for key in keys
+        if key in ALIASES
+    ]
 
 
 def _put(data: dict[str, Any], path: list[str], value: Any) -> None:

@@ -85,6 +85,7 @@ class Plan:
             f"{worker.host} ~{worker.share:.0%} ({_ranks(worker)})" for worker in self.workers
         )
         steps = f"{self.max_steps:,} steps of" if self.max_steps else "steps of"
+        steps = "1 step of" if self.max_steps == 1 else steps
         steps = f"{steps} {self.global_batch} samples"
         lines = [
             f"{model} + LoRA r={lora_r} on {data.sentence}",

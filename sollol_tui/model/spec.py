@@ -37,7 +37,9 @@ class Lora:
     """Its scale: the update is multiplied by alpha / r."""
     dropout: Annotated[float, Ge(0), Le(0.9)] = 0.0
     """The share of its inputs that is dropped while training."""
-    target: str | list[str] = "all-linear"
+    target: Annotated[str, MinLen(1)] | Annotated[list[Annotated[str, MinLen(1)]], MinLen(1)] = (
+        "all-linear"
+    )
     """all-linear, or the names of the modules that get an update."""
     modules_to_save: list[str] = field(default_factory=list)
     """Modules that are trained whole and saved with the adapter."""
@@ -63,7 +65,7 @@ class JobSpec:
     model: Annotated[str, MinLen(1)]
     """A folder, or a Hub id."""
     dataset: Annotated[str, MinLen(1)]
-    """A file of rows: jsonl, json, csv or txt."""
+    """A file, folder or pattern of rows (jsonl, json, csv, tsv, txt, parquet), or hub:NAME."""
     name: Annotated[str, MinLen(1)] | None = None
     """What to call the job; left out, made from dataset and model."""
     format: str | dict[str, str] = "auto"
@@ -76,6 +78,8 @@ class JobSpec:
     """Samples per optimizer step; auto chooses by the number of rows alone."""
     batch_size: Annotated[int, Ge(1), Le(65_536)] | Literal["auto"] = 1
     """Samples in memory at once, auto measures what fits; never changes what is learnt."""
+    gradient_accumulation_steps: Annotated[int, Ge(1), Le(65_536)] | None = None
+    """Sets global_batch to batch_size x this x the planned ranks, for those who are used to it."""
     packing: bool | Literal["auto"] = "auto"
     """Whether samples lie end to end in one line; auto packs on GPUs where the model allows it."""
     max_length: Annotated[int, Ge(8), Le(1_048_576)] = 512
@@ -131,17 +135,33 @@ class JobSpec:
     sample_tokens: Annotated[int, Ge(1), Le(4096)] = 48
     """Tokens of such an answer at most."""
 
-    def resolved_global_batch(self, rows: int) -> int:
+    @property
+    def accumulated(self) -> int | None:
+        """Samples per optimizer step and rank, where they were asked for so."""
+        if self.gradient_accumulation_steps is None or self.batch_size == "auto":
+            return None
+        return self.batch_size * self.gradient_accumulation_steps
+
+    def contradiction(self) -> tuple[str, str] | None:
+        """A key that cannot be meant beside another one, and why."""
+        if self.gradient_accumulation_steps is None:
+            return None
+        key = "gradient_accumulation_steps"
+        if self.global_batch != "auto":
+            return key, f"{key} and global_batch both say how many samples a step has; keep one"
+        if self.accumulated is None:
+            return key, f"{key} needs a number as batch_size; set that, or set global_batch instead"
+        return None
+
+    def resolved_global_batch(self, rows: int, ranks: int) -> int:
         """Samples per optimizer step. Auto is the power of two nearest to rows x epochs / 1000,
         within 16 to 128: from the data alone, so that who trains never changes what is learnt."""
         if self.global_batch != "auto":
             return self.global_batch
+        if self.accumulated is not None:
+            return self.accumulated * ranks
         wanted = rows * self.epochs / 1000
         return min((16, 32, 64, 128), key=lambda size: (abs(size - wanted), size))
-
-    def max_steps(self, rows: int) -> int:
-        """Optimizer steps of the run; the last one of the run may be short."""
-        return -(-rows * self.epochs // self.resolved_global_batch(rows))
 
     def as_data(self) -> dict[str, Any]:
         """Plain data, as a job file holds it."""

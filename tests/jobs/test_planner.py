@@ -1,6 +1,7 @@
 """The planner: who takes part, and why the others do not. Pure."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -30,11 +31,14 @@ def planned(
     claimed: dict[str, str] | None = None,
     take: Resources | None = None,
     slots: dict[tuple[str, int | None], int] | None = None,
+    asked: dict[str, Any] | None = None,
     **known: HostFacts,
 ) -> Plan:
     everyone, lost = hosts or inventory(), lost or {}
     names = [host.name for host in everyone.hosts if host.name not in lost]
-    spec = JobSpec(model="m", dataset="d", workers=pattern, resources=take or Resources())
+    spec = JobSpec(
+        model="m", dataset="d", workers=pattern, resources=take or Resources(), **asked or {}
+    )
     taken = Taken(leased=leased or {}, claimed=claimed or {})
     answers = {name: known.get(name, facts()) for name in names}
     selection = select(everyone, pattern)
@@ -49,6 +53,23 @@ def test_each_cpu_host_is_one_rank_with_an_equal_share() -> None:
     assert sum(worker.share for worker in plan.workers) == pytest.approx(1)
     assert (plan.world_size, plan.global_batch, plan.max_steps) == (3, 16, 10)
     assert resources(plan) == ["host a", "host b", "host c"]
+
+
+def test_accumulation_sets_the_global_batch_from_the_planned_ranks_and_says_so() -> None:
+    plan = planned("a,b", asked={"batch_size": 4, "gradient_accumulation_steps": 8})
+    assert (plan.global_batch, plan.max_steps) == (64, 3)
+    assert plan.notices == (
+        "global batch 64: batch_size 4 x gradient_accumulation_steps 8 x 2 ranks; it stays when "
+        "ranks come or go",
+    )
+
+
+def test_rows_held_out_and_a_batch_beyond_the_data_are_said() -> None:
+    notices = planned(asked={"val_size": 0.1, "global_batch": 1000}).notices
+    assert notices == (
+        "a step takes all 160 samples, fewer than the global batch 1000",
+        "val_size 0.1: ~16 rows are held out, so there are fewer steps",
+    )
 
 
 def test_each_gpu_is_one_rank_and_shares_follow_ranks() -> None:

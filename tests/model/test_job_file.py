@@ -94,6 +94,17 @@ def complaint(text: str) -> str:
         ("mode: parallel\n", "t.yml:3:1  mode: "),
         ("global_batch: some\n", "t.yml:3:1  global_batch: "),
         ("epochs: 1\nnum_epochs: 2\n", "t.yml:4:1  'num_epochs' is another name of 'epochs'"),
+        ("lora_r: 8\nlora: {r: 4}\n", "t.yml:3:1  'lora_r' is another name of 'lora.r'"),
+        ("lora_rank: 8\nlora_r: 4\n", "t.yml:4:1  'lora_r' is another name of 'lora.r'"),
+        ("lora: {target: []}\n", "t.yml:3:8  target: "),
+        (
+            "global_batch: 8\ngradient_accumulation_steps: 4\n",
+            "t.yml:4:1  gradient_accumulation_steps and global_batch both say",
+        ),
+        (
+            "batch_size: auto\ngradient_accumulation_steps: 4\n",
+            "t.yml:4:1  gradient_accumulation_steps needs a number as batch_size",
+        ),
         ("learning_rate: -1\n", "t.yml:3:1  learning_rate: "),
         ("learning_rate: .nan\n", "t.yml:3:1  learning_rate: "),
         ("max_grad_norm: .inf\n", "t.yml:3:1  max_grad_norm: "),
@@ -181,5 +192,4 @@ def test_a_spec_survives_the_state() -> None:
 )
 def test_the_global_batch_comes_from_the_data_alone(rows: int, epochs: int, size: int) -> None:
     spec = JobSpec(model="m", dataset="d", epochs=epochs)
-    assert spec.resolved_global_batch(rows) == size
-    assert spec.max_steps(rows) == -(-rows * epochs // size)
+    assert spec.resolved_global_batch(rows, 1) == spec.resolved_global_batch(rows, 7) == size
