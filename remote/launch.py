@@ -18,8 +18,9 @@ from remote.lease import is_locked
 from remote.link import interfaces, owner_of
 from remote.processes import die_with_parent
 from remote.remains import COOKIE, TEMPORARY
-from remote.run import Rank, Run, RunError
+from remote.run import Lighthouse, Rank, Run, RunError
 
+STRAGGLER_S = 120  # a lighthouse waits so long for a rank that lives: a slow step or a checkpoint
 PAYLOAD = Path(__file__).resolve().parent.parent
 # What a login shell or an outer launcher may have set and a rank of ours must not inherit.
 _FOREIGN = (
@@ -69,6 +70,19 @@ def prepare_launch(
     return Launch(rank=rank, attempt=attempt, argv=[*trampoline, *command], env=env)
 
 
+def prepare_lighthouse(
+    run_dir: Path, run: Run, lighthouse: Lighthouse, agent_pid: int
+) -> tuple[list[str], dict[str, str]]:
+    """What to execute for one of the run's lighthouses, and its environment."""
+    command = [
+        *(sys.executable, "-P", "-m", "remote.engine.lighthouse"),
+        *(lighthouse.address, str(lighthouse.port), str(STRAGGLER_S)),
+    ]
+    trampoline = [sys.executable, "-P", "-m", "remote.launch", str(agent_pid), str(run.nice)]
+    env = {"PYTHONPATH": str(PAYLOAD), "PYTHONNOUSERSITE": "1", COOKIE: str(run_dir)}
+    return [*trampoline, *command], os.environ | env
+
+
 def die_with_launcher(run_dir: Path) -> None:
     """Ties a rank to its launcher, and so to its agent. Its launcher may have died before this was
     called; then its agent has too, which holds its lock for life, and the rank leaves at once. A
@@ -111,6 +125,7 @@ def rank_environment(
         "MKL_NUM_THREADS": threads,
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HOME": str(run_dir.parents[2] / "huggingface"),
+        "TORCHINDUCTOR_CACHE_DIR": str(run_dir.parents[2] / "torch-cache"),
         "TMPDIR": str(run_dir / TEMPORARY),
     }
     if Path(run.model).is_dir():
@@ -156,21 +171,27 @@ def threads_of_rank(run: Run) -> int:
 def _configuration(run: Run, rank: Rank, repeat: str) -> str:
     """accelerate's own format. One launch per rank, so machines = ranks: accelerate starts
     num_processes // num_machines processes and silently fewer where that leaves a rest."""
+    if (
+        run.is_elastic
+    ):  # the ranks find each other by the lighthouses: each launch is a world of one
+        launcher, machines, machine = "NO", 1, 0
+    else:
+        # For CPU ranks as well: what accelerate calls CPU starts separate worlds of one. The
+        # environment (ACCELERATE_USE_CPU) says that they compute on the CPU.
+        launcher, machines, machine = "MULTI_GPU", len(run.world), rank.rank
     values: dict[str, str | int | bool] = {
         "compute_environment": "LOCAL_MACHINE",
         "debug": False,
-        # For CPU ranks as well: what accelerate calls CPU starts separate worlds of one. The
-        # environment (ACCELERATE_USE_CPU) says that they compute on the CPU.
-        "distributed_type": "MULTI_GPU",
+        "distributed_type": launcher,
         "enable_cpu_affinity": False,
         "gpu_ids": "all",
-        "machine_rank": rank.rank,
+        "machine_rank": machine,
         "main_process_ip": run.main_address,
         "main_process_port": run.main_port,
         "main_training_function": "main",
         "mixed_precision": "no",
-        "num_machines": len(run.world),
-        "num_processes": len(run.world),
+        "num_machines": machines,
+        "num_processes": machines,
         "rdzv_backend": "static",
         "same_network": True,
         "use_cpu": False,

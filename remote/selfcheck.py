@@ -1,6 +1,7 @@
 """Says whether this environment can train: imports what training needs, multiplies on every device.
 
-Run it with `python -P -m remote.selfcheck`; it prints one JSON line.
+Imports nothing of ours: `python -I - <selfcheck.py` runs it where no payload is. It prints one JSON
+line.
 """
 
 import json

@@ -16,6 +16,7 @@ from sollol_tui.model.errors import StateError
 PACKAGE: Final = "remote"
 REQUIREMENTS: Final = "remote/worker.in"
 LOCK: Final = "remote/worker.lock"
+SELFCHECK: Final = "remote/selfcheck.py"
 _OTHER_NAMES: Final = frozenset({"worker.in", "worker.lock", "py.typed"})
 
 

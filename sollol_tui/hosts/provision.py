@@ -14,27 +14,26 @@ from typing import Any, Final
 
 from sollol_tui.hosts import payload as payloads
 from sollol_tui.hosts.build import BuildError, build_environment, install_options
-from sollol_tui.hosts.commands import last_answer
 from sollol_tui.hosts.disk import disk_error
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.installed import Installed
+from sollol_tui.hosts.selfcheck import run_selfcheck
 from sollol_tui.hosts.shell import ENGLISH, assignments, quote
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.steps import Site, Step, StepState
-from sollol_tui.hosts.uv import fetch_python, find_uv, uv_reason
+from sollol_tui.hosts.uv import fetch_python, find_uv
 from sollol_tui.hosts.wheelhouse import MissingWheelsError, Wheelhouse, send_wheels
 from sollol_tui.hosts.workdir import make_private
+from sollol_tui.model.diagnosis import judge_complaint
 from sollol_tui.model.errors import UnsuitableError
 from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import Packages
 from sollol_tui.model.text import clean
-from sollol_tui.model.torch_build import gpu_remedy
 from sollol_tui.model.units import format_bytes
 
 __all__ = ["Environment", "Step", "StepState", "provision"]
 
 SHORT_S: Final = 60.0
-SELFCHECK_S: Final = 300.0  # the first import of torch from a cold disk
 
 
 async def provision(
@@ -59,7 +58,7 @@ async def provision(
     work = _Work(site=site, seen=seen, report=report, recreate=recreate)
     await work.prepare_workdir()
     await work.send_payload()
-    env_id, python = await work.ensure_environment()
+    env_id = await work.ensure_environment()
     environment = Environment(
         python=f"{facts.workdir}/envs/{env_id}/bin/python",
         payload=f"{facts.workdir}/payload/{site.payload_hash}",
@@ -68,10 +67,10 @@ async def provision(
     )
     fingerprint = await work.selfcheck(environment)
     if accelerator != "cpu" and site.build != "cpu" and fingerprint.get("accelerator") == "cpu":
+        torch, python = (clean(str(fingerprint.get(key)), limit=40) for key in ("torch", "python"))
         raise UnsuitableError(
             connection.host.name,
-            f"torch {clean(str(fingerprint.get('torch')), limit=40)} sees no GPU there with "
-            f"Python {python}",
+            f"torch {torch} sees no GPU there with Python {python}",
             remedy="does nvidia-smi or rocminfo work there, for this account?",
         )
     return replace(environment, changed=work.changed, fingerprint=fingerprint)
@@ -121,9 +120,9 @@ class _Work:
         await self._store("the payload", f"{assignments(variables)}\n{_RECEIVE_PAYLOAD}", archive)
         self._say("payload", StepState.DONE, site.payload_hash)
 
-    async def ensure_environment(self) -> tuple[str, str]:
-        """The id of an environment that is built to its end, and its Python's version. The newest
-        Python comes first; one for which no set of packages exists makes way for the next."""
+    async def ensure_environment(self) -> str:
+        """The id of an environment that is built to its end. The newest Python comes first; one
+        for which no set of packages exists makes way for the next."""
         candidates = self._site.candidates
         for env_id in self._seen.environments:
             if env_id in candidates:
@@ -132,7 +131,7 @@ class _Work:
                 version = candidates[env_id].version
                 self._say("python", StepState.UNCHANGED, version)
                 self._say("environment", StepState.UNCHANGED, env_id)
-                return env_id, version
+                return env_id
         wheelhouse = await asyncio.to_thread(self._site.wheelhouse)
         uv_path = await self._ensure_uv(wheelhouse)
         refused: UnsuitableError | None = None
@@ -147,7 +146,7 @@ class _Work:
                     raise
                 refused = _telling(refused, error)
             else:
-                return env_id, python.version
+                return env_id
         assert refused is not None
         raise refused
 
@@ -231,18 +230,15 @@ class _Work:
             self._say("selfcheck", StepState.UNCHANGED, _describe(known))
             return known
         self._say("selfcheck", StepState.WORKING, "importing torch, multiplying a matrix")
-        prefix = f"export {assignments(self._site.env)}; " if self._site.env else ""
-        done = await self._connection.run(
-            prefix + environment.command("remote.selfcheck"), timeout_s=SELFCHECK_S, check=False
-        )
-        answer = last_answer(done.stdout)
-        if done.exit_status != 0 or answer is None:
-            reason = clean(str((answer or {}).get("error") or uv_reason(done.stderr)), limit=400)
+        tried = await run_selfcheck(self._connection, environment.python)
+        if tried.complaint:
+            check = judge_complaint(self._site.host, environment.env_id, tried.complaint)
             raise UnsuitableError(
                 self._site.host,
-                f"its environment does not work: {reason}",
-                remedy=gpu_remedy(reason) or f"sollol provision {self._site.host} --recreate",
+                f"its environment does not work: {check.reason}",
+                remedy=check.remedy,
             )
+        answer = dict(tried.answer)
         file = f"{self._workdir}/envs/{environment.env_id}/.selfcheck.{environment.payload_hash}"
         await self._store(
             "the self-check's answer",

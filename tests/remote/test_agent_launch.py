@@ -107,7 +107,9 @@ def test_only_launches_of_one_generation_of_one_job_meet(run_dir: Path, run: Run
 def test_caches_stay_in_the_workdir_unless_the_user_says_where(run_dir: Path, run: Run) -> None:
     assert environment(run_dir, run, 4)["HF_HOME"] == "/data/hf"
     run.env.pop("HF_HOME")
-    assert environment(run_dir, run, 4)["HF_HOME"] == str(run_dir.parents[2] / "huggingface")
+    ours = environment(run_dir, run, 4)
+    assert ours["HF_HOME"] == str(run_dir.parents[2] / "huggingface")
+    assert ours["TORCHINDUCTOR_CACHE_DIR"] == str(run_dir.parents[2] / "torch-cache")
 
 
 def test_every_loopback_address_belongs_to_the_loopback_interface() -> None:
