@@ -15,14 +15,13 @@ from typing import Any, Final
 
 from asyncssh.config import SSHClientConfig
 
-from sollol_tui.hosts import payload as payloads
-from sollol_tui.hosts.commands import last_answer
 from sollol_tui.hosts.destination import destination
-from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
-from sollol_tui.hosts.provision import SELFCHECK_S, provision
-from sollol_tui.hosts.shell import assignments, quote
+from sollol_tui.hosts.provision import provision
+from sollol_tui.hosts.selfcheck import run_selfcheck
+from sollol_tui.hosts.shell import quote
 from sollol_tui.hosts.ssh import HostConnection, connect
+from sollol_tui.hosts.steps import Site
 from sollol_tui.hosts.uv import ours_fits
 from sollol_tui.hosts.workdir import Found, look_into, make_private, remove_halves
 from sollol_tui.model.diagnosis import (
@@ -30,7 +29,9 @@ from sollol_tui.model.diagnosis import (
     Diagnosis,
     Outcome,
     Stage,
+    damaged,
     judge_clock,
+    judge_complaint,
     judge_disk,
     judge_gpu,
     judge_python,
@@ -41,13 +42,12 @@ from sollol_tui.model.diagnosis import (
     not_reached,
     ok,
 )
-from sollol_tui.model.errors import HostError, UnsuitableError
+from sollol_tui.model.errors import HostError, UnsuitableError, unexpected
 from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import ConnectionKind, Host, Packages
-from sollol_tui.model.text import clean, clean_lines
+from sollol_tui.model.text import clean
 from sollol_tui.model.torch_build import torch_build
 
-AT_ONCE: Final = 32
 ANSWER_S: Final = 30.0
 
 
@@ -70,24 +70,21 @@ async def diagnose_all(
     hosts: Sequence[Host], expected: Expectations, report: Report
 ) -> list[Diagnosis]:
     """All hosts at once, each on its own; the answers come in the hosts' order."""
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def one(host: Host) -> Diagnosis:
-        async with gate:
-            return await diagnose(host, expected, report)
-
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(host)) for host in hosts]
+        tasks = [group.create_task(diagnose(host, expected, report)) for host in hosts]
     return [task.result() for task in tasks]
 
 
 async def diagnose(host: Host, expected: Expectations, report: Report) -> Diagnosis:
-    """Every stage of one host up to the first that failed. Never raises a HostError."""
+    """Every stage of one host up to the first that failed. An error that nobody expected is a
+    failed check too: it must not end the examination of the others."""
     chart = _Chart(host, report)
     try:
         await _examine(host, expected, chart)
     except HostError as error:
         chart.fail(error)
+    except Exception as error:
+        chart.fail(unexpected(host.name, error))
     return chart.diagnosis()
 
 
@@ -251,14 +248,20 @@ async def _environment_check(
     accelerator: str,
     expected: Expectations,
 ) -> Check:
+    """Judges the environment that the next job would use, or find broken."""
     host = connection.host
-    ids = sorted(found.checked, key=lambda each: accelerator_told(found.checked[each], accelerator))
+    site = await asyncio.to_thread(
+        Site.read, connection, facts, expected.packages, accelerator, host.env
+    )
+    states = {each: found.environments.get(each, "") for each in site.candidates}
+    ids = [each for state in ("whole", "broken") for each in states if states[each] == state]
     half = [name for name, state in found.environments.items() if state == "half"]
     if not ids:
         check = _not_provisioned(host, found, half)
+    elif states[ids[0]] == "broken":
+        check = damaged(host.name, ids[0], "its Python is gone")
     else:
-        env_id = ids[-1]
-        check = await _try(connection, facts, env_id, found.environments[env_id], accelerator)
+        check = await _try(connection, facts, ids[0], accelerator)
     if not (expected.fix and check.fix):
         return check
     if found.is_used:
@@ -306,43 +309,18 @@ def _not_provisioned(host: Host, found: Found, half: Sequence[str]) -> Check:
             remedy=by,
             fix="remove the half, and provision",
         )
-    what = "none that this version of sollol has tried" if states else "none yet"
+    what = "none that fits this version of sollol" if states else "none yet"
     return Check(stage=Stage.ENVIRONMENT, outcome=Outcome.SKIPPED, found=f"{what}; {by}")
 
 
 async def _try(
-    connection: HostConnection, facts: HostFacts, env_id: str, state: str, accelerator: str
+    connection: HostConnection, facts: HostFacts, env_id: str, accelerator: str
 ) -> Check:
     """Runs the self-check in the environment: does torch import, multiply and see the GPU?"""
-    name = connection.host.name
-    damaged = Check(
-        stage=Stage.ENVIRONMENT,
-        outcome=Outcome.FAILED,
-        found=f"{env_id} is damaged",
-        reason="its Python is gone" if state == "broken" else "it is no longer whole",
-        remedy=f"sollol provision {name} --recreate",
-        fix="build it anew",
-    )
-    if state != "whole":
-        return damaged
-    root = await asyncio.to_thread(payloads.payload_root)
-    payload_hash = await asyncio.to_thread(payloads.payload_hash, root)
-    environment = Environment(
-        python=f"{facts.workdir}/envs/{env_id}/bin/python",
-        payload=f"{facts.workdir}/payload/{payload_hash}",
-        env_id=env_id,
-        payload_hash=payload_hash,
-    )
-    env = connection.host.env
-    prefix = f"export {assignments(env)}; " if env else ""
-    done = await connection.run(
-        prefix + environment.command("remote.selfcheck"), timeout_s=SELFCHECK_S, check=False
-    )
-    answer = last_answer(done.stdout)
-    if done.exit_status != 0 or answer is None:
-        lines = [line for line in clean_lines(done.stderr[-4000:], limit=400) if line.strip()]
-        reason = (answer or {}).get("error") or (lines or [f"exit status {done.exit_status}"])[-1]
-        return replace(damaged, reason=clean(str(reason), limit=400))
+    tried = await run_selfcheck(connection, f"{facts.workdir}/envs/{env_id}/bin/python")
+    if tried.complaint:
+        return judge_complaint(connection.host.name, env_id, tried.complaint)
+    answer = tried.answer
     if accelerator != "cpu" and answer.get("accelerator") == "cpu":
         return Check(
             stage=Stage.ENVIRONMENT,
@@ -353,10 +331,6 @@ async def _try(
             "limits.gpu_ids: [] to train on the CPU",
         )
     return ok(Stage.ENVIRONMENT, described(answer))
-
-
-def accelerator_told(answer: Mapping[str, Any], accelerator: str) -> bool:
-    return answer.get("accelerator") == accelerator
 
 
 def described(answer: Mapping[str, Any]) -> str:

@@ -18,13 +18,12 @@ from typing import Any, Final
 from sollol_tui.hosts import payload as payloads
 from sollol_tui.hosts.shell import assignments, script
 from sollol_tui.hosts.ssh import HostConnection, RemoteProcess, connect
-from sollol_tui.model.errors import CommandError, HostError
+from sollol_tui.model.errors import CommandError, HostError, unexpected
 from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import Host, Network
 from sollol_tui.model.links import Endpoint, Firewall, Link, NetworkReport, Reach, rounds
 from sollol_tui.model.text import clean
 
-AT_ONCE: Final = 32
 ANSWER_S: Final = 20.0
 PROBE_S: Final = 4.0  # a SYN is sent again after 1 s and 3 s
 MEASURE_S: Final = 1.0
@@ -132,10 +131,7 @@ async def examine_network(
     secret = {"token": secrets.token_hex(16), "proof": secrets.token_hex(16)}
     async with AsyncExitStack() as stack:
         say(f"opening ports on {len(stations)} hosts")
-        gate = asyncio.Semaphore(AT_ONCE)
-        await _each(
-            (s, _open(s, network, known_hosts, secret, stack, gate)) for s in _usable(stations)
-        )
+        await _each((s, _open(s, network, known_hosts, secret, stack)) for s in _usable(stations))
         links = _pairs(stations)
         say(f"trying {len(links)} directions")
         await _each((s, _probe(s, stations, links)) for s in _usable(stations))
@@ -176,9 +172,10 @@ async def _each(works: Iterable[tuple[_Station, Coroutine[Any, Any, None]]]) -> 
     async def guarded(station: _Station, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except HostError as error:
+        except Exception as error:  # one host's, whatever it is, must not end the others' check
+            told = error if isinstance(error, HostError) else unexpected(station.host.name, error)
             station.endpoint = replace(
-                station.endpoint, problem=error.message, remedy=error.remedy, interface=""
+                station.endpoint, problem=told.message, remedy=told.remedy, interface=""
             )
 
     async with asyncio.TaskGroup() as group:
@@ -192,20 +189,18 @@ async def _open(
     known_hosts: Sequence[Path],
     secret: Mapping[str, str],
     stack: AsyncExitStack,
-    gate: asyncio.Semaphore,
 ) -> None:
-    async with gate:
-        connection = await stack.enter_async_context(connect(station.host, known_hosts))
-        station.process = await _start(connection, station.facts)
-        stack.push_async_callback(station.process.close)
-        firewall = await _firewall(connection)
-        answer = await station.ask(
-            ANSWER_S,
-            op="open",
-            address=station.endpoint.address,
-            ports=list(network.ports),
-            **secret,
-        )
+    connection = await stack.enter_async_context(connect(station.host, known_hosts))
+    station.process = await _start(connection, station.facts)
+    stack.push_async_callback(station.process.close)
+    firewall = await _firewall(connection)
+    answer = await station.ask(
+        ANSWER_S,
+        op="open",
+        address=station.endpoint.address,
+        ports=list(network.ports),
+        **secret,
+    )
     speed = answer.get("speed_mbit")
     station.endpoint = replace(
         station.endpoint,

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sollol_tui.model.errors import HostError
 from sollol_tui.model.facts import GpuProcess, HostFacts, Python
 from sollol_tui.model.links import NetworkReport
+from sollol_tui.model.torch_build import gpu_remedy
 from sollol_tui.model.units import format_bytes
 
 CLOCK_SKEW_S: Final = 5.0
@@ -19,6 +20,12 @@ FEW_FILES: Final = 100_000  # an environment alone holds some 30,000
 _NETWORK_FILESYSTEM: Final = re.compile(
     r"nfs\d?|cifs|smb\d?|smbfs|afs|9p|ceph|glusterfs|lustre|gpfs|beegfs|orangefs|"
     r"fuse\.(sshfs|glusterfs|ceph.*|rclone|s3fs|gcsfuse|beegfs)"
+)
+# What torch says of a GPU whose memory is full or that admits one process only.
+_GPU_TAKEN: Final = re.compile(
+    r"(CUDA|HIP|GPU)\b.*out of memory|OutOfMemoryError|busy or unavailable|"
+    r"BLAS_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)",
+    re.IGNORECASE,
 )
 _ARCHITECTURES: Final = ("x86_64", "aarch64")
 
@@ -330,6 +337,33 @@ def _holder(process: GpuProcess, facts: HostFacts) -> str:
     index = next((str(gpu.index) for gpu in facts.gpus if gpu.uuid == process.gpu), "?")
     held = format_bytes(process.vram_bytes)
     return f"GPU {index}: {process.name} (pid {process.pid}) holds {held}"
+
+
+def judge_complaint(host: str, env_id: str, complaint: str) -> Check:
+    """What the self-check of a whole environment ended with: a GPU that others fill, one for which
+    this torch is not built, or damage."""
+    if _GPU_TAKEN.search(complaint):
+        return _warning(
+            Stage.ENVIRONMENT,
+            f"{env_id} is there, and could not be tried",
+            f"a GPU has no room left: {complaint}",
+            "end what holds it, or wait for it; a job that starts now would not fit either",
+        )
+    remedy = gpu_remedy(complaint)
+    if remedy:
+        return _failed(Stage.ENVIRONMENT, f"{env_id} does not compute", complaint, remedy)
+    return damaged(host, env_id, complaint)
+
+
+def damaged(host: str, env_id: str, reason: str) -> Check:
+    return Check(
+        stage=Stage.ENVIRONMENT,
+        outcome=Outcome.FAILED,
+        found=f"{env_id} is damaged",
+        reason=reason,
+        remedy=f"sollol provision {host} --recreate",
+        fix="build it anew",
+    )
 
 
 def judge_clock(skew_s: float | None) -> Check:

@@ -19,6 +19,8 @@ SollolError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sollol_tui.model.text import clean
+
 
 class SollolError(Exception):
     """`message` says what and why, `remedy` what to do next; both are one sentence for a person."""
@@ -97,6 +99,16 @@ class TransferError(HostError):
 
 class UnsuitableError(HostError):
     pass
+
+
+def unexpected(host: str, error: Exception) -> HostError:
+    """One host's part of an error that is a defect of ours, in one line."""
+    said = clean(str(error), limit=300)
+    return HostError(
+        host,
+        f"failed unexpectedly: {type(error).__name__}{': ' if said else ''}{said}",
+        remedy="this is a defect of sollol; please report it with these words",
+    )
 
 
 class NoWorkersError(SollolError):

@@ -19,6 +19,7 @@ from sollol_tui.hosts.workdir import parse_found
 from sollol_tui.jobs.planner import MIN_DISK, accelerator_of
 from sollol_tui.model.diagnosis import Check, Diagnosis, Outcome, Stage
 from sollol_tui.model.errors import HostKeyError
+from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import Host, Packages
 from tests.hosts.conftest import Server
 from tests.hosts.test_ssh import say_marks_then
@@ -131,6 +132,76 @@ async def test_a_damaged_environment_is_found_and_built_anew(
     check = at(await examined(host, fix=True), Stage.ENVIRONMENT)
     assert (check.outcome, check.fixed) == (Outcome.OK, "built it anew")
     assert at(await examined(host), Stage.ENVIRONMENT).outcome is Outcome.OK
+
+
+async def test_a_new_payload_hides_no_damage(
+    local_host: Host, workdir: Path, payload: Path
+) -> None:
+    host = replace(local_host, env={"UV_CACHE_DIR": os.environ["UV_CACHE_DIR"]})
+    environment = await provisioned(host)
+    program = payload / "remote" / "control.py"
+    program.write_text(program.read_text() + "# of another version\n")
+    check = at(await examined(host), Stage.ENVIRONMENT)
+    assert (check.outcome, check.found[:8]) == (Outcome.OK, "Python 3")
+
+    python = workdir / "envs" / environment.env_id / "bin" / "python"
+    python.unlink()
+    python.touch(mode=0o700)
+    check = at(await examined(host), Stage.ENVIRONMENT)
+    assert (check.outcome, check.fix) == (Outcome.FAILED, "build it anew")
+    check = at(await examined(host, fix=True), Stage.ENVIRONMENT)
+    assert (check.outcome, check.fixed) == (Outcome.OK, "built it anew")
+
+
+async def test_the_environment_of_another_torch_is_not_the_one_that_is_tried(
+    local_host: Host, workdir: Path
+) -> None:
+    other = workdir / "envs" / "ffffffffffffffff"
+    (other / "bin").mkdir(parents=True)
+    workdir.chmod(0o700)
+    (other / ".complete").touch()
+    check = at(await examined(local_host), Stage.ENVIRONMENT)
+    assert (check.outcome, check.found[:34]) == (
+        Outcome.SKIPPED,
+        "none that fits this version of sol",
+    )
+
+
+@pytest.mark.parametrize(
+    ("complaint", "outcome", "words"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory.", Outcome.WARNING, "end what holds"),
+        ("CUDA error: no kernel image is available", Outcome.FAILED, "packages.torch_backend"),
+    ],
+)
+async def test_a_gpu_that_cannot_be_used_is_no_damage_and_nothing_is_built_anew(
+    local_host: Host, payload: Path, complaint: str, outcome: Outcome, words: str
+) -> None:
+    host = replace(local_host, env={"UV_CACHE_DIR": os.environ["UV_CACHE_DIR"]})
+    await provisioned(host)
+    check = payload / "remote" / "selfcheck.py"
+    check.write_text(f"import sys; sys.exit({complaint!r})")
+    told = at(await examined(host, fix=True), Stage.ENVIRONMENT)
+    assert (told.outcome, told.fix, told.fixed) == (outcome, "", "")
+    assert complaint in told.reason
+    assert words in told.remedy
+
+
+async def test_an_error_that_nobody_expected_is_that_hosts_alone(local_host: Host) -> None:
+    broken = replace(local_host, name="broken")
+
+    def harm(host: Host, facts: HostFacts) -> str:
+        if host is broken:
+            raise LookupError("what is\nthis")
+        return accelerator_of(host, facts)
+
+    wanted = replace(expected(), accelerator_of=harm)
+    first, second = await diagnose_all([broken, local_host], wanted, lambda name, check: None)
+    failed = at(first, Stage.DISK)
+    assert failed.reason == "failed unexpectedly: LookupError: what is this"
+    assert failed.remedy
+    assert first.error is not None
+    assert second.error is None
 
 
 async def test_damage_that_a_new_build_does_not_mend_leads_to_the_cache(

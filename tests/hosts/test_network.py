@@ -63,6 +63,18 @@ async def test_an_address_that_is_not_the_hosts_own_is_its_problem_alone(
     assert [(link.origin, link.is_open) for link in report.links] == [("a", True), ("b", True)]
 
 
+async def test_an_error_that_nobody_expected_is_that_hosts_alone(
+    pair: list[tuple[Host, HostFacts]],
+) -> None:
+    (first, told), second = pair
+    odd = (replace(first, name="c"), replace(told, workdir="/home/\ud800"))  # no shell carries it
+    report = await examine_network([(first, told), odd, second], PORTS, [], lambda text: None)
+    problems = {each.host: each.problem for each in report.endpoints}
+    assert problems.pop("c").startswith("failed unexpectedly: ValueError: ")
+    assert problems == {"a": "", "b": ""}
+    assert [link.is_open for link in report.links] == [True, True]
+
+
 async def test_a_host_without_any_python_says_so(
     pair: list[tuple[Host, HostFacts]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from sollol_tui.model.diagnosis import (
     Outcome,
     Stage,
     judge_clock,
+    judge_complaint,
     judge_disk,
     judge_gpu,
     judge_python,
@@ -111,6 +112,28 @@ def test_who_holds_a_gpu_is_named() -> None:
 
 def test_a_limit_that_names_no_gpu_of_the_host_is_an_error() -> None:
     assert "names GPU 3, which is not there" in told(judge_gpu(facts(gpus=(GPU,)), (0, 3)))
+
+
+@pytest.mark.parametrize(
+    ("complaint", "outcome", "words"),
+    [
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 20 MiB", "warning", "no room"),
+        ("AcceleratorError: CUDA error: out of memory", "warning", "no room"),
+        ("RuntimeError: HIP out of memory", "warning", "no room"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling", "warning", "no room"),
+        ("CUDA-capable device(s) is/are busy or unavailable", "warning", "no room"),
+        ("CUDA error: no kernel image is available", "failed", "packages.torch_backend"),
+        ("ModuleNotFoundError: No module named 'torch'", "failed", "provision w1 --recreate"),
+        ("OSError: libgomp.so.1: file too short", "failed", "build it anew"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_told_from_a_damaged_environment(
+    complaint: str, outcome: str, words: str
+) -> None:
+    check = judge_complaint("w1", "0123456789abcdef", complaint)
+    assert told(check).startswith(f"{outcome}:")
+    assert words in told(check)
+    assert bool(check.fix) == ("damaged" in check.found)
 
 
 @pytest.mark.parametrize(
