@@ -13,7 +13,6 @@ from sollol_tui.model.errors import AuthenticationError, HostError, HostKeyError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.snapshot import HostState, HostView, Reading
 
-AT_ONCE: Final = 64
 FRESH_S: Final = 5.0  # a reading younger than this is not asked for again
 T = TypeVar("T")
 
@@ -43,15 +42,13 @@ async def ask(
     """Puts one question to every host. `timeout_s` bounds the connection; a host that cannot be
     reached keeps nobody else waiting longer than that."""
     answers: Answers[T] = Answers()
-    gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(host: Host) -> None:
-        async with gate:
-            try:
-                async with connect(host, [home.known_hosts], timeout_s=timeout_s) as connection:
-                    answers.said[host.name] = await question(connection)
-            except HostError as error:
-                answers.errors[host.name] = error
+        try:
+            async with connect(host, [home.known_hosts], timeout_s=timeout_s) as connection:
+                answers.said[host.name] = await question(connection)
+        except HostError as error:
+            answers.errors[host.name] = error
 
     async with asyncio.TaskGroup() as group:
         for host in hosts:
