@@ -58,7 +58,7 @@ def start(run_dir: Path, request: Any) -> dict[str, Any]:
         return finished
     _refuse_older(run_dir, run)
     _clear_away(run_dir)
-    held = {lock, *_reserve_main_port(run)}
+    held = {lock, *_reserve_ports(run)}
     write_control(run_dir, Action.RUN)  # the last word was for an earlier attempt
     write_atomic(run_dir / RUN_FILE, json.dumps(request["run"], indent=1).encode() + b"\n")
     return _start_detached(run_dir, run, secrets, held)
@@ -171,19 +171,24 @@ def _remove_orphans(run_dir: Path) -> list[Remnant]:
     return left
 
 
-def _reserve_main_port(run: Run) -> set[int]:
-    """Its store listens only many seconds from now; until then another job would find it free."""
-    if all(rank.rank != 0 for rank in run.own_ranks):
-        return set()
+def _reserve_ports(run: Run) -> set[int]:
+    """The ports at which this host is met. A store listens only many seconds from now; until then
+    another job would find its port free."""
+    ports = {light.port for light in run.own_lighthouses}
+    if not run.is_elastic and any(rank.rank == 0 for rank in run.own_ranks):
+        ports.add(run.main_port)
     deadline = time.monotonic() + PORT_DEADLINE_S
-    while (lease := hold_port(run.main_port)) is None:
-        if time.monotonic() > deadline:
-            raise Refusal(
-                f"main port {run.main_port} is in use by another job on this host; "
-                "start the next generation with another port"
-            )
-        time.sleep(_POLL_S)
-    return {lease}
+    leases: set[int] = set()
+    for port in sorted(ports):
+        while (lease := hold_port(port)) is None:
+            if time.monotonic() > deadline:
+                raise Refusal(
+                    f"main port {port} is in use by another job on this host; "
+                    "start the next generation with another port"
+                )
+            time.sleep(_POLL_S)
+        leases.add(lease)
+    return leases
 
 
 def _start_detached(

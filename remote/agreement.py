@@ -1,6 +1,7 @@
 """What ranks compare before and while they train: who would drift apart is refused by name."""
 
 import json
+from collections.abc import Mapping
 
 import torch
 
@@ -11,15 +12,19 @@ from remote.model import Model
 TOLERANCE = 1e-4  # between ranks that compute with different hardware
 
 
-def agree_to_start(engine: Engine, model: Model, rows: Rows) -> None:
-    """Refuses ranks that would not train the same thing: other versions, data or first weights."""
-    own = {
+def terms(model: Model, rows: Rows) -> dict[str, str]:
+    """What must be equal on all ranks before a step can be shared."""
+    return {
         "torch": torch.__version__.partition("+")[0],
-        "rows": len(rows),
+        "rows": str(len(rows)),
         "tokens and labels": rows.digest,
         "first adapter weights": model.digest(),
     }
-    said = engine.exchange(json.dumps(own))
+
+
+def agree_to_start(engine: Engine, own: Mapping[str, str]) -> None:
+    """Refuses ranks that would not train the same thing: other versions, data or first weights."""
+    said = engine.exchange(json.dumps(dict(own)))
     ranks = {rank.slot: rank for rank in engine.members().ranks}
     first = min(said)
     expected = json.loads(said[first])
@@ -35,11 +40,13 @@ def agree_to_start(engine: Engine, model: Model, rows: Rows) -> None:
 
 def agree_on_weights(engine: Engine, model: Model) -> None:
     """Compares what the ranks hold: equal bits where they compute alike, else within TOLERANCE
-    of the first rank's, which all then take over. A difference is refused by name."""
+    of the first rank's, which all then take over. A difference is refused by name; an engine that
+    heals has found and mended one within a kind by itself."""
     members = engine.members()
     if len(members.ranks) == 1:
         return
-    words = engine.exchange(json.dumps([model.numerics, model.digest()]))
+    digest = "" if engine.heals else model.digest()
+    words = engine.exchange(json.dumps([model.numerics, digest]))
     said = {slot: json.loads(word) for slot, word in words.items()}
     hosts = {rank.slot: rank.host for rank in members.ranks}
     pioneers: dict[str, int] = {}

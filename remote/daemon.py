@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 import traceback
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,13 +22,14 @@ from remote.ending import (
     tail,
 )
 from remote.events import EventWriter
-from remote.launch import Launch, prepare_launch
+from remote.launch import Launch, prepare_launch, prepare_lighthouse
 from remote.monitor import INTERVAL_S, Monitor
-from remote.run import Rank, Run, RunError
+from remote.run import Lighthouse, Rank, Run, RunError
 
 CONTROL_INTERVAL_S = 0.25
 STOP_TIMEOUT_S = 120.0  # a step, a checkpoint and a slow disk fit in
 CRASH_GRACE_S = 5.0  # the others may still be writing why they fail too
+RESTART_AFTER_S = (1.0, 2.0, 4.0)  # a crashed rank of an elastic run, each time
 _WAKING = {signal.SIGCHLD, signal.SIGTERM}
 
 
@@ -50,6 +52,9 @@ class Daemon:
             generation=run.generation,
         )
         self._running: dict[int, Launch] = {}  # by the pid of the rank's launcher
+        self._lighthouses: dict[int, Lighthouse] = {}  # by pid
+        self._restarts: dict[int, float] = {}  # when a crashed slot is started again
+        self._crashes: Counter[int] = Counter()  # of each slot, and of each lighthouse by its port
         self._endings: list[str] = []  # "finished" or "stopped", as each rank itself said
         self._failure: str | None = None
         self._action = Action.RUN
@@ -64,6 +69,8 @@ class Daemon:
         processes.become_subreaper()
         self._events.emit("agent_started", pid=os.getpid(), boot_id=processes.boot_id())
         try:
+            for lighthouse in self._run.own_lighthouses:
+                self._light(lighthouse)
             for rank in self._run.own_ranks:
                 self._start(rank)
             self._supervise()
@@ -78,12 +85,25 @@ class Daemon:
         attempt = next_attempt(self._run_dir, str(rank.slot))
         launch = prepare_launch(self._run_dir, self._run, rank, attempt, self._secrets, os.getpid())
         log = log_file(self._run_dir, str(rank.slot), attempt)
+        pid = self._spawn(launch.argv, launch.env, log, f"rank.{rank.slot}", attempt)
+        self._running[pid] = launch
+        self._events.emit("rank_started", of_slot=rank.slot, of_attempt=attempt, pid=pid)
+
+    def _light(self, lighthouse: Lighthouse) -> None:
+        argv, env = prepare_lighthouse(self._run_dir, self._run, lighthouse, os.getpid())
+        log = log_file(self._run_dir, "agent", self._attempt)
+        pid = self._spawn(argv, env, log, "lighthouse", self._attempt)
+        self._lighthouses[pid] = lighthouse
+
+    def _spawn(
+        self, argv: list[str], env: Mapping[str, str], log: Path, role: str, attempt: int
+    ) -> int:
         # The kernel closes everything else: Python's own descriptors are close-on-exec. Started
-        # from this thread, because the rank dies with the thread that started it.
+        # from this thread, because a rank dies with the thread that started it.
         pid = os.posix_spawn(
-            launch.argv[0],
-            launch.argv,
-            launch.env,
+            argv[0],
+            argv,
+            env,
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
@@ -92,17 +112,16 @@ class Daemon:
             setsigmask=[],
             setsigdef=[signal.SIGHUP, signal.SIGPIPE],
         )
-        self._running[pid] = launch
         if identity := processes.identify(pid):
             self._seen.add(identity)
-            remains.record(self._run_dir, identity, f"rank.{rank.slot}", attempt=attempt)
-        self._events.emit("rank_started", of_slot=rank.slot, of_attempt=attempt, pid=pid)
+            remains.record(self._run_dir, identity, role, attempt=attempt)
+        return pid
 
     def _supervise(self) -> None:
         """Returns when no rank runs any more, or when those that do have to be killed."""
         monitor = Monitor()
         metrics_at = time.monotonic()
-        while self._running:
+        while self._running or self._restarts:
             woken = signal.sigtimedwait(_WAKING, CONTROL_INTERVAL_S)
             if woken and woken.si_signo == signal.SIGTERM:
                 self._action = Action.KILL
@@ -112,6 +131,7 @@ class Daemon:
             now = time.monotonic()
             if self._action is Action.KILL or (self._give_up_at and now >= self._give_up_at):
                 return
+            self._start_again(now)
             if now >= metrics_at:
                 metrics_at = now + INTERVAL_S
                 self._report_metrics(monitor)
@@ -120,7 +140,14 @@ class Daemon:
         if action is Action.STOP and self._action is Action.RUN:
             # The ranks read the same file between steps and leave by themselves.
             self._give_up_at = time.monotonic() + STOP_TIMEOUT_S
+            self._endings += ["stopped" for _ in self._restarts]
+            self._restarts.clear()
         self._action = action
+
+    def _start_again(self, now: float) -> None:
+        for slot in [slot for slot, due in self._restarts.items() if due <= now]:
+            del self._restarts[slot]
+            self._start(self._run.rank_of_slot(slot))
 
     def _report_metrics(self, monitor: Monitor) -> None:
         table = processes.process_table()
@@ -143,6 +170,8 @@ class Daemon:
                 return
             if launch := self._running.pop(pid, None):
                 self._rank_exited(launch, os.waitstatus_to_exitcode(status))
+            elif lighthouse := self._lighthouses.pop(pid, None):
+                self._lighthouse_ended(lighthouse, os.waitstatus_to_exitcode(status))
 
     def _rank_exited(self, launch: Launch, code: int) -> None:
         slot = launch.rank.slot
@@ -180,14 +209,45 @@ class Daemon:
         elif code == 0 and self._action is Action.STOP:
             self._endings.append("stopped")  # it was asked to before it had begun
         else:
-            self._rank_crashed(slot, reason)
+            self._rank_crashed(slot, reason, foreseen=bool(said and said.get("foreseen")))
 
-    def _rank_crashed(self, slot: int, reason: str) -> None:
-        """What a crash means. A static world cannot go on without a rank, so the run ends here; an
-        engine whose world may change starts the rank again instead, from this place."""
+    def _rank_crashed(self, slot: int, reason: str, *, foreseen: bool) -> None:
+        """What a crash means. A static world cannot go on without a rank, so the run ends here. Of
+        an elastic one the others go on, and the rank is started again, unless it said by itself
+        what is wrong: that would be so again."""
+        crashes, most = self._crashes[slot], len(RESTART_AFTER_S)
+        if self._run.is_elastic and not foreseen and crashes < most and self._action is Action.RUN:
+            self._crashes[slot] += 1
+            pause_s = RESTART_AFTER_S[crashes]
+            self._restarts[slot] = time.monotonic() + pause_s
+            self._events.emit(
+                "notice",
+                message=f"slot {slot} is started again in {pause_s:g} s ({crashes + 1} of {most}): "
+                f"{reason}",
+            )
+            return
         if self._failure is None:
             self._failure = f"slot {slot} on {self._run.host}: {reason}"
-            self._give_up_at = time.monotonic() + CRASH_GRACE_S
+            if not self._run.is_elastic:
+                self._give_up_at = time.monotonic() + CRASH_GRACE_S
+
+    def _lighthouse_ended(self, lighthouse: Lighthouse, code: int) -> None:
+        """One that was killed is started again; one that left by itself has said why it cannot
+        work here, and no rank of this host would find it."""
+        if self._removing or self._action is Action.KILL:
+            return
+        port, reason = lighthouse.port, describe_exit(code, None)
+        self._crashes[port] += 1
+        if code < 0 and self._crashes[port] <= len(RESTART_AFTER_S):
+            self._events.emit("notice", message=f"the lighthouse is started again: {reason}")
+            self._light(lighthouse)
+        elif code > 0:
+            said = tail(log_file(self._run_dir, "agent", self._attempt)).strip().splitlines()
+            reason = said[-1] if said else reason
+            if port_is_taken(port, reason):
+                reason = f"main port {port} is in use: {reason}"
+            self._failure = self._failure or f"the lighthouse on {self._run.host}: {reason}"
+            self._give_up_at = time.monotonic()
 
     def _finish(self) -> None:
         """Ends what is left of the run, makes sure, and says how it ended: its last event."""

@@ -32,7 +32,16 @@ class Evaluation:
 def is_due(session: Session, cursor: Cursor, *, last: bool) -> bool:
     settings = session.settings
     every = settings.save_steps if settings.eval_steps is None else settings.eval_steps
-    return session.validation is not None and (last or bool(every and cursor.step % every == 0))
+    if session.validation is None or _is_done(cursor):
+        return False
+    return last or bool(every and cursor.step % every == 0)
+
+
+def _is_done(cursor: Cursor) -> bool:
+    """Whether the held-out loss after this step is known: from the others, where one was healed."""
+    return any(
+        entry["step"] == cursor.step and "eval_loss" in entry for entry in cursor.history[-2:]
+    )
 
 
 def evaluate(session: Session, cursor: Cursor) -> Evaluation:
@@ -74,7 +83,7 @@ def _own_part(session: Session) -> tuple[int, int, float]:
     """The rows of our share, their learnt tokens, and the sum of these tokens' losses."""
     rows, model, members = session.validation, session.model, session.engine.members()
     assert rows is not None
-    shares = deal(len(rows), [1.0] * len(members.ranks))
+    shares = deal(len(rows), members.weights)
     share = np.arange(len(rows), dtype=np.int64)[shares[members.place]]
     model.network.eval()  # the adapter's dropout is for learning
     try:

@@ -24,6 +24,7 @@ class EventWriter:
             "attempt": attempt,
             "generation": generation,
         }
+        self.attempt = attempt
         self._seq = 0
         self._lock = threading.Lock()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -25,6 +25,20 @@ class Rank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lighthouse:
+    """Where one of an elastic job's lighthouses listens, and the host whose agent keeps it."""
+
+    host: str
+    address: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lora:
     r: int = 32
     alpha: float = 64
@@ -77,6 +91,7 @@ class Run:
     engine: str
     world: tuple[Rank, ...]
     main_port: int
+    lighthouses: tuple[Lighthouse, ...] = ()  # in the order in which ranks ask them
     start_timeout_s: float = 120.0
     cpu_cores: int | None = None
     nice: int = 0
@@ -105,6 +120,16 @@ class Run:
         """The ranks that this host's agent starts."""
         return tuple(rank for rank in self.world if rank.host == self.host)
 
+    @property
+    def is_elastic(self) -> bool:
+        """Whether it goes on without a rank that is lost, and takes one back."""
+        return self.engine == "elastic"
+
+    @property
+    def own_lighthouses(self) -> tuple[Lighthouse, ...]:
+        """The lighthouses that this host's agent keeps."""
+        return tuple(light for light in self.lighthouses if light.host == self.host)
+
     def rank_of_slot(self, slot: int) -> Rank:
         return next(rank for rank in self.world if rank.slot == slot)
 
@@ -124,6 +149,9 @@ def parse_run(data: Any) -> Run:
         train["lora"] = Lora(**_known(Lora, train.get("lora", {})))
         known = _known(Run, data)
         known["world"] = tuple(Rank(**_known(Rank, rank)) for rank in data["world"])
+        known["lighthouses"] = tuple(
+            Lighthouse(**_known(Lighthouse, light)) for light in data.get("lighthouses", ())
+        )
         known["train"] = Train(**train)
         run = Run(**known)
     except KeyError as error:
@@ -134,6 +162,8 @@ def parse_run(data: Any) -> Run:
         raise RunError(f"run.json gives host {run.host!r} no rank")
     if sorted(rank.rank for rank in run.world) != list(range(len(run.world))):
         raise RunError("run.json does not number its ranks 0, 1, 2, ...")
+    if run.is_elastic and not run.lighthouses:
+        raise RunError("run.json names no lighthouses, which the elastic engine needs")
     return run
 
 

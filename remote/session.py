@@ -25,6 +25,7 @@ class Cursor:
 
     step: int = 0
     samples_done: int = 0
+    stopping: bool = False  # the ranks have agreed to stop after this step
     history: list[dict[str, Any]] = field(default_factory=list)
 
 

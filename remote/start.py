@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 import transformers
 
-from remote.agreement import agree_to_start
+from remote.agreement import agree_to_start, terms
 from remote.base import load_tokenizer
 from remote.batches import Layout
 from remote.checkpoint import Checkpoints, damage
 from remote.data.tokens import Dataset, tokenise
 from remote.engine import Engine, WorldError
+from remote.engine.elastic import ElasticEngine
 from remote.engine.static import StaticEngine
 from remote.events import EventWriter
 from remote.fit import choose_layout, warm_up
@@ -25,14 +26,18 @@ from remote.presence import Presence
 from remote.reports import check_reports
 from remote.run import Rank, Run
 from remote.session import Cursor, Say, Session, order_of, speaker
+from remote.state import Learnt, make_moments
 
-ENGINES = {"static": StaticEngine}
+ENGINES = ("static", "elastic")
 
 
-def start(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> tuple[Session, Cursor]:
+def start(
+    run: Run, own: Rank, run_dir: Path, events: EventWriter
+) -> tuple[Session, Cursor, Learnt]:
     """Brings one rank to its first step: everything that can be refused is refused here."""
     say = speaker(events)
-    engine = start_engine(run, own)  # a wrong world is refused before minutes go into loading
+    # A wrong world is refused before minutes go into loading.
+    engine = start_engine(run, own, run_dir, events.attempt, say)
     device = device_of(own)
     check_reports(run.train.report_to, own.host)
     with Presence(engine, events, f"{run.model} and {Path(run.dataset).name}") as presence:
@@ -43,10 +48,20 @@ def start(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> tuple[Sess
         layout = choose_layout(run.train, model, rows, share, own.host, say)
         session = assemble(run, own, run_dir, events, engine, model, data, layout)
         warm_up(session, say)
+        if engine.heals:
+            make_moments(session.optimizer)
+            agreed = terms(model, rows)  # of the first weights, so before a checkpoint is loaded
+            cursor = resume(session, say)
+            learnt = Learnt(model, session.optimizer, cursor, agreed)
         presence.doing = "waiting for the other ranks"
         engine.join()
-    cursor = resume(session, say)
-    agree_to_start(engine, model, rows)
+        if engine.heals:
+            engine.settle(learnt)  # who came before us tells where the run is
+    if not engine.heals:
+        cursor = resume(session, say)
+        agreed = terms(model, rows)
+        agree_to_start(engine, agreed)
+        learnt = Learnt(model, session.optimizer, cursor, agreed)
     events.emit(
         "ready",
         rank=own.rank,
@@ -60,7 +75,7 @@ def start(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> tuple[Sess
         template=rows.template,
         trainable_params=model.trained_count,
     )
-    return session, cursor
+    return session, cursor, learnt
 
 
 def assemble(
@@ -94,13 +109,19 @@ def assemble(
     )
 
 
-def start_engine(run: Run, own: Rank) -> Engine:
-    if run.engine not in ENGINES:
-        raise WorldError(
-            f"this payload has no engine {run.engine!r}; it has {', '.join(ENGINES)}: set engine "
-            "to one of these"
-        )
-    return ENGINES[run.engine](run, own)
+def start_engine(run: Run, own: Rank, run_dir: Path, launch: int, say: Say) -> Engine:
+    match run.engine:
+        case "static":
+            return StaticEngine(run, own)
+        case "elastic":
+            return ElasticEngine(
+                run, own, run_dir=run_dir, launch=launch, lighthouses=run.lighthouses, say=say
+            )
+        case _:
+            raise WorldError(
+                f"this payload has no engine {run.engine!r}; it has {', '.join(ENGINES)}: set "
+                "engine to one of these"
+            )
 
 
 def device_of(own: Rank) -> torch.device:
@@ -157,7 +178,8 @@ def tokens_folder(run_dir: Path) -> Path:
 
 
 def resume(session: Session, say: Say) -> Cursor:
-    """Continues from the newest checkpoint that verifies on every rank, or from the start."""
+    """Continues from the newest checkpoint that verifies on every rank, or from the start. Where
+    the engine heals it is the newest of this rank alone."""
     engine, checkpoints = session.engine, session.checkpoints
     sound = []
     for step in checkpoints.steps():
@@ -165,8 +187,10 @@ def resume(session: Session, say: Say) -> Cursor:
             say(f"checkpoint-{step} is passed over: {reason}")
         else:
             sound.append(step)
-    offers = engine.exchange(json.dumps(sound[:100]))
-    common = set.intersection(*(set(json.loads(offer)) for offer in offers.values()))
+    common = set(sound)
+    if not engine.heals:
+        offers = engine.exchange(json.dumps(sound[:100]))
+        common = set.intersection(*(set(json.loads(offer)) for offer in offers.values()))
     if not common:
         return Cursor()
     step = max(common)
@@ -180,7 +204,8 @@ def resume(session: Session, say: Say) -> Cursor:
         )
     session.model.load_adapter(snapshot.adapter)
     session.optimizer.load_state_dict(snapshot.optimizer)
-    say(f"continuing from checkpoint-{step}, the newest that every rank holds whole")
+    holders = "this rank" if engine.heals else "every rank"
+    say(f"continuing from checkpoint-{step}, the newest that {holders} holds whole")
     return Cursor(
         step=step,
         samples_done=snapshot.cursor["samples_done"],

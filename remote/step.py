@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from remote.data.order import deal, samples_of_step
-from remote.engine import StepLost, Tally, WorldError
+from remote.engine import MemberLostError, StepLost, Tally
 from remote.fit import is_out_of_memory, shrink
 from remote.schedule import learning_rate
 from remote.session import Cursor, Session
@@ -39,7 +39,7 @@ def next_step(session: Session, cursor: Cursor) -> Step:
     samples = samples_of_step(
         settings.seed, len(rows), settings.global_batch, settings.epochs, cursor.step
     )
-    shares = deal(len(samples), [1.0] * len(members.ranks))
+    shares = deal(len(samples), members.weights)
     return Step(
         number=cursor.step + 1,
         samples=samples,
@@ -95,14 +95,15 @@ def dropout_seed(seed: int, step: int, row: int) -> int:
     return int(np.random.SeedSequence([seed, step, row]).generate_state(1, np.uint32)[0])
 
 
-def add_up(session: Session, tally: Tally) -> Tally:
-    """Sums the gradients, in the type that the wire carries, and the tally over the ranks."""
+def add_up(session: Session, tally: Tally) -> Tally | StepLost:
+    """Sums the gradients, in the type that the wire carries, and the tally over the ranks. Of a
+    lost step nothing is left."""
     flat = session.gradients.values
     wire = flat.to(torch.bfloat16) if session.settings.wire == "bf16" else flat
     outcome = session.engine.reduce(wire, tally)
     if isinstance(outcome, StepLost):
-        raise WorldError(outcome.reason)
-    if wire is not flat:
+        session.gradients.clear()
+    elif wire is not flat:
         flat.copy_(wire)
     return outcome
 
@@ -137,8 +138,12 @@ def blame_rows(session: Session, step: Step) -> str:
     culprits = [
         int(row) for row, loss in zip(step.share, losses, strict=True) if not np.isfinite(loss)
     ]
-    words = session.engine.exchange(json.dumps(culprits[:NAMED_ROWS]))
-    named = sorted({row for word in words.values() for row in json.loads(word)})
+    own = json.dumps(culprits[:NAMED_ROWS])
+    try:
+        words = [*session.engine.exchange(own).values()]
+    except MemberLostError:
+        words = [own]  # the others name theirs in their own error
+    named = sorted({row for word in words for row in json.loads(word)})
     if not named:
         return (
             "the gradient is not finite although the loss of every row is; lower the learning rate "

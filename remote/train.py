@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from remote.agreement import agree_on_weights
 from remote.base import ModelError
 from remote.control import Action, read_control
 from remote.data.render import DataError
-from remote.engine import WorldError
+from remote.engine import MemberLostError, StepLost, WorldError
 from remote.evaluation import evaluate, is_due
 from remote.events import EventWriter
 from remote.launch import die_with_launcher, threads_of_rank
@@ -30,6 +31,7 @@ from remote.result import save_checkpoint, write_result
 from remote.run import Rank, Run, read_run
 from remote.session import Cursor, Session
 from remote.start import start
+from remote.state import Learnt
 from remote.step import TrainError, add_up, commit, compute, next_step
 from remote.watchdog import Watchdog
 
@@ -38,7 +40,7 @@ FORESEEN = (ModelError, DataError, WorldError, TrainError)  # their sentences sa
 
 def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
     """Trains until every sample of the run is committed, or until told to stop."""
-    session, cursor = start(run, own, run_dir, events)
+    session, cursor, learnt = start(run, own, run_dir, events)
     if cursor.step == 0:
         answer_prompts(session, "before")
     progress = Progress(
@@ -49,8 +51,11 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
     )
     reports = Reports(session, cursor)
     began = time.monotonic()
-    stopping = False
-    while cursor.samples_done < session.samples_total and not stopping:
+    while True:
+        # First of all, so that nobody leaves before all hold the last step.
+        session.engine.settle(learnt)
+        if cursor.stopping or cursor.samples_done == session.samples_total:
+            break
         wanted = read_control(run_dir)
         if wanted is Action.KILL:
             print("leaving at once, as asked", flush=True)
@@ -59,12 +64,14 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
         computed = compute(session, step)
         added_at = time.monotonic()
         tally = add_up(session, replace(computed, stop_wanted=float(wanted is Action.STOP)))
+        if isinstance(tally, StepLost):
+            continue  # nobody committed it; who is left does it again
         sync_s = time.monotonic() - added_at
         grad_norm = commit(session, step, tally)
 
         cursor.step = step.number
         cursor.samples_done += len(step.samples)
-        stopping = tally.stop_wanted > 0
+        cursor.stopping = tally.stop_wanted > 0
         committed = Committed(
             step=cursor.step,
             samples_done=cursor.samples_done,
@@ -75,25 +82,53 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
             grad_norm=grad_norm,
             sync_s=sync_s,
         )
-        done = cursor.samples_done == session.samples_total
-        tell(session, progress, committed, last=done or stopping)
+        last = cursor.stopping or cursor.samples_done == session.samples_total
+        tell(session, progress, committed, last=last)
         reports.add(committed)
         if alarm := watchdog.look(committed.loss):
             raise TrainError(f"step {cursor.step}: {alarm}{newest_checkpoint(session)}")
-        if is_due(session, cursor, last=done):
-            reports.add_evaluation(evaluate(session, cursor))
-        due = session.settings.save_steps and cursor.step % session.settings.save_steps == 0
-        if due or stopping or done:
-            agree_on_weights(session.engine, session.model)
-            if session.keeps_checkpoints:
-                save_checkpoint(session, cursor)
-    session.checkpoints.close()
-    reports.close()
+        if not last:
+            look_back(session, cursor, reports)
+    conclude(session, cursor, learnt, reports)
     if cursor.samples_done < session.samples_total:
         stop(session, cursor)
     else:
-        finish(session, cursor, time.monotonic() - began)
+        finish(session, cursor, learnt, time.monotonic() - began)
     session.engine.close()
+
+
+def look_back(session: Session, cursor: Cursor, reports: Reports) -> None:
+    """What is due after some steps: the held-out loss, and a checkpoint. A member that is lost
+    meanwhile costs the loss, which comes again, and no checkpoint."""
+    settings = session.settings
+    try:
+        if is_due(session, cursor, last=False):
+            reports.add_evaluation(evaluate(session, cursor))
+    except MemberLostError as error:
+        session.say(f"the held-out loss of step {cursor.step} is left out: {error}")
+    if settings.save_steps and cursor.step % settings.save_steps == 0:
+        with suppress(MemberLostError):  # the next checkpoint compares again
+            agree_on_weights(session.engine, session.model)
+        if session.keeps_checkpoints:
+            save_checkpoint(session, cursor)
+
+
+def conclude(session: Session, cursor: Cursor, learnt: Learnt, reports: Reports) -> None:
+    """What is due after the last step, by all who hold it."""
+    done = cursor.samples_done == session.samples_total
+    while True:
+        try:
+            if is_due(session, cursor, last=done):
+                reports.add_evaluation(evaluate(session, cursor))
+            agree_on_weights(session.engine, session.model)
+            break
+        except MemberLostError:
+            session.engine.settle(learnt)
+    session.checkpoints.wait()
+    if session.keeps_checkpoints and cursor.step not in session.checkpoints.steps():
+        save_checkpoint(session, cursor)
+    session.checkpoints.close()
+    reports.close()
 
 
 def tell(session: Session, progress: Progress, committed: Committed, *, last: bool) -> None:
@@ -133,9 +168,9 @@ def stop(session: Session, cursor: Cursor) -> None:
     print(f"stopped after step {cursor.step}, as asked", flush=True)
 
 
-def finish(session: Session, cursor: Cursor, train_s: float) -> None:
+def finish(session: Session, cursor: Cursor, learnt: Learnt, train_s: float) -> None:
     answer_prompts(session, "after")
-    result = write_result(session, cursor) if session.engine.members().is_first else None
+    result = leave_result(session, cursor, learnt)
     session.events.emit(
         "finished",
         step=cursor.step,
@@ -145,6 +180,22 @@ def finish(session: Session, cursor: Cursor, train_s: float) -> None:
         train_s=round(train_s, 2),
     )
     print(f"finished {cursor.step} steps in {duration(train_s)}", flush=True)
+
+
+def leave_result(session: Session, cursor: Cursor, learnt: Learnt) -> Path | None:
+    """The first rank writes the result. Where it may be lost meanwhile, nobody leaves before it is
+    there: the next one writes it then."""
+    engine = session.engine
+    while True:
+        result = write_result(session, cursor) if engine.members().is_first else None
+        if not engine.heals:
+            return result
+        try:
+            engine.exchange("the result is there")
+        except MemberLostError:
+            engine.settle(learnt)
+        else:
+            return result
 
 
 def main(arguments: list[str]) -> int:

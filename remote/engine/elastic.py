@@ -17,7 +17,7 @@ import torch
 from remote.engine import MemberLostError, Members, State, StepLost, Tally, WorldError
 from remote.engine.group import Abandoned, Group, GroupLostError, OwnStore, Pace
 from remote.engine.heal import copy_over, heal
-from remote.engine.lookout import PAUSE_S, SILENT_S, Answer, Lighthouse, Lookout
+from remote.engine.lookout import PAUSE_S, SILENT_S, Answer, Lookout
 from remote.engine.memory import Memory
 from remote.engine.quorum import (
     Go,
@@ -32,7 +32,7 @@ from remote.engine.quorum import (
 )
 from remote.engine.shares import Shares
 from remote.engine.words import row_of, word_of
-from remote.run import Rank, Run
+from remote.run import Lighthouse, Rank, Run
 
 NO_STATE = -1  # the step of a rank whose state no longer counts
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from remote.engine.lighthouse import coordination
 from remote.engine.quorum import Voice
+from remote.run import Lighthouse
 
 BEAT_S = 0.4  # a lighthouse takes 1.5 s without one for death
 SILENT_S = 5.0  # without an answer: on to the next lighthouse
@@ -20,20 +21,6 @@ CALL_TIMEOUT_S = 1.0
 ASK_TIMEOUT_S = 600.0  # an answer may take the slowest rank's step
 PAUSE_S = 0.2  # between two tries that came to nothing
 LOOK_S = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lighthouse:
-    """Where one of the job's lighthouses listens; run.json gives their order."""
-
-    host: str
-    address: str
-    port: int
-
-    @property
-    def url(self) -> str:
-        address = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{address}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ import torch
 from remote.engine import StepLost, Tally
 from remote.engine.elastic import ElasticEngine
 from remote.engine.group import Group, OwnStore
-from remote.engine.lookout import Lighthouse
+from remote.run import Lighthouse
 from tests.remote.torch.elastic_world import ElasticWorld, Training, run_of
 
 ROUNDS = 3

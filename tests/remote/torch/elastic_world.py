@@ -24,8 +24,7 @@ from remote.data.order import deal, samples_of_step
 from remote.engine import MemberLostError, StepLost, Tally
 from remote.engine.elastic import ElasticEngine
 from remote.engine.heal import pack, unpack
-from remote.engine.lookout import Lighthouse
-from remote.run import Rank, Run, Train
+from remote.run import Lighthouse, Rank, Run, Train
 
 DEADLINE_S = 40
 ROOT = Path(__file__).parents[3]

@@ -14,8 +14,9 @@ from remote.engine import Tally
 from remote.engine.group import SLACK_S, Group, GroupLostError, OwnStore, Pace
 from remote.engine.heal import copy_over, pack, unpack
 from remote.engine.lighthouse import NoLighthouseError, serve
-from remote.engine.lookout import Lighthouse, Lookout
+from remote.engine.lookout import Lookout
 from remote.engine.shares import Shares, redealt, step_time
+from remote.run import Lighthouse
 
 
 def test_shares_follow_speeds_where_that_saves_more_than_a_twentieth():

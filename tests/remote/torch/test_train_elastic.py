@@ -1,0 +1,91 @@
+"""Whole trainings with the elastic engine: real ranks, a tiny model, and one of them killed."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from remote.session import Cursor
+from remote.state import Learnt, make_moments
+from remote.step import commit, compute, next_step
+from remote.train import main
+from tests.remote.torch.fixtures import Doom, World
+
+ROOT = Path(__file__).parents[3]
+STEPS = 6
+
+
+@pytest.fixture
+def lighthouse() -> Iterator[dict[str, Any]]:
+    """One entry of run.json's `lighthouses`, and the program behind it."""
+    command = [sys.executable, "-P", "-m", "remote.engine.lighthouse", "127.0.0.1", "0", "60"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={"PYTHONPATH": str(ROOT)}, text=True
+    ) as program:
+        assert program.stdout is not None
+        port = json.loads(program.stdout.readline())["port"]
+        yield {"host": "w1", "address": "127.0.0.1", "port": port}
+        program.kill()
+
+
+def elastic(world: World, lighthouse: dict[str, Any]) -> World:
+    for host in world.hosts:
+        path = world.run_dir(host) / "run.json"
+        run = json.loads(path.read_text()) | {"engine": "elastic", "lighthouses": [lighthouse]}
+        path.write_text(json.dumps(run))
+    return world
+
+
+def assert_same_curve(one: dict[int, float], other: dict[int, float]) -> None:
+    assert one.keys() == other.keys() == {*range(1, STEPS + 1)}
+    for step, loss in one.items():
+        assert other[step] == pytest.approx(loss, rel=1e-5), f"step {step}"
+
+
+def test_elastic_ranks_learn_what_one_learns_even_when_one_of_them_is_killed(
+    make_world, tiny_model, dataset, lighthouse
+):
+    settings = {"save_steps": 2, "val_size": 0.0}
+    alone = make_world("alone").plan(tiny_model, dataset, 1, **settings)
+    assert main([str(alone.run_dir()), "0", "1"]) == 0
+    three = elastic(make_world("three").plan(tiny_model, dataset, 3, **settings), lighthouse)
+    doom = Doom(module="remote.train", function="compute", call=4)
+    assert three.train(doom) == [0, 0, -9]
+    assert_same_curve(alone.losses(), three.losses())
+    assert sorted(three.trained_rows()) == [*range(47)]
+    ends = [three.events("finished", host)[0] for host in ("w1", "w2")]
+    assert ends[0]["digest"] == ends[1]["digest"]
+    assert [bool(end["result"]) for end in ends] == [True, False]
+    assert [event["world_size"] for event in three.events("ready")] == [3]
+    assert three.events("step")[-1]["world_size"] == 2
+    said = [event["message"] for event in three.events("notice")]
+    assert any("w3 (slot 2)" in message and "go on" in message for message in said)
+
+
+def test_a_state_moves_whole_and_its_digest_sees_one_bit(session):
+    cursor = Cursor()
+    make_moments(session.optimizer)
+    before = session.model.flat_weights()
+    learnt = Learnt(session.model, session.optimizer, cursor, {})
+    first, blank = learnt.digest(), learnt.flatten()
+    for _ in range(2):
+        step = next_step(session, cursor)
+        commit(session, step, compute(session, step))
+        cursor.step, cursor.samples_done = step.number, cursor.samples_done + len(step.samples)
+        cursor.history.append({"step": step.number, "loss": 0.1})
+    after, whole = learnt.digest(), learnt.flatten()
+    learnt.load(blank)
+    assert (cursor.step, cursor.samples_done, cursor.history) == (0, 0, [])
+    assert learnt.digest() == first != after
+    assert torch.equal(session.model.flat_weights(), before)
+    learnt.load(whole)
+    assert learnt.digest() == after
+    assert torch.equal(learnt.flatten().view(torch.int32), whole.view(torch.int32))
+    parameter = session.model.parameters[3]
+    parameter.data.view(torch.int32).view(-1)[1] ^= 1
+    assert learnt.digest() != after
