@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import asyncssh
 
@@ -12,8 +12,6 @@ from sollol_tui.model.errors import UnreachableError
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.names import JUMP, PORTS
 from sollol_tui.model.text import clean
-
-MAX_JUMPS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,9 +115,10 @@ def parse_facts(text: str, host: Host) -> HostFacts:
     ram_bytes = memory.get("MemTotal", 0)
     user, board = first(said, "user"), first(said, "board")
     found = gpus.parse_gpus(said, ram_bytes=ram_bytes, user=user, board=board)
-    address = host.internal_ip or first(said, "address")
-    if host.connection is ConnectionKind.LOCAL:
-        address = host.internal_ip or _LOCAL_ADDRESS
+    found_interfaces = interfaces.parse_interfaces(said)
+    is_local = host.connection is ConnectionKind.LOCAL
+    reached = _LOCAL_ADDRESS if is_local else first(said, "address")
+    address = host.internal_ip or interfaces.address_in(found_interfaces, host.cidr, reached)
     return HostFacts(
         hostname=first(said, "hostname"),
         user=user,
@@ -140,7 +141,7 @@ def parse_facts(text: str, host: Host) -> HostFacts:
         kernel=first(said, "kernel"),
         compute_version=found.compute_version,
         gpu_processes=found.processes,
-        interfaces=interfaces.parse_interfaces(said),
+        interfaces=found_interfaces,
         systemd_user=first(said, "systemd_user") == "yes",
         lingers=first(said, "lingers") == "yes",
     )

@@ -6,8 +6,8 @@ nowhere: loopback, link-local and passing addresses.
 
 import socket
 import struct
-from collections.abc import Iterator
-from ipaddress import IPv4Network, ip_address, ip_interface
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Network, ip_address, ip_interface, ip_network
 from typing import Final
 
 from sollol_tui.hosts.answers import Said
@@ -67,6 +67,16 @@ def parse_interfaces(said: Said) -> tuple[Interface, ...]:
             ),
         )
     return tuple(found.values())[:_MAX]
+
+
+def address_in(found: Sequence[Interface], cidr: str | None, reached: str) -> str:
+    """The address at which the others reach the host: one in the network that they share, else the
+    one at which it was `reached`, which is also the first choice of several."""
+    if cidr is None:
+        return reached
+    network = ip_network(cidr)
+    there = [each.address for each in found if ip_address(each.address) in network]
+    return reached if reached in there or not there else there[0]
 
 
 def _by_ip(said: Said) -> Iterator[tuple[str, str]]:

@@ -15,13 +15,7 @@ from weakref import WeakKeyDictionary
 import asyncssh
 
 from sollol_tui.hosts.channel import Completed, HostConnection, RemoteProcess
-from sollol_tui.hosts.destination import (
-    MAX_JUMPS,
-    Destination,
-    destination,
-    given_options,
-    jump_host,
-)
+from sollol_tui.hosts.destination import Destination, destination, given_options, jump_host
 from sollol_tui.hosts.embedded import CIPHERS, connect_local
 from sollol_tui.hosts.hostkeys import KeyWitness, host_key_error, read_known_keys
 from sollol_tui.hosts.identities import broken_key, login_keys, not_admitted
@@ -29,6 +23,7 @@ from sollol_tui.hosts.journey import Journey
 from sollol_tui.hosts.refusal import login_by_hand, too_slow, unforeseen, unreachable
 from sollol_tui.model.errors import AuthenticationError, HostError, UnreachableError
 from sollol_tui.model.inventory import ConnectionKind, Host
+from sollol_tui.model.names import MAX_JUMPS
 from sollol_tui.model.text import clean
 
 __all__ = ["Completed", "HostConnection", "RemoteProcess", "connect"]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
 from itertools import count
 from typing import Final
 
@@ -12,12 +13,13 @@ from sollol_tui.model.facts import Gpu, HostFacts
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.patterns import Selection
 from sollol_tui.model.plan import DatasetFacts, Plan, PlannedRank, PlannedWorker
-from sollol_tui.model.spec import JobSpec, Resources
+from sollol_tui.model.spec import Engine, JobSpec, Resources
 from sollol_tui.model.units import GIB, format_bytes
 
 MIN_DISK = {"cpu": 3 * GIB, "cuda": 12 * GIB, "rocm": 24 * GIB}
 
 
+_ELASTIC_ON: Final = ("Linux", "x86_64")
 _NAMED: Final = 3  # hosts in a sentence about what a job waits for
 
 
@@ -43,6 +45,7 @@ def make_plan(
         if host.name in reasons or len(workers) == selection.at_most:
             continue
         try:
+            _check_engine(spec, facts[host.name])
             worker, left_out, warnings = _worker(host, facts[host.name], spec.resources, taken)
         except _NotSuitableError as reason:
             reasons[host.name] = str(reason)
@@ -52,6 +55,14 @@ def make_plan(
             workers.append(worker)
             reasons |= {f"{host.name} GPU {o.gpu}": o.reason for o in left_out}
             notices += warnings
+    if len(workers) > 1:
+        taking_part = {worker.host: worker.address for worker in workers}
+        notices += [
+            f"{host.name} has no address in {host.cidr} (network.cidr); the others reach it at "
+            f"{taking_part[host.name]}"
+            for host in selection.hosts
+            if host.name in taking_part and _is_outside(host, taking_part[host.name])
+        ]
     if len(workers) < selection.at_least:
         wanted = f"{selection.at_least} worker{'s' if selection.at_least > 1 else ''}"
         raise NoWorkersError(
@@ -64,7 +75,7 @@ def make_plan(
     global_batch = spec.resolved_global_batch(dataset.rows, ranks)
     plan = Plan(
         workers=tuple(workers),
-        engine="static",
+        engine="elastic" if spec.engine is Engine.ELASTIC else "static",
         global_batch=global_batch,
         max_steps=-(-dataset.rows * spec.epochs // global_batch),  # the last one may be short
         rows=dataset.rows,
@@ -110,6 +121,7 @@ def could_use(spec: JobSpec, selection: Selection, facts: Mapping[str, HostFacts
             claims.append(any_device(host.name))
             continue
         with suppress(_NotSuitableError):
+            _check_engine(spec, facts[host.name])
             devices = _devices(host, facts[host.name], spec.resources)
             claims += [_resource(host.name, device) for device in devices]
     return claims
@@ -174,6 +186,25 @@ def _worker(
         cpu_cores=min(cores, default=None),
     )
     return worker, obstacles, warnings
+
+
+def _check_engine(spec: JobSpec, facts: HostFacts) -> None:
+    if spec.engine is Engine.ELASTIC and (facts.system, facts.arch) != _ELASTIC_ON:
+        raise _NotSuitableError(
+            f"engine: elastic needs torchft, whose wheels are for {' on '.join(_ELASTIC_ON)}, and "
+            f"this is {facts.system} on {facts.arch}; set engine: static"
+        )
+
+
+def _is_outside(host: Host, address: str) -> bool:
+    """Whether a host is not in the network that the inventory says all share, nor told to be
+    elsewhere by its internal_ip."""
+    if host.cidr is None or host.internal_ip is not None:
+        return False
+    try:
+        return ip_address(address) not in ip_network(host.cidr)
+    except ValueError:  # what the host said is no address
+        return True
 
 
 def _devices(host: Host, facts: HostFacts, wanted: Resources) -> list[int | None]:
@@ -269,7 +300,7 @@ def _notices(spec: JobSpec, dataset: DatasetFacts, ranks: int) -> tuple[str, ...
             "when ranks come or go"
         )
     elif spec.global_batch == "auto":
-        known = f"from {dataset.rows:,} rows x {spec.epochs} epochs"
+        known = f"from {dataset.rows:,} rows x {spec.epochs} epoch{'s' * (spec.epochs != 1)}"
         unknown = "the least, because only a worker can count the rows; set global_batch for more"
         notices.append(f"global batch {size}: {known if dataset.rows else unknown}")
     if size > samples > 0:

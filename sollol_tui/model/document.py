@@ -30,6 +30,14 @@ from sollol_tui.model.errors import InputError, Problem
 
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 20
+_WANTED: Final = {  # what pydantic found no value of, in the words of a YAML file
+    **dict.fromkeys(("tuple_type", "list_type"), "write a list, like [a, b]"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "write a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "write a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "write true or false"),
+    **dict.fromkeys(("dict_type", "dataclass_type"), "write keys and values, like {KEY: VALUE}"),
+    "string_type": "write a text",
+}
 Path = tuple[str | int, ...]
 T = TypeVar("T")
 
@@ -173,7 +181,7 @@ def _inside(data: Any, location: Path) -> Path:
 
 
 def _reason(kind: type, detail: ErrorDetails, location: Path) -> str:
-    key = str(location[-1]) if location else ""
+    key = _called(location)
     match detail["type"]:
         case "unexpected_keyword_argument" | "extra_forbidden":
             return unknown_key(key, _keys_at(kind, location[:-1]))
@@ -182,9 +190,19 @@ def _reason(kind: type, detail: ErrorDetails, location: Path) -> str:
         case "value_error":
             return f"{key}: {detail['ctx']['error']}"
         case _:
-            reason = detail["msg"][0].lower() + detail["msg"][1:]
+            reason = _WANTED.get(detail["type"]) or detail["msg"][0].lower() + detail["msg"][1:]
             shown = repr(detail["input"])
             return f"{key}: {reason}, not {shown if len(shown) < 60 else shown[:57] + '...'}"
+
+
+def _called(location: Path) -> str:
+    """The last key, with the number of the item in it: `gpu_ids[0]`."""
+    items = ""
+    for step in reversed(location):
+        if isinstance(step, str):
+            return f"{step}{items}"
+        items = f"[{step}]{items}"
+    return items
 
 
 def unknown_key(key: str, known: list[str]) -> str:

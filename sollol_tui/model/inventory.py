@@ -62,7 +62,8 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """`ports` is the first and the last port that jobs may listen on."""
+    """`cidr` is the network where workers reach each other, `ports` the first and the last port
+    that jobs may listen on."""
 
     cidr: str | None = None
     ports: tuple[int, int] = (29500, 29549)
@@ -102,5 +103,7 @@ class Inventory:
         """This inventory and the coordinator itself, which joins a job only when it is named."""
         if any(host.name == COORDINATOR for host in self.hosts):
             return self
-        coordinator = Host(name=COORDINATOR, connection=ConnectionKind.LOCAL)
+        coordinator = Host(
+            name=COORDINATOR, connection=ConnectionKind.LOCAL, cidr=self.network.cidr
+        )
         return replace(self, hosts=(*self.hosts, coordinator))

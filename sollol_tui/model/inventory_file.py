@@ -23,7 +23,7 @@ from sollol_tui.model.inventory_settings import (
     NetworkSettings,
     PackageSettings,
 )
-from sollol_tui.model.names import COORDINATOR, check_name
+from sollol_tui.model.names import COORDINATOR, JUMP, MAX_JUMPS, check_name
 from sollol_tui.model.patterns import select
 
 _RANGE = re.compile(r"(.*?)\[(\d{1,9}):(\d{1,9})\](.*)")
@@ -88,14 +88,14 @@ def parse_inventory(raw: bytes, file: str) -> Inventory:
     defaults = reader.settings(data.get("defaults"), ("defaults",))
     own = dict(_host_entries(reader, data.get("hosts")))
     groups = _group_entries(reader, data.get("groups"))
-    hosts = _resolve(reader, file, own, groups, defaults)
     network = reader.take(NetworkSettings, data.get("network") or {}, ("network",))
+    hosts = _resolve(reader, file, own, groups, defaults)
     packages = reader.take(PackageSettings, data.get("packages") or {}, ("packages",))
     if reader.problems:
         raise InputError(reader.problems)
     return Inventory(
         file=file,
-        hosts=hosts,
+        hosts=tuple(replace(host, cidr=network.cidr) for host in hosts),
         groups=tuple(groups),
         network=Network(cidr=network.cidr, ports=network.ports),
         packages=_packages(packages, file),
@@ -129,7 +129,7 @@ def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, HostSetting
             try:
                 check_name(name)
             except ValueError as error:
-                reader.note(path, str(error))
+                reader.note(path, _range_problem(name) or str(error))
                 continue
             if name in seen:
                 reader.note(path, f"host '{name}' is there twice")
@@ -151,6 +151,14 @@ def expand_names(pattern: str) -> list[str]:
     if not 0 < len(numbers) * len(endings) <= _MAX_NAMES or _RANGE.fullmatch(endings[0]):
         return [pattern]
     return [f"{before}{number:0{len(first)}d}{ending}" for number in numbers for ending in endings]
+
+
+def _range_problem(pattern: str) -> str:
+    """Why a range was left as it stands; empty for what is none."""
+    shown, ranges = f"{pattern[:80]!r}", re.findall(r"\[(\d{1,9}):(\d{1,9})\]", pattern)
+    if any(int(first) > int(last) for first, last in ranges):
+        return f"{shown} goes down; write the smaller number first"
+    return f"{shown} stands for more than {_MAX_NAMES} hosts; split it" if ranges else ""
 
 
 def _group_entries(reader: _Reader, data: Any) -> dict[str, tuple[str, HostSettings]]:
@@ -192,7 +200,52 @@ def _resolve(
         mine = tuple(group for group, names in members.items() if name in names)
         layers = [defaults, *(groups[group][1] for group in mine), settings]
         hosts.append(_host(name, mine, layers))
-    return tuple(hosts)
+    jumps = _Jumps(
+        reader=reader,
+        hosts={host.name: host for host in hosts},
+        chosen={name for name, settings in own.items() if settings.proxy_jump},
+    )
+    return tuple(jumps.resolved(host.name, ()) for host in hosts)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Jumps:
+    """Finds the hosts that proxy_jump names in the same file. `chosen` are those that say it
+    themselves: whom a group or defaults send through itself, goes straight."""
+
+    reader: _Reader
+    hosts: dict[str, Host]
+    chosen: set[str]
+    known: dict[str, Host] = field(default_factory=dict)
+
+    def resolved(self, name: str, chain: tuple[str, ...]) -> Host:
+        """The host with its jumps; `chain` are the hosts whose jumps led to it."""
+        if name in self.known:
+            return self.known[name]
+        host, chain = self.hosts[name], (*chain, name)
+        hops = [
+            match for hop in (host.proxy_jump or "").split(",") if (match := JUMP.fullmatch(hop))
+        ]
+        names = [hop for match in hops if (hop := match[2].strip("[]")) in self.hosts]
+        if name in names and name not in self.chosen:
+            host, names = replace(host, proxy_jump=None), []
+        found: dict[str, Host] = {}
+        for hop in names:
+            if problem := self._problem(hop, chain):
+                self.reader.note(("hosts", name, "proxy_jump"), f"proxy_jump: {problem}")
+                break
+            found[hop] = self.resolved(hop, chain)
+        self.known[name] = replace(host, jump_hosts=tuple(found.values()))
+        return self.known[name]
+
+    def _problem(self, hop: str, chain: tuple[str, ...]) -> str:
+        if hop in chain:
+            return f"{' -> '.join([*chain[chain.index(hop) :], hop])} goes in a circle"
+        if self.hosts[hop].connection is ConnectionKind.LOCAL:
+            return f"{hop} is this machine (connection: local)"
+        if len(chain) > MAX_JUMPS:
+            return f"{chain[0]} goes through more than {MAX_JUMPS} hosts"
+        return ""
 
 
 def _host(name: str, groups: tuple[str, ...], layers: list[HostSettings]) -> Host:

@@ -5,12 +5,14 @@ Editors learn both from `sollol schema inventory`; layers and names are inventor
 import difflib
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from annotated_types import Ge, Le
 from pydantic import BeforeValidator, WithJsonSchema
 
 from sollol_tui.model.inventory import TorchBackend
+from sollol_tui.model.names import JUMP, PORTS
 from sollol_tui.model.units import DURATION, parse_duration_s
 
 SETTING_ALIASES: Final = {
@@ -21,6 +23,7 @@ SETTING_ALIASES: Final = {
     "ansible_ssh_private_key_file": "identity_file",
 }
 SECRETS = re.compile(r"passw|secret|passphrase|(^|_)token$|api_key|(^|_)become_pass", re.IGNORECASE)
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _SAFE_WORD = re.compile(r"[A-Za-z0-9_.:%@\[\]/,-]+")
 _STRICT: dict[str, Any] = {"extra": "forbid", "use_attribute_docstrings": True}
 
@@ -31,14 +34,76 @@ def _ports(value: Any) -> tuple[int, int]:
         raise ValueError("write a range of ports like 29500-29549")
     first, last = int(match[1]), int(match[2])
     if not 1024 <= first <= last <= 65535:
-        raise ValueError("ports go from 1024 to 65535, the smaller first")
+        raise ValueError("write them from 1024 to 65535, the smaller first")
     return first, last
 
 
-def _address(value: Any) -> Any:
+def _word(value: Any) -> Any:
     if isinstance(value, str) and (value.startswith("-") or not _SAFE_WORD.fullmatch(value)):
         raise ValueError(f"{value[:60]!r} is not a host name, user or address")
     return value
+
+
+def _address(value: Any) -> Any:
+    """A name or an IP address and nothing else: what other tools write around it is said."""
+    if not isinstance(value, str) or _is_ip(_word(value)):
+        return value
+    user, _, rest = value.rpartition("@")
+    if user:
+        raise ValueError(f"write {rest}; user is its own key")
+    if match := re.fullmatch(r"(\[[^\]]+\]|[^:]+):(\d+)", value):
+        raise ValueError(f"write {match[1].strip('[]')}; port is its own key")
+    if value.startswith("[") and _is_ip(value.strip("[]")):
+        raise ValueError(f"write {value.strip('[]')}, without brackets")
+    if "/" in value:
+        raise ValueError(f"{value[:60]!r} is a network, and not one host")
+    if re.fullmatch(r"[\d.]+", value) and value.strip("."):
+        raise ValueError(f"{value[:60]!r} is no IP address")
+    if not all(_LABEL.fullmatch(label) for label in value.removesuffix(".").split(".")):
+        raise ValueError(
+            f"{value[:60]!r} is no host name: a name has parts of 1 to 63 letters, digits and "
+            "'-' between its dots"
+        )
+    return value
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _ip(value: Any) -> Any:
+    if isinstance(value, str) and not _is_ip(value):
+        raise ValueError(f"{value[:60]!r} is no IP address")
+    return value
+
+
+def _jumps(value: Any) -> Any:
+    if not isinstance(value, str) or _word(value) == "none":
+        return value
+    hops = [hop for hop in value.split(",") if hop]
+    if not hops:
+        raise ValueError(f"{value[:60]!r} names no host")
+    for hop in hops:
+        match = JUMP.fullmatch(hop)
+        if match is None or (match[3] and int(match[3]) not in PORTS):
+            raise ValueError(f"{hop[:60]!r} is not [user@]host[:port]")
+        _address(match[2].strip("[]"))
+    return value
+
+
+def _network(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        if "/" in value:
+            return str(ip_network(value, strict=False))
+    except ValueError:
+        pass
+    raise ValueError(f"{value[:60]!r} is no network; write one like 192.0.2.0/24")
 
 
 def _env(value: Any) -> Any:
@@ -97,10 +162,23 @@ def _workdir(value: Any) -> Any:
     return value
 
 
-Word = Annotated[
+_WORD_SCHEMA = WithJsonSchema({"type": "string", "pattern": f"^(?!-){_SAFE_WORD.pattern}$"})
+Word = Annotated[str, BeforeValidator(_word), _WORD_SCHEMA]
+Jumps = Annotated[str, BeforeValidator(_jumps), _WORD_SCHEMA]
+Address = Annotated[
     str,
     BeforeValidator(_address),
-    WithJsonSchema({"type": "string", "pattern": f"^(?!-){_SAFE_WORD.pattern}$"}),
+    WithJsonSchema({"type": "string", "pattern": "^(?!-)[A-Za-z0-9_.:%-]+$"}),
+]
+Ip = Annotated[
+    str,
+    BeforeValidator(_ip),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f.:]+(%[A-Za-z0-9_.-]+)?$"}),
+]
+Cidr = Annotated[
+    str,
+    BeforeValidator(_network),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9A-Fa-f.:]+/[0-9.]+$"}),
 ]
 Duration = Annotated[
     float,
@@ -166,7 +244,7 @@ class HostSettings:
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     connection: Literal["ssh", "local"] | None = None
     """ssh, or local for this machine itself."""
-    address: Word | None = None
+    address: Address | None = None
     """A name or an IP address; left out, what ~/.ssh/config says of the host's name."""
     port: Annotated[int, Ge(1), Le(65535)] | None = None
     """The port of sshd."""
@@ -174,9 +252,9 @@ class HostSettings:
     """Who to log in as."""
     identity_file: str | None = None
     """The private key to log in with."""
-    proxy_jump: Word | None = None
-    """The host to go through: an alias or [user@]host[:port]; several with commas."""
-    internal_ip: Word | None = None
+    proxy_jump: Jumps | None = None
+    """The host to go through: one of this file, or [user@]host[:port]; several with commas."""
+    internal_ip: Ip | None = None
     """Where the other workers reach it, when that is not its address."""
     tags: tuple[Word, ...] | None = None
     """Words to choose hosts by: --workers tag:WORD."""
@@ -199,8 +277,9 @@ class NetworkSettings:
     """How workers reach each other."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-    cidr: str | None = None
-    """The network that they share, like 192.0.2.0/24."""
+    cidr: Cidr | None = None
+    """The network that they share, like 192.0.2.0/24: each is reached by the others at the address
+    that it has there."""
     ports: Ports = (29500, 29549)
     """The ports that jobs may listen on, like 29500-29549; from 1024 to 65535."""
 

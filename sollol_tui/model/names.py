@@ -7,6 +7,7 @@ from typing import Final
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 JUMP: Final = re.compile(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:@]+)(?::(\d{1,5}))?")
+MAX_JUMPS: Final = 8
 PORTS: Final = range(1, 65536)
 COORDINATOR: Final = "coordinator"  # the host that always exists and joins only when asked
 

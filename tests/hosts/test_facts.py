@@ -12,7 +12,7 @@ from sollol_tui.hosts.facts import gather_facts, parse_facts
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.model.errors import CommandError
 from sollol_tui.model.facts import HostFacts
-from sollol_tui.model.inventory import Host
+from sollol_tui.model.inventory import ConnectionKind, Host
 
 CASES = sorted((Path(__file__).parent / "facts").glob("*.json"))
 
@@ -51,6 +51,31 @@ def shown(facts: HostFacts, key: str) -> Any:
 def test_an_answer_that_is_not_whole_is_refused(answer: str) -> None:
     with pytest.raises(CommandError):
         parse_facts(answer, Host(name="w1"))
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        (Host(name="w1"), "192.0.2.7"),
+        (Host(name="w1", cidr="10.20.0.0/16"), "10.20.0.7"),
+        (Host(name="w1", cidr="192.0.2.0/24"), "192.0.2.7"),
+        (Host(name="w1", cidr="10.0.0.0/8", internal_ip="172.16.0.7"), "172.16.0.7"),
+        (Host(name="w1", cidr="2001:db8::/32"), "2001:db8::7"),
+        (Host(name="w1", cidr="198.51.100.0/24"), "192.0.2.7"),
+        (Host(name="w1", connection=ConnectionKind.LOCAL), "127.0.0.1"),
+        (Host(name="w1", connection=ConnectionKind.LOCAL, cidr="10.20.0.0/16"), "10.20.0.7"),
+    ],
+)
+def test_the_others_use_the_address_in_the_network_that_the_inventory_names(
+    host: Host, address: str
+) -> None:
+    answer = (
+        "begin=facts\nhome=/root\nworkdir=/root/.sollol\naddress=192.0.2.7\n"
+        "link=eth0 up 1000\nlink=eth1 up 1000\nip=2: eth0    inet 192.0.2.6/24 brd 192.0.2.255\n"
+        "ip=2: eth0    inet 192.0.2.7/24 brd 192.0.2.255\nip=3: eth1    inet 10.20.0.7/16 brd x\n"
+        "ip=3: eth1    inet6 2001:db8::7/64 scope global\nend=facts\n"
+    )
+    assert parse_facts(answer, host).address == address
 
 
 KEYS = [

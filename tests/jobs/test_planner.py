@@ -209,3 +209,11 @@ def test_a_slot_stays_with_its_device() -> None:
         ("a", [3, 4]), ("b", [0]), ("c", [5]),
     ]  # fmt: skip
     assert plan.first_slot == 3
+
+
+def test_a_host_outside_the_named_network_is_told() -> None:
+    hosts = inventory("hosts: {a: , b: , c: {internal_ip: 192.0.2.9}}\nnetwork: {cidr: 10.0.0.0/8}")
+    known = {"a": facts(address="10.0.0.1"), "b": facts(address="192.0.2.2")}
+    told = "b has no address in 10.0.0.0/8 (network.cidr); the others reach it at 192.0.2.2"
+    assert [line for line in planned(hosts=hosts, **known).notices if "cidr" in line] == [told]
+    assert not [line for line in planned("b", hosts=hosts, **known).notices if "cidr" in line]

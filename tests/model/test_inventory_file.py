@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sollol_tui.jobs.records import dump, load
 from sollol_tui.model.errors import InputError, NotFoundError
 from sollol_tui.model.inventory import ConnectionKind, Inventory, TorchBackend
 from sollol_tui.model.inventory_file import parse_inventory
@@ -125,7 +126,42 @@ def test_what_other_tools_call_an_address_is_understood() -> None:
         ("hosts: &x [a]\nmore: *x\n", "1:8  anchors and aliases are not used here"),
         ("hosts: !!python/object/apply:os.system [x]\n", "1:8  tags are not used here"),
         ("hosts:\n  a: {<<: {port: 22}}\n", "2:7  merge keys (<<) are not used here"),
-        ("hosts:\n  'a[0:999][0:999][0:999]': {}\n", "2:3  'a[0:999][0:999][0:999]' is not a name"),
+        (
+            "hosts:\n  'a[0:999][0:999][0:999]': {}\n",
+            "2:3  'a[0:999][0:999][0:999]' stands for more ",
+        ),
+        ("hosts:\n  'a[0:9999]': {}\n", "2:3  'a[0:9999]' stands for more than 1000 hosts; split"),
+        ("hosts:\n  'pi[03:01]': {}\n", "2:3  'pi[03:01]' goes down; write the smaller number f"),
+        ("hosts:\n  a: {address: node1..lan}\n", "2:7  address: 'node1..lan' is no host name: a "),
+        ("hosts:\n  a: {address: .}\n", "2:7  address: '.' is no host name"),
+        ("hosts:\n  a: {address: " + "a" * 64 + "}\n", "2:7  address: 'aaaa"),
+        ("hosts:\n  a: {address: '[::1]'}\n", "2:7  address: write ::1, without brackets"),
+        ("hosts:\n  a: {address: '1.2.3.4:22'}\n", "2:7  address: write 1.2.3.4; port is its own "),
+        ("hosts:\n  a: {address: '[::1]:22'}\n", "2:7  address: write ::1; port is its own key"),
+        ("hosts:\n  a: {address: ml@1.2.3.4}\n", "2:7  address: write 1.2.3.4; user is its own "),
+        ("hosts:\n  a: {address: 10.0.0.0/8}\n", "2:7  address: '10.0.0.0/8' is a network, and "),
+        ("hosts:\n  a: {address: 300.1.1.1}\n", "2:7  address: '300.1.1.1' is no IP address"),
+        ("hosts:\n  a: {internal_ip: bananas}\n", "2:7  internal_ip: 'bananas' is no IP address"),
+        ("hosts:\n  a: {proxy_jump: ',,'}\n", "2:7  proxy_jump: ',,' names no host"),
+        ("hosts:\n  a: {proxy_jump: 'h:99999'}\n", "2:7  proxy_jump: 'h:99999' is not [user@]ho"),
+        ("hosts:\n  a: {proxy_jump: 'a..b'}\n", "2:7  proxy_jump: 'a..b' is no host name"),
+        ("hosts:\n  a: {proxy_jump: b}\n  b: {proxy_jump: a}\n", "3:7  proxy_jump: a -> b -> a g"),
+        ("hosts:\n  a: {proxy_jump: ml@a}\n", "2:7  proxy_jump: a -> a goes in a circle"),
+        (
+            "hosts: {a: {proxy_jump: b}, b: {connection: local}}\n",
+            "1:13  proxy_jump: b is this mac",
+        ),
+        ("hosts: [a]\nnetwork: {cidr: banana}\n", "2:11  cidr: 'banana' is no network; write one "),
+        ("hosts: [a]\nnetwork: {cidr: 1.2.3.4/99}\n", "2:11  cidr: '1.2.3.4/99' is no network"),
+        ("hosts: [a]\nnetwork: {cidr: 1.2.3.4}\n", "2:11  cidr: '1.2.3.4' is no network"),
+        ("hosts: [a]\nnetwork: {ports: 9-10}\n", "2:11  ports: write them from 1024 to 65535"),
+        ("hosts:\n  a: {tags: cuda}\n", "2:7  tags: write a list, like [a, b], not 'cuda'"),
+        ("hosts:\n  a: {tags: [x, {}]}\n", "2:17  tags[1]: write a text, not {}"),
+        ("hosts:\n  a: {limits: {gpu_ids: [x]}}\n", "2:26  gpu_ids[0]: write a whole number, not "),
+        ("hosts:\n  a: {limits: {gpu_ids: [0, 99]}}\n", "2:29  gpu_ids[1]: input should be less "),
+        ("hosts:\n  a: {limits: 3}\n", "2:7  limits: write keys and values, like {KEY: VALUE},"),
+        ("hosts:\n  a: {limits: {ram_gb: much}}\n", "2:16  ram_gb: write a number, not 'much'"),
+        ("hosts:\n  a: {enabled: perhaps}\n", "2:7  enabled: write true or false, not 'perhaps'"),
         ("hosts: " + "[" * 30, "1:27  nested deeper than 20"),
         ("hosts: [a]\n? {x: y}\n: c\n", "2:3  a key is one word or text"),
         ("hosts: [a]\nmore: &m {x: *m}\n", "2:7  anchors and aliases are not used here"),
@@ -149,6 +185,35 @@ def test_what_other_tools_call_an_address_is_understood() -> None:
 )
 def test_each_mistake_is_told_with_its_place(text: str, said: str) -> None:
     assert f"inventory.yaml{said if said.startswith(' ') else ':' + said}" in complaint(text)
+
+
+@pytest.mark.parametrize(
+    "address", ["node1", "node_1.lan", "node1.lan.", "192.0.2.7", "::1", "fe80::1%eth0", "a" * 63]
+)
+def test_names_and_addresses_that_can_work_are_taken(address: str) -> None:
+    assert parsed(f"hosts:\n  a: {{address: '{address}'}}\n").hosts[0].address == address
+
+
+def test_a_jump_is_a_host_of_the_inventory_where_it_has_one_of_that_name() -> None:
+    inventory = parsed(
+        "defaults: {proxy_jump: outer}\n"
+        "hosts: {outer: {address: 192.0.2.1}, inner: , a: {proxy_jump: 'ml@inner:22,other'}}\n"
+    )
+    outer, inner, a = inventory.hosts
+    assert (outer.proxy_jump, outer.jump_hosts) == (None, ())  # it is no jump of its own
+    assert (inner.proxy_jump, inner.jump_hosts) == ("outer", (outer,))
+    assert a.jump_hosts == (inner,)
+    assert load(Inventory, dump(inventory)) == inventory
+
+
+def test_a_long_chain_of_jumps_is_refused() -> None:
+    hosts = ", ".join(f"h{n}: {{proxy_jump: h{n + 1}}}" for n in range(2000))
+    assert "through more than 8 hosts" in complaint(f"hosts: {{{hosts}, h2000: }}")
+
+
+def test_the_shared_network_is_known_to_every_host() -> None:
+    inventory = parsed("hosts: [a]\nnetwork: {cidr: 192.0.2.9/24}\n").with_coordinator()
+    assert [host.cidr for host in inventory.hosts] == ["192.0.2.0/24"] * 2
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
