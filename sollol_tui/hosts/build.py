@@ -7,7 +7,7 @@ from typing import Final
 
 from sollol_tui.hosts.disk import disk_error, is_full
 from sollol_tui.hosts.environment import COMPLETE, IN_USE
-from sollol_tui.hosts.shell import assignments, quote
+from sollol_tui.hosts.shell import ENGLISH, assignments, quote
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.uv import uv_reason
 from sollol_tui.model.errors import CommandError, HostError, UnsuitableError
@@ -22,13 +22,21 @@ _CPU_BUILDS: Final = ("x86_64", "aarch64")  # where a build of torch without CUD
 # by whom it is held and since when. A lock whose file was pruned meanwhile is taken anew. An
 # environment gets its name after everything in it is on disk. Nobody calls its scripts, only
 # `bin/python -m`, so a rename does no harm. A file altered in an environment is altered in uv's
-# cache, from which it is linked: who wants the environment anew wants that looked through too.
+# cache, from which it is linked: who wants the environment anew wants that looked through too; one
+# that was built anew while somebody waited for it is what they want. A self-check is over soon.
 _BUILD: Final = (
-    IN_USE
+    ENGLISH
+    + IN_USE
     + r"""
 umask 077
 env=$workdir/envs/$id; part=$env.part; log=$env.log
 mkdir -p -- "$workdir/envs" || exit 1
+built_when() { stat -c '%i %Y' "$env/$complete" 2>/dev/null; }
+leave() { : >"$env.lock"; exit "$1"; }
+checks_itself() {
+  words=$(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline")
+  [ "${words%"$env/bin/python -I - "}" != "$words" ]
+}
 take_lock() {
   exec 9>>"$env.lock" || exit 1
   command -v flock >/dev/null || return 0
@@ -43,16 +51,23 @@ take_lock() {
   done
   [ "$env.lock" -ef "/proc/$$/fd/9" ] || [ ! -e "/proc/$$/fd/9" ]
 }
+before=$(built_when)
 until take_lock; do :; done
-echo "$$ $(date +%s)" >"$env.lock" || exit 1
-if [ -z "$recreate" ] && [ -e "$env/$complete" ]; then echo unchanged; exit 0; fi
-if [ -e "$env" ] && user=$(in_use "$env/"); then echo "used $user"; exit 0; fi
+echo "$$ $(date +%s)" >"$env.lock" || leave 1
+if [ -e "$env/$complete" ] && { [ -z "$recreate" ] || [ "$(built_when)" != "$before" ]; }; then
+  echo unchanged; leave 0
+fi
+waited=0
+while [ -e "$env" ] && user=$(in_use "$env/"); do
+  if [ "$waited" -ge 300 ] || ! checks_itself "$user"; then echo "used $user"; leave 0; fi
+  sleep 1; waited=$((waited + 1))
+done
 echo working
 export UV_CACHE_DIR="${UV_CACHE_DIR:-$workdir/uv-cache}" UV_NO_PROGRESS=1 NO_COLOR=1
 [ -n "$UV_FIND_LINKS" ] || [ -z "$backend" ] || set -- "$@" "--torch-backend=$backend"
 [ -z "$recreate" ] || [ -n "$UV_OFFLINE" ] || set -- "$@" --refresh
 rm -rf -- "$part" "$env".old.*
-fail() { tail -c 6000 "$log" >&2; rm -rf -- "$part" "$log"; exit "$1"; }
+fail() { tail -c 6000 "$log" >&2; rm -rf -- "$part" "$log"; leave "$1"; }
 "$uv" venv --quiet --no-project --relocatable --python "$python" "$part" >"$log" 2>&1 || fail 3
 if [ -n "$constraint" ]; then
   printf '%s\n' "$constraint" >"$part/constraint.txt" || fail 1

@@ -1,8 +1,9 @@
-"""Removes from a workdir what provisioning left and nobody needs: environments, payloads, wheels,
-and the halves of builds that were killed.
+"""Removes from a workdir what nobody needs: environments, payloads and wheels that provisioning
+left, and the halves of builds, transfers and tokenising that were killed.
 
 Refuses whatever the current lock, a run directory or a living process uses, and what was changed so
-lately that another coordinator may be about to use it. Datasets, models and runs are not looked at.
+lately that somebody may be about to use it or go on with it. Whole datasets and models stay, and so
+do runs.
 """
 
 import asyncio
@@ -26,13 +27,15 @@ PRUNE_S: Final = 600.0  # many small files on a slow disk
 
 # A build's halves go while its lock is held by this script, so none can begin meanwhile; a build
 # that waited for the lock notices that its file is gone and takes a new one. Of an environment's
-# files those with further links lie in uv's cache too: only the others become free.
+# files those with further links lie in uv's cache too: only the others become free. Half a transfer
+# is worth something, because the next one goes on with it: it stays for a day.
 _SCRIPT: Final = (
     IN_USE
     + r"""
 cd "$workdir" 2>/dev/null || exit 0
 [ -O . ] || { echo "the workdir belongs to another account" >&2; exit 1; }
 exists() { [ -e "$1" ] || [ -L "$1" ]; }
+fresh() { find "$@" -mmin -1440 2>/dev/null | grep -q .; }
 young() { [ -n "$(find "$1" -maxdepth 0 -mmin -60 2>/dev/null)" ]; }
 listed() { case " $1 " in *" $2 "*) ;; *) return 1 ;; esac; }
 run_with() { grep -lsF -- "$1" runs/*/*/run.json | sed -n '1s|/run.json$||p' | grep .; }
@@ -62,8 +65,9 @@ for lock in envs/*.lock; do
   fi
   set --
   for half in "$env.part" "$env.log" "$env".old.*; do exists "$half" && set -- "$@" "$half"; done
-  [ -e "$env" ] && [ ! -s "$lock" ] || set -- "$@" "$lock"
+  [ -e "$env" ] || set -- "$@" "$lock"
   [ $# = 0 ] || remove "half build ${env##*/}" "$@"
+  [ -n "$dry" ] || [ ! -s "$lock" ] || : >"$lock"
   exec 9>&-
 done
 for env in envs/*/; do
@@ -78,6 +82,23 @@ for folder in payload/*/; do
 done
 for folder in bin/uv.*/; do
   exists "$folder" && ! young "$folder" && remove "half of a uv" "${folder%/}"
+done
+for half in models/*.part datasets/*.part datasets/*/*.part tokens/*.part tokens/*.work; do
+  exists "$half" || continue
+  case $half in tokens/*) lock=${half%.*}.lock; set -- "$half" ;;
+    *) lock=$half.lock; set -- "$half" "$lock" ;;
+  esac
+  [ -e "$lock" ] || set -- "$half"
+  fresh "$@" && continue
+  if [ -e "$lock" ]; then
+    exec 9>>"$lock" || exit 1
+    if command -v flock >/dev/null && ! flock -n 9; then
+      keep "half of ${half%.*}" "it is being completed"; exec 9>&-; continue
+    fi
+  fi
+  remove "half of ${half%.*}" "$@"
+  exec 9>&-
+  case $half in datasets/*/*) [ -n "$dry" ] || rmdir -- "${half%/*}" 2>/dev/null ;; esac
 done
 if [ -z "$building" ]; then
   for folder in wheels/*/; do

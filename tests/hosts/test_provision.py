@@ -1,8 +1,11 @@
 """Provisioning a local host with a payload that needs psutil only."""
 
 import asyncio
+import fcntl
 import os
 import shutil
+from asyncio.subprocess import PIPE
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,10 @@ from sollol_tui.hosts.provision import Step, StepState, provision
 from sollol_tui.hosts.ssh import connect
 from sollol_tui.model.errors import UnsuitableError
 from sollol_tui.model.inventory import Host, Packages, TorchBackend
+from tests.jobs.bench import until as wait_until
 from tests.payloads import stub_payload
 
+DEADLINE_S = 60.0
 LOCK = "torch==2.13.0\npsutil==7.2.2\n"
 
 
@@ -27,9 +32,9 @@ def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def provisioned(
-    host: Host, *, recreate: bool = False, cache: str = ""
+    host: Host, *, recreate: bool = False, cache: str = "", steps: list[Step] | None = None
 ) -> tuple[Environment, list[Step]]:
-    steps: list[Step] = []
+    steps = [] if steps is None else steps
     async with connect(host, []) as connection:
         facts = await gather_facts(connection)
         environment = await provision(
@@ -109,6 +114,56 @@ async def test_of_two_provisionings_at_once_one_waits(local_host: Host) -> None:
     assert one.env_id == two.env_id
     built = [steps for steps in (steps_one, steps_two) if "environment" in done(steps)]
     assert len(built) == 1
+
+
+async def until(claim: Callable[[], object], what: str) -> None:
+    await asyncio.wait_for(asyncio.to_thread(wait_until, claim, what, DEADLINE_S), 2 * DEADLINE_S)
+
+
+async def test_an_environment_built_anew_while_another_waited_is_not_built_twice(
+    local_host: Host, tmp_path: Path
+) -> None:
+    first, _ = await provisioned(local_host)
+    env = tmp_path / "workdir" / "envs" / first.env_id
+    before = env.stat().st_ino
+    steps: list[Step] = []
+    lock = os.open(f"{env}.lock", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    waiting = asyncio.create_task(provisioned(local_host, recreate=True, steps=steps))
+    await until(lambda: any("waiting for another" in step.detail for step in steps), "a waiter")
+    (env / ".new").touch()
+    (env / ".new").replace(env / ".complete")
+    os.close(lock)
+    await waiting
+    assert Step(name="environment", state=StepState.UNCHANGED, detail=first.env_id) in steps
+    assert env.stat().st_ino == before
+
+
+async def test_a_build_that_is_refused_leaves_its_lock_empty_and_waits_for_a_self_check_only(
+    local_host: Host, tmp_path: Path
+) -> None:
+    first, _ = await provisioned(local_host)
+    env = tmp_path / "workdir" / "envs" / first.env_id
+    job = await asyncio.create_subprocess_exec(first.python, "-c", "input()", stdin=PIPE)
+    try:
+        with pytest.raises(UnsuitableError, match=f"in use by process {job.pid}"):
+            await provisioned(local_host, recreate=True)
+        assert Path(f"{env}.lock").read_text() == ""
+    finally:
+        job.kill()
+        await job.wait()
+
+    check = await asyncio.create_subprocess_exec(first.python, "-I", "-", stdin=PIPE)
+    assert check.stdin is not None
+    before, steps = env.stat().st_ino, list[Step]()
+    building = asyncio.create_task(provisioned(local_host, recreate=True, steps=steps))
+    await until(Path(f"{env}.lock").read_text, "the lock is taken")
+    assert env.stat().st_ino == before
+    check.stdin.close()
+    await check.wait()
+    await building
+    assert "environment" in done(steps)
+    assert env.stat().st_ino != before
 
 
 async def test_what_cannot_be_installed_is_said_in_one_sentence(

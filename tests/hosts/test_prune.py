@@ -119,5 +119,61 @@ async def test_halves_of_killed_builds_go_but_not_those_of_a_living_one(site: Si
     assert list(env.parent.iterdir()) == []
 
 
+async def test_a_lock_whose_holder_died_is_no_half_of_a_whole_environment(site: Site) -> None:
+    env = put(site, f"envs/{next(iter(site.candidates))}")
+    lock = Path(f"{env}.lock")
+    lock.write_text("123 456\n")
+    assert await pruned(site, dry_run=True) == Pruned(removed=(), kept=())
+    assert lock.read_text() == "123 456\n"
+    assert await pruned(site) == Pruned(removed=(), kept=())
+    assert lock.read_text() == ""
+
+
+DAYS_AGO_S = time.time() - 2 * 86400
+
+
+def put_half(site: Site, place: str, *, touched: float = DAYS_AGO_S) -> Path:
+    """A folder that somebody began to fill."""
+    half = put(site, place, age=touched)
+    os.utime(half / ".complete", (touched, touched))
+    os.utime(half, (touched, touched))
+    return half
+
+
+async def test_halves_that_nobody_went_on_with_for_a_day_go(site: Site) -> None:
+    model, tokens = put_half(site, "models/m1.part"), put_half(site, "tokens/t1.work")
+    dataset = Path(site.workdir, "datasets", "d1", "data.jsonl.part")
+    dataset.parent.mkdir(parents=True)
+    for file in (dataset, Path(f"{dataset}.lock"), Path(f"{model}.lock")):
+        file.write_text("x")
+        os.utime(file, (DAYS_AGO_S, DAYS_AGO_S))
+    lock = tokens.with_suffix(".lock")
+    lock.touch()
+    put_half(site, "models/whole")
+    put_half(site, "tokens/whole")
+    fresh = put_half(site, "models/m2.part")
+    (fresh / "new").write_text("came a moment ago")
+    os.utime(fresh, (DAYS_AGO_S, DAYS_AGO_S))
+    foreseen = await pruned(site, dry_run=True)
+    done = await pruned(site)
+    assert foreseen == done
+    assert names(site, done) == [
+        "half of models/m1",
+        "half of datasets/d1/data.jsonl",
+        "half of tokens/t1",
+    ]
+    left = {str(path.relative_to(site.workdir)) for path in Path(site.workdir).glob("*/*")}
+    assert left == {"models/m2.part", "models/whole", "tokens/t1.lock", "tokens/whole"}
+
+
+async def test_a_half_that_somebody_completes_stays(site: Site) -> None:
+    half = put_half(site, "tokens/t1.work")
+    with half.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = await pruned(site)
+    assert (done.removed, done.kept) == ((), ("half of tokens/t1: it is being completed",))
+    assert half.exists()
+
+
 async def test_a_host_without_a_workdir_is_tidy(site: Site) -> None:
     assert await pruned(site) == Pruned(removed=(), kept=())
