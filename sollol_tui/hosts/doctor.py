@@ -23,10 +23,11 @@ from sollol_tui.hosts.shell import quote
 from sollol_tui.hosts.ssh import HostConnection, connect
 from sollol_tui.hosts.steps import Site
 from sollol_tui.hosts.uv import ours_fits
-from sollol_tui.hosts.workdir import Found, look_into, make_private, remove_halves
+from sollol_tui.hosts.workdir import Found, look_into, make_private, objection, remove_halves
 from sollol_tui.model.diagnosis import (
     Check,
     Diagnosis,
+    Folder,
     Outcome,
     Stage,
     damaged,
@@ -147,13 +148,13 @@ async def _examine(host: Host, expected: Expectations, chart: _Chart) -> None:
         facts = await gather_facts(connection)
         chart.note(judge_system(facts))
         found = await look_into(connection, facts)
-        workdir = judge_workdir(found.folder)
+        workdir = _judged(found.folder)
         if expected.fix and workdir.fix:
             was_there = found.folder.exists
             await make_private(connection, facts.workdir)
             found = await look_into(connection, facts)
             done = "gave it mode 0700" if was_there else "made it, with mode 0700"
-            workdir = replace(judge_workdir(found.folder), fixed=done)
+            workdir = replace(_judged(found.folder), fixed=done)
         chart.note(workdir)
         accelerator = expected.accelerator_of(host, facts)
         needed = expected.disk_needed.get(accelerator, max(expected.disk_needed.values()))
@@ -169,6 +170,13 @@ async def _examine(host: Host, expected: Expectations, chart: _Chart) -> None:
         chart.note(judge_clock(facts.clock_skew_s))
         chart.note(judge_systemd(facts))
         chart.facts = facts
+
+
+def _judged(folder: Folder) -> Check:
+    against = objection(folder)
+    return judge_workdir(
+        folder, quote, None if against is None else (against.reason, against.remedy)
+    )
 
 
 class _PassedOver(SSHClientConfig):

@@ -2,7 +2,7 @@
 judge facts stand here, pure; who asks the host is hosts/doctor.py."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -154,6 +154,10 @@ class Folder:
         return bool(self.mode)
 
     @property
+    def is_read_only(self) -> bool:
+        return "ro" in self.options or "read-only" in self.write_error.lower()
+
+    @property
     def is_private(self) -> bool:
         """Its owner's alone; a folder above it may hand down further bits, which do no harm."""
         return self.exists and int(self.mode, 8) & 0o777 == 0o700
@@ -197,44 +201,39 @@ def judge_system(facts: HostFacts) -> Check:
     return ok(Stage.SYSTEM, found)
 
 
-def judge_workdir(folder: Folder) -> Check:
-    """Writable, owned, private, and on a disk of its own."""
+def judge_workdir(
+    folder: Folder, quote: Callable[[str], str], against: tuple[str, str] | None = None
+) -> Check:
+    """Writable, private, and on a disk of its own. `against` is the reason and the remedy of what
+    forbids this folder at all; `quote` makes of a path what a shell reads back."""
     set_another = "or set workdir to another folder in the inventory"
-    if not folder.exists:
+    if folder.exists:
+        found = f"{folder.path} ({folder.filesystem or 'unknown filesystem'}, mode 0{folder.mode})"
+    else:
         found = f"{folder.path} is not there yet"
-        if folder.is_writable and "ro" not in folder.options:
-            return Check(
-                stage=Stage.WORKDIR,
-                outcome=Outcome.SKIPPED,
-                found=f"{found}; provisioning makes it",
-                fix="make it, with mode 0700",
-            )
-        why = "lies on a read-only disk" if "ro" in folder.options else "is not ours to write to"
-        return _failed(
-            Stage.WORKDIR, found, f"{folder.parent} {why}", f"let us write there, {set_another}"
-        )
-    found = f"{folder.path} ({folder.filesystem or 'unknown filesystem'}, mode 0{folder.mode})"
-    if "ro" in folder.options or "read-only" in folder.write_error.lower():
+    if folder.is_read_only:
         return _failed(
             Stage.WORKDIR,
             found,
             "its disk is read-only",
             f"`sudo dmesg` says why (a broken disk goes read-only); repair it, {set_another}",
         )
-    if folder.owner != folder.user:
+    if against is not None:
+        return _failed(Stage.WORKDIR, found, *against)
+    if not folder.exists and not folder.is_writable:
         return _failed(
             Stage.WORKDIR,
             found,
-            f"belongs to {folder.owner or 'somebody else'}, and we are {folder.user}",
-            f"sudo chown -R {folder.user}: {folder.path}, {set_another}",
+            f"{folder.parent} is not ours to write to",
+            f"let us write there, {set_another}",
         )
-    if not folder.is_private:
+    if folder.exists and not folder.is_private:
         return Check(
             stage=Stage.WORKDIR,
             outcome=Outcome.WARNING if folder.mode[-2:] != "00" else Outcome.FAILED,
             found=found,
             reason="it should be its owner's alone, who may write there",
-            remedy=f"chmod 700 {folder.path}",
+            remedy=f"chmod 700 {quote(folder.path)}",
             fix="give it mode 0700",
         )
     if folder.write_error:
@@ -245,21 +244,25 @@ def judge_workdir(folder: Folder) -> Check:
             f"nothing can be written there: {folder.write_error}",
             f"free some space, {set_another}" if full else f"make it writable, {set_another}",
         )
-    if "noexec" in folder.options:
-        return _failed(
-            Stage.WORKDIR,
-            found,
-            "its disk is mounted noexec, so no program there can run",
-            f"mount it without noexec, {set_another}",
-        )
+    fix = "" if folder.exists else "make it, with mode 0700"
     if _NETWORK_FILESYSTEM.fullmatch(folder.filesystem):
-        return _warning(
-            Stage.WORKDIR,
-            found,
-            f"{folder.filesystem} is a network filesystem: imports are slow, and locks may fail",
-            "set workdir to a folder on a disk of the host",
+        return Check(
+            stage=Stage.WORKDIR,
+            outcome=Outcome.WARNING,
+            found=found,
+            reason=f"{folder.filesystem} is a network filesystem: imports are slow, and locks may "
+            "fail",
+            remedy="set workdir to a folder on a disk of the host",
+            fix=fix,
         )
-    return ok(Stage.WORKDIR, found)
+    if folder.exists:
+        return ok(Stage.WORKDIR, found)
+    return Check(
+        stage=Stage.WORKDIR,
+        outcome=Outcome.SKIPPED,
+        found=f"{found}; provisioning makes it",
+        fix=fix,
+    )
 
 
 def judge_disk(facts: HostFacts, folder: Folder, *, accelerator: str, needed_bytes: int) -> Check:

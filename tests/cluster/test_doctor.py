@@ -136,7 +136,7 @@ def test_an_unknown_host_key_stops_at_ssh_with_its_own_exit_code(
 def test_a_workdir_that_cannot_be_used_is_where_it_stops(lab: Lab, harm: str) -> None:
     folder = "/root/.sollol"
     host = lab.hosts[0]
-    host.run(["mkdir", "-p", "-m", "700", folder])
+    host.run(["mkdir", "-p", "-m", "700", folder, f"{folder}/payload"])
     if harm == "read-only":
         host.run(["mount", "-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", folder])
     else:

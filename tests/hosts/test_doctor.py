@@ -107,6 +107,30 @@ async def test_fix_makes_the_workdir_private_and_says_so(local_host: Host, workd
     assert list(workdir.iterdir()) == []
 
 
+@pytest.mark.parametrize("place", ["a file", "a file/below", "shared", "somebody's"])
+async def test_a_folder_that_cannot_be_a_workdir_is_refused_before_anything_is_changed(
+    local_host: Host, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "a file").write_text("mine")
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    (tmp_path / "somebody's").mkdir(mode=0o755)
+    (tmp_path / "somebody's" / "thesis.tex").write_text("theirs")
+    host = replace(local_host, workdir=str(tmp_path / place))
+    before = {each: each.stat().st_mode for each in tmp_path.rglob("*")}
+    check = at(await examined(host, fix=True), Stage.WORKDIR)
+    assert (check.outcome, check.fix, check.fixed) == (Outcome.FAILED, "", "")
+    assert "set workdir to" in check.remedy
+    assert {each: each.stat().st_mode for each in tmp_path.rglob("*")} == before
+
+
+async def test_a_workdir_below_a_setgid_folder_settles(local_host: Host, workdir: Path) -> None:
+    workdir.parent.chmod(0o2755)
+    assert at(await examined(local_host, fix=True), Stage.WORKDIR).outcome is Outcome.OK
+    check = at(await examined(local_host, fix=True), Stage.WORKDIR)
+    assert (check.outcome, check.fixed) == (Outcome.OK, "")
+
+
 async def test_a_damaged_environment_is_found_and_built_anew(
     local_host: Host, workdir: Path
 ) -> None:
@@ -160,6 +184,7 @@ async def test_the_environment_of_another_torch_is_not_the_one_that_is_tried(
     (other / "bin").mkdir(parents=True)
     workdir.chmod(0o700)
     (other / ".complete").touch()
+    other.with_suffix(".lock").touch()
     check = at(await examined(local_host), Stage.ENVIRONMENT)
     assert (check.outcome, check.found[:34]) == (
         Outcome.SKIPPED,

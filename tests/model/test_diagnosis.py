@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from sollol_tui.hosts.shell import quote
 from sollol_tui.model.diagnosis import (
     Check,
     Diagnosis,
@@ -46,7 +47,7 @@ def told(check: Check) -> str:
 
 
 def test_a_private_folder_on_an_own_disk_is_well() -> None:
-    assert told(judge_workdir(FINE)).startswith(f"ok: {PATH} (ext4, mode 0700)")
+    assert told(judge_workdir(FINE, quote)).startswith(f"ok: {PATH} (ext4, mode 0700)")
 
 
 @pytest.mark.parametrize(
@@ -54,25 +55,36 @@ def test_a_private_folder_on_an_own_disk_is_well() -> None:
     [
         ({"options": ("ro",)}, "failed", "its disk is read-only"),
         ({"write_error": "Read-only file system"}, "failed", "its disk is read-only"),
-        ({"owner": "root"}, "failed", "sudo chown -R ml: /home/ml/.sollol"),
         ({"write_error": "No space left on device"}, "failed", "free some space"),
         ({"write_error": "Permission denied"}, "failed", "make it writable"),
-        ({"options": ("rw", "noexec")}, "failed", "no program there can run"),
+        ({"mode": "755", "path": "/home/ml/my dir"}, "warning", "chmod 700 '/home/ml/my dir'"),
         ({"mode": "755"}, "warning", "chmod 700 /home/ml/.sollol | give it mode 0700"),
         ({"mode": "500"}, "failed", "give it mode 0700"),
         ({"filesystem": "nfs4"}, "warning", "nfs4 is a network filesystem"),
         ({"filesystem": "fuse.sshfs"}, "warning", "fuse.sshfs is a network filesystem"),
         ({"mode": "", "parent": "/home/ml"}, "skipped", "make it, with mode 0700"),
         ({"mode": "", "parent": "/srv", "is_writable": False}, "failed", "/srv is not ours"),
-        ({"mode": "", "parent": "/srv", "options": ("ro",)}, "failed", "read-only disk"),
+        ({"mode": "", "parent": "/srv", "options": ("ro",)}, "failed", "disk is read-only"),
+        ({"mode": "", "filesystem": "nfs4"}, "warning", "a network filesystem"),
+        ({"mode": "", "filesystem": "nfs4"}, "warning", "| make it, with mode 0700"),
     ],
 )
 def test_what_is_wrong_with_a_workdir_is_named_with_its_remedy(
     change: dict[str, object], outcome: str, words: str
 ) -> None:
-    said = told(judge_workdir(replace(FINE, **change)))  # type: ignore[arg-type]
+    said = told(judge_workdir(replace(FINE, **change), quote))  # type: ignore[arg-type]
     assert said.startswith(f"{outcome}:")
     assert words in said
+
+
+def test_what_forbids_a_workdir_comes_before_its_mode_but_after_a_broken_disk() -> None:
+    against = ("it is a folder that all share", "set workdir to another folder")
+    shared = replace(FINE, mode="1777")
+    check = judge_workdir(shared, quote, against)
+    assert (check.outcome, check.reason, check.remedy) == (Outcome.FAILED, *against)
+    assert check.fix == "", "nothing of another's is closed"
+    broken = judge_workdir(replace(shared, options=("ro",)), quote, against)
+    assert broken.reason == "its disk is read-only"
 
 
 def test_the_disk_is_measured_against_what_a_job_asks() -> None:
@@ -174,7 +186,7 @@ def test_systemd_is_information_only() -> None:
 
 def test_a_host_is_as_well_as_its_worst_stage() -> None:
     fine = ok(Stage.SSH, "there")
-    slow, broken = judge_shell("", 9.0), judge_workdir(replace(FINE, owner="root"))
+    slow, broken = judge_shell("", 9.0), judge_workdir(FINE, quote, ("it is a system's", "another"))
     assert Diagnosis(host="a", checks=(fine, not_reached(Stage.GPU))).outcome is Outcome.OK
     assert Diagnosis(host="a", checks=(fine, slow)).outcome is Outcome.WARNING
     assert Diagnosis(host="a", checks=(fine, slow, broken)).outcome is Outcome.FAILED
