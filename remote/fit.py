@@ -4,14 +4,15 @@ Every choice is said with its reason, and none changes what is learnt. Trains no
 """
 
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 
+from remote.base import ModelError
 from remote.batches import Layout, Packed, pack
 from remote.data.tokens import Batch, Rows
 from remote.engine import WorldError
@@ -32,13 +33,16 @@ def choose_layout(
     settings: Train, model: Model, rows: Rows, share: int, host: str, say: Say
 ) -> Layout:
     """The layout that this rank begins with; `share` is how many samples of a step are its own."""
+    if settings.gradient_checkpointing:  # before anything is measured
+        model.checkpoint_gradients()
     kind = model.device.type
-    packed = _packs(settings.packing, model, rows, host, say)
     size = settings.batch_size
-    if size is None:
-        size = max(1, min(share, MOST_AT_ONCE[kind]))
-        if kind == "cpu":  # a GPU says when it is full, and `warm_up` listens
-            size = _samples_in_memory(model, rows, size, packed, say)
+    with _compiling(settings, host):
+        packed = _packs(settings.packing, model, rows, host, say)
+        if size is None:
+            size = max(1, min(share, MOST_AT_ONCE[kind]))
+            if kind == "cpu":  # a GPU says when it is full, and `warm_up` listens
+                size = _samples_in_memory(model, rows, size, packed, say)
     return Layout(size=size, packed=packed, call_tokens=CALL_TOKENS[kind])
 
 
@@ -46,13 +50,12 @@ def warm_up(session: Session, say: Say) -> None:
     """Computes the largest micro-batch and forgets it. Where it does not fit, fewer samples at once
     are tried, then gradient checkpointing; a rank that cannot hold one sample fails now."""
     settings, model, rows, layout = session.settings, session.model, session.rows, session.layout
-    if settings.gradient_checkpointing:
-        model.checkpoint_gradients()
     spare = settings.gradient_checkpointing is None
     asked = layout.size
     while True:
         try:
-            model.token_loss(largest_batch(rows, layout, model.pad_id)).backward()
+            with _compiling(settings, session.own.host):
+                model.token_loss(largest_batch(rows, layout, model.pad_id)).backward()
             break
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -79,6 +82,24 @@ def warm_up(session: Session, say: Say) -> None:
             f"{int(rows.lengths.max())} tokens do not fit into the memory of {model.device}; what "
             "is learnt stays the same"
         )
+
+
+@contextmanager
+def _compiling(settings: Train, host: str) -> Iterator[None]:
+    """Says in a sentence why torch.compile gave up, where it was asked for."""
+    if not settings.torch_compile:
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+        raise ModelError(
+            f"torch_compile does not work on {host}: {reason}; set torch_compile: false, or see "
+            "that the host has a C++ compiler (g++)"
+        ) from error
 
 
 def largest_batch(rows: Rows, layout: Layout, pad_id: int) -> Batch | Packed:

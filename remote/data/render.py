@@ -175,7 +175,9 @@ class _Templated:
             said = f"{type(error).__name__}: {error}"
             roles = ", ".join(turn.role for turn in turns)
             raise DataError(
-                f"the tokenizer's chat template refuses the turns {roles} ({said})"
+                f"the tokenizer's chat template refuses the turns {roles} ({said}); "
+                "leave such turns out of the rows, or remove chat_template from the model folder's "
+                "tokenizer to use the plain template"
             ) from error
         return text, [tuple(span) for span in marked[0]] if marked else []
 

@@ -10,7 +10,7 @@ def row_of(word: str) -> torch.Tensor:
     if len(content) > WORD_BYTES:
         raise ValueError(f"a word of {len(content)} bytes; {WORD_BYTES} fit")
     row = torch.zeros(WORD_BYTES, dtype=torch.uint8)
-    row[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    row[: len(content)] = torch.tensor(list(content), dtype=torch.uint8)
     return row
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import OPTConfig, OPTForCausalLM
 
 from remote import loss as losses
-from remote.base import load_tokenizer
+from remote.base import ModelError, load_tokenizer
 from remote.batches import Layout, Packed, cut, fill_lines, pack
 from remote.engine import WorldError
 from remote.fit import choose_layout, leak, warm_up
@@ -178,6 +178,39 @@ def test_batch_size_auto_takes_what_memory_holds(make_world, tiny_model, dataset
     for session in started(world):
         assert session.layout.size == 9  # all of the global batch: it is tiny
         assert any("batch_size auto is 9: one sample of" in line for line in notices(session))
+
+
+def test_gradient_checkpointing_is_on_before_memory_is_measured(
+    make_world, tiny_model, dataset, monkeypatch
+):
+    measured = []
+
+    measured = []
+
+    def measure(model, *_):
+        modules = model.network.modules()
+        measured.append(any(getattr(each, "gradient_checkpointing", False) for each in modules))
+        return 1
+
+    monkeypatch.setattr("remote.fit._samples_in_memory", measure)
+    world = make_world("auto").plan(
+        tiny_model, dataset, 1, batch_size="auto", gradient_checkpointing=True
+    )
+    for _ in started(world):
+        assert measured == [True]
+
+
+def test_a_model_that_does_not_compile_is_said_in_a_sentence(session):
+    from torch._dynamo.exc import TorchDynamoException
+
+    def refuse(module, args, kwargs):
+        raise TorchDynamoException("InvalidCxxCompiler: no working C++ compiler\n  in detail")
+
+    session.model.network.register_forward_pre_hook(refuse, with_kwargs=True)
+    train = replace(session.settings, torch_compile=True)
+    compiled = replace(session, run=replace(session.run, train=train))
+    with pytest.raises(ModelError, match=r"does not work on w1: .* compiler; set torch_compile: f"):
+        warm_up(compiled, session.say)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from remote.base import ModelError, load_tokenizer
 from remote.engine import Tally, WorldError
 from remote.engine.static import StaticEngine, arrives
+from remote.engine.words import WORD_BYTES, row_of, word_of
 from tests.remote.torch.fixtures import free_port
 
 
@@ -88,6 +89,12 @@ def test_a_world_of_one_needs_no_launcher(make_world, tiny_model, dataset):
     assert (tally.tokens, tally.loss_sum, flat.tolist()) == (2**40 + 1, 0.1, [1, 1, 1])
     assert engine.exchange("grün") == {0: "grün"}
     engine.close()
+
+
+def test_a_word_may_be_empty():
+    assert [word_of(row_of(word)) for word in ("", "ü", "x" * WORD_BYTES)] == [
+        "", "ü", "x" * WORD_BYTES,
+    ]  # fmt: skip
 
 
 def test_a_folder_that_is_no_model_is_said_in_a_sentence(tmp_path):
