@@ -110,6 +110,21 @@ def test_a_dropping_firewall_is_found_in_its_direction_with_the_line_that_opens_
     assert (code, data["network"]["remedies"]) == (0, [])
 
 
+def test_a_firewall_that_drops_even_replies_is_blamed_on_the_host_that_has_it(lab: Lab) -> None:
+    first, second, third = lab.hosts[:3]
+    for peer in (first, third):
+        second.run(["iptables", "-w", "-A", "INPUT", "-s", peer.address, "-j", "DROP"])
+    code, data = doctor("all", "--network")
+    assert code == 1
+    blocked = {pair for pair, link in links(data).items() if not link["open"]}
+    assert blocked == {("w1", "w2"), ("w2", "w1"), ("w2", "w3"), ("w3", "w2")}
+    (remedy,) = data["network"]["remedies"]
+    assert remedy["host"] == "w2"
+    second.run(["sh", "-c", remedy["line"].replace("sudo ", "")])
+    code, data = doctor("all", "--network")
+    assert (code, data["network"]["remedies"]) == (0, [])
+
+
 def test_a_host_that_is_down_hides_no_other(lab: Lab) -> None:
     lab.hosts[2].power_off()
     inventory = Path("inventory.yaml")
