@@ -96,7 +96,9 @@ class _Work:
 
     async def _store(self, what: str, command: str, data: bytes = b"") -> None:
         """Runs a command that writes below the workdir."""
-        done = await self._connection.run(command, input=data, timeout_s=SHORT_S, check=False)
+        done = await self._connection.run(
+            ENGLISH + command, input=data, timeout_s=SHORT_S, check=False
+        )
         if done.exit_status != 0:
             raise disk_error(self._site.host, what, self._workdir, done.stderr)
 
@@ -258,9 +260,7 @@ def _telling(
     return before or error
 
 
-_RECEIVE_PAYLOAD: Final = (
-    ENGLISH
-    + r"""
+_RECEIVE_PAYLOAD: Final = r"""
 umask 077
 mkdir -p -- "$folder" && cd "$folder" || exit 1
 part=$(mktemp -d "$hash.XXXXXX") || exit 1
@@ -271,7 +271,6 @@ if [ -e "$hash" ]; then
 fi
 mv -T -- "$part" "$hash" 2>/dev/null || { rm -rf -- "$part"; [ -d "$hash/remote" ]; }
 """
-)
 
 
 def _describe(answer: Mapping[str, Any]) -> str:

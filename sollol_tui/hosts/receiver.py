@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from sollol_tui.hosts.disk import disk_error
-from sollol_tui.hosts.shell import assignments
+from sollol_tui.hosts.environment import DIGEST
+from sollol_tui.hosts.shell import ENGLISH, assignments
 from sollol_tui.hosts.ssh import HostConnection, RemoteProcess
 from sollol_tui.model.errors import TransferError
 from sollol_tui.model.text import clean
@@ -21,21 +22,17 @@ STALL_S: Final = 60.0  # how long one step of a transfer may stand still
 PATIENCE_S: Final = 30  # after that a receiver to which nothing comes has lost its sender
 _SLOWEST: Final = 1024 * 1024  # bytes a second at which any host hashes
 
-# openssl hashes several times faster than sha256sum, where it is there and works.
-_COMMON: Final = r"""
+_COMMON: Final = (
+    ENGLISH
+    + DIGEST
+    + r"""
 umask 077
 folder=${target%/*}
 lock=$part.lock
-digest() {
-  case $(printf x | openssl dgst -sha256 -r 2>/dev/null) in
-    2d711642b726b044*) openssl dgst -sha256 -r ;;
-    *) sha256sum ;;
-  esac | cut -c1-64
-}
 size() { if [ -f "$1" ]; then echo $(($(wc -c <"$1"))); else echo 0; fi; }
 # KiB, the eleventh word: seven make the heading. Every program that is started costs: few are.
 free() {
-  set -- $(LC_ALL=C df -Pk -- "$folder" 2>/dev/null)
+  set -- $(df -Pk -- "$folder" 2>/dev/null)
   free=${11}; case $free in *[!0-9]*) free= ;; esac
 }
 need_room() {
@@ -71,6 +68,7 @@ take_lock() {
   done
 }
 """
+)
 FILE: Final = (
     _COMMON
     + r"""

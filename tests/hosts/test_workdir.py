@@ -1,5 +1,6 @@
 """Which folders may be a workdir, what is done to them, and what is never touched."""
 
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import provision
 from sollol_tui.hosts.ssh import connect
 from sollol_tui.hosts.steps import Step, StepState
+from sollol_tui.hosts.transfer import file_sha256, send_file
 from sollol_tui.hosts.workdir import look_into, make_private, objection
 from sollol_tui.model.diagnosis import Folder
 from sollol_tui.model.errors import UnsuitableError
@@ -116,6 +118,50 @@ async def test_a_workdir_below_a_setgid_folder_settles(local_host: Host) -> None
     assert mode_of(Path(local_host.workdir)) == 0o2700, "else this test is about nothing"
     steps = await provisioned(local_host)
     assert Step(name="workdir", state=StepState.UNCHANGED, detail=local_host.workdir) in steps
+
+
+SAYS_NO = """#!/bin/sh
+case $LC_ALL in C) no='Permission denied' ;; *) no='Keine Berechtigung' ;; esac
+echo "$0: $no" >&2; exit 1
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for tools that speak the language of the account, which is German."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def forbid(tool: Path) -> None:
+    tool.write_text(SAYS_NO)
+    tool.chmod(0o700)
+
+
+@pytest.mark.parametrize("tool", ["mkdir", "tar"])
+async def test_complaints_are_understood_whatever_language_the_account_speaks(
+    local_host: Host, foreign: Path, tool: str
+) -> None:
+    forbid(foreign / tool)
+    async with connect(local_host, []) as connection:
+        facts = await gather_facts(connection)
+        with pytest.raises(UnsuitableError, match="cannot be used by this account"):
+            await provision(
+                connection, facts, Packages(), accelerator="cpu", env={}, report=[].append
+            )
+
+
+async def test_a_transfer_is_understood_whatever_language_the_account_speaks(
+    local_host: Host, foreign: Path, tmp_path: Path
+) -> None:
+    forbid(foreign / "mkdir")
+    (source := tmp_path / "source").write_bytes(b"x")
+    async with connect(local_host, []) as connection:
+        with pytest.raises(UnsuitableError, match="cannot be used by this account"):
+            await send_file(connection, source, f"{tmp_path}/new/target", file_sha256(source))
 
 
 def test_a_folder_of_another_account_is_named_and_quoted() -> None:
