@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from sollol_tui.cli.exits import ExitCode
+from sollol_tui.cli.news import News
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.stages import Stages
 from sollol_tui.model.errors import NotFoundError
@@ -41,10 +42,10 @@ def follow_job(client: "SOLLOLClient", job: str) -> JobView:
 
 def _follow(client: "SOLLOLClient", job: str) -> JobView:
     state, stages, step, printed_at, revived_at = None, Stages(), -1, 0.0, time.monotonic()
-    evaluated = max((known.step for known in client.evaluations(job)[:-1]), default=-1)
+    news = News(client, job)
     while True:
         view = client.get_job_status(job)
-        evaluations = client.evaluations(job)
+        lines = news.read()  # after the state: who says that it ended has said everything
         if time.monotonic() - revived_at > _REVIVE_EVERY_S:
             client.revive()
             revived_at = time.monotonic()
@@ -59,10 +60,9 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
         if view.step > step and view.step and (last or now - printed_at >= _LINE_EVERY_S):
             click.echo(progress_line(view))
             step, printed_at = view.step, now
-        for evaluation in evaluations:
-            if evaluation.step > evaluated:
-                click.echo(evaluation.sentence)
-                evaluated = evaluation.step
+        if lines:
+            stages.settle()
+            click.echo("\n".join(lines))
         if view.state in UNATTENDED:
             return view
         state = told

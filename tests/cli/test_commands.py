@@ -248,6 +248,18 @@ def test_held_out_losses_are_on_the_screen(folder: Path, store: Store) -> None:
     )
 
 
+def test_what_the_ranks_say_is_told_once_and_clean_to_whoever_follows(
+    folder: Path, store: Store
+) -> None:
+    job = add_job(store, "host w1")
+    said = ["9 skipped", "9 skipped", "\x1b[2Jtwo\n", None]
+    events = [decode(line("notice", slot, message=text)) for slot, text in enumerate(said)]
+    heard = [(number, event) for number, event in enumerate(events) if event is not None]
+    add_events(store, job, "w1", "events.0.1.jsonl", heard, 99)
+    store.move_job(job, JobState.FAILED, "over")
+    assert sollol("attach", job)[1].splitlines()[-2:] == ["  w1: 9 skipped", "  w1: two"]
+
+
 def test_a_count_of_jobs_is_one_or_more(folder: Path, store: Store) -> None:
     add_job(store)
     for count in ("-1", "0"):

@@ -1,0 +1,38 @@
+"""What a follower of a job has not been told yet: the ranks' notices and held-out losses. Prints
+nothing itself."""
+
+from typing import TYPE_CHECKING, Final
+
+from sollol_tui.model.text import clean
+
+if TYPE_CHECKING:
+    from sollol_tui.client import SOLLOLClient
+
+_MOST: Final = 100  # notices of one job; its log has the rest
+
+
+class News:
+    """Of the held-out losses that were there before, only the last is news."""
+
+    def __init__(self, client: "SOLLOLClient", job: str) -> None:
+        self._client = client
+        self._job = job
+        self._told: set[str] = set()
+        earlier = client.evaluations(job)[:-1]
+        self._evaluated = earlier[-1].step if earlier else -1
+
+    def read(self) -> list[str]:
+        """Lines, in the order in which they were heard. What several ranks say is one of them."""
+        lines = []
+        for event in self._client.events(self._job, "notice"):
+            text = clean(str(event.data.get("message") or ""), limit=400)
+            if text and text not in self._told and len(self._told) < _MOST:
+                self._told.add(text)
+                lines.append(f"  {event.host}: {text}")
+                if len(self._told) == _MOST:
+                    lines.append(f"  further notices: sollol logs {self._job}")
+        for evaluation in self._client.evaluations(self._job):
+            if evaluation.step > self._evaluated:
+                self._evaluated = evaluation.step
+                lines.append(evaluation.sentence)
+        return lines
