@@ -159,7 +159,14 @@ async def _examine(host: Host, expected: Expectations, chart: _Chart) -> None:
         accelerator = expected.accelerator_of(host, facts)
         needed = expected.disk_needed.get(accelerator, max(expected.disk_needed.values()))
         chart.note(judge_disk(facts, found.folder, accelerator=accelerator, needed_bytes=needed))
-        chart.note(judge_python(facts.pythons, has_uv=ours_fits(facts) or bool(facts.uv)))
+        chart.note(
+            judge_python(
+                facts.pythons,
+                host=host.name,
+                has_uv=ours_fits(facts) or bool(facts.uv),
+                is_uv_damaged=await asyncio.to_thread(found.uv.is_damaged, facts),
+            )
+        )
         gpu = judge_gpu(facts, host.limits.gpu_ids)
         build = ""
         if gpu.outcome is not Outcome.FAILED:  # raises for a driver too old for any torch

@@ -286,8 +286,17 @@ def judge_disk(facts: HostFacts, folder: Folder, *, accelerator: str, needed_byt
     return ok(Stage.DISK, f"{found}; a job needs {need}")
 
 
-def judge_python(pythons: Sequence[Python], *, has_uv: bool) -> Check:
+def judge_python(
+    pythons: Sequence[Python], *, host: str, has_uv: bool, is_uv_damaged: bool = False
+) -> Check:
     """`has_uv` says that a uv runs there, the coordinator's or its own."""
+    if is_uv_damaged:
+        return _warning(
+            Stage.PYTHON,
+            pythons[0].version if pythons else "none of 3.11 to 3.13 yet",
+            "the uv in its workdir is damaged, or was altered",
+            f"sollol provision {host}",
+        )
     if pythons:
         return ok(Stage.PYTHON, f"{pythons[0].version} at {pythons[0].path}")
     if has_uv:

@@ -158,6 +158,25 @@ async def test_a_damaged_environment_is_found_and_built_anew(
     assert at(await examined(host), Stage.ENVIRONMENT).outcome is Outcome.OK
 
 
+async def test_a_damaged_uv_is_told_and_the_named_command_mends_it(
+    local_host: Host, workdir: Path
+) -> None:
+    host = replace(local_host, env={"UV_CACHE_DIR": os.environ["UV_CACHE_DIR"]})
+    await provisioned(host)
+    assert at(await examined(host), Stage.PYTHON).outcome is Outcome.OK
+    uv = workdir / "bin" / "uv"
+    size = uv.stat().st_size
+    uv.unlink()
+    with uv.open("wb") as file:
+        file.truncate(size)
+    uv.chmod(0o700)
+    check = at(await examined(host), Stage.PYTHON)
+    assert (check.outcome, check.remedy) == (Outcome.WARNING, "sollol provision here")
+    assert "the uv in its workdir is damaged" in check.reason
+    await provisioned(host)
+    assert at(await examined(host), Stage.PYTHON).outcome is Outcome.OK
+
+
 async def test_a_new_payload_hides_no_damage(
     local_host: Host, workdir: Path, payload: Path
 ) -> None:

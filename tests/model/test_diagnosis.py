@@ -102,9 +102,11 @@ def test_the_disk_is_measured_against_what_a_job_asks() -> None:
 
 def test_a_host_without_a_python_needs_a_uv() -> None:
     python = Python(path="/usr/bin/python3.12", version="3.12")
-    assert told(judge_python([python], has_uv=False)).startswith("ok: 3.12 at /usr/bin/python3.12")
-    assert "uv fetches 3.12" in told(judge_python([], has_uv=True))
-    assert told(judge_python([], has_uv=False)).startswith("warning:")
+    assert told(judge_python([python], host="w1", has_uv=False)).startswith(
+        "ok: 3.12 at /usr/bin/python3.12"
+    )
+    assert "uv fetches 3.12" in told(judge_python([], host="w1", has_uv=True))
+    assert told(judge_python([], host="w1", has_uv=False)).startswith("warning:")
 
 
 def test_a_host_without_gpus_is_well_and_one_whose_driver_is_broken_is_not() -> None:
