@@ -17,9 +17,9 @@ from sollol_tui.jobs.runfile import run_file
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError, Watch
 from sollol_tui.jobs.worker import Ending, Place, Worker
-from sollol_tui.model.errors import HostError
+from sollol_tui.model.errors import HostError, UnsuitableError
 from sollol_tui.model.inventory import Inventory
-from sollol_tui.model.plan import Plan
+from sollol_tui.model.plan import Plan, PlannedLighthouse
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import WorkerState
 
@@ -59,6 +59,12 @@ class Crew:
     def main(self) -> Worker:
         """The worker of rank 0, which leaves the result."""
         return self.workers[0]
+
+    @property
+    def with_result(self) -> Worker:
+        """The worker whose rank has said that it left the result; the main one until then."""
+        host = self.progress.result_host
+        return next((worker for worker in self.workers if worker.host.name == host), self.main)
 
     async def prepare(self) -> dict[str, HostError]:
         """Brings to every worker what it needs, also the checkpoint from which the job goes on, and
@@ -123,7 +129,8 @@ class Crew:
                 self._store.move_worker(self.job, worker.host.name, state)
 
     async def reserve_port(self) -> int:
-        """Leases a port that is free at the main worker's address."""
+        """Leases a port that is free at the main worker's address, and wherever a lighthouse of the
+        job will listen."""
         first, last = self.plan.ports
         while True:
             port = await self.main.choose_port(first, last) if first <= last else None
@@ -135,12 +142,21 @@ class Crew:
                         "set network.ports in the inventory",
                     )
                 )
+            lighthouses = self.plan.lighthouses(port)
+            taken = {(self.main.planned.address, port)}
+            taken |= {(light.address, light.port) for light in lighthouses}
             try:
-                self._store.leases.take(self.job, [f"port {self.main.planned.address}:{port}"])
-            except TakenError:
+                await asyncio.gather(*map(self._check_port, lighthouses))
+                self._store.leases.take(self.job, [f"port {where}:{at}" for where, at in taken])
+            except (TakenError, UnsuitableError):
                 first = port + 1
             else:
                 return port
+
+    async def _check_port(self, light: PlannedLighthouse) -> None:
+        """Raises UnsuitableError when a lighthouse could not listen there."""
+        worker = next(worker for worker in self.workers if worker.host.name == light.host)
+        await worker.choose_port(light.port, light.port)
 
     async def launch(self, spec: JobSpec, main_port: int, secrets: Mapping[str, str]) -> None:
         """Starts every worker's agent, or adopts those that an earlier try has started."""
@@ -181,7 +197,9 @@ class Crew:
         async def stop(worker: Worker) -> str:
             name = worker.host.name
             self._store.move_worker(self.job, name, WorkerState.LEAVING)
-            problem = await worker.stop(action, grace_s, hurry)
+            # Nothing can be saved where nothing runs; nor is such a host waited for.
+            what: Ending = "kill" if name in self.progress.lost else action
+            problem = await worker.stop(what, grace_s, hurry)
             self._store.move_worker(self.job, name, WorkerState.GONE, problem)
             return problem
 

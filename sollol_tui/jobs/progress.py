@@ -41,6 +41,7 @@ class Progress:
     finished: dict[int, Event] = field(default_factory=dict)
     stopped: dict[int, Event] = field(default_factory=dict)
     agents_finished: dict[str, Event] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)  # hosts without an agent, and why
     failures: list[Failure] = field(default_factory=list)
     said: Counter[int] = field(default_factory=Counter)  # events of each slot
     step: Event | None = None
@@ -57,7 +58,7 @@ class Progress:
         match event.kind, event.slot:
             case "ready", int(slot):
                 self.ready[slot] = event
-            case "step", int(slot) if slot == self.plan.first_slot:
+            case "step", int(slot) if self.plan.is_elastic or slot == self.plan.first_slot:
                 self._take_step(event)
             case "finished", int(slot):
                 self.finished[slot] = event
@@ -70,7 +71,8 @@ class Progress:
             case "agent_finished", None:
                 self.agents_finished[host] = event
                 if event.text("outcome") in ("failed", "killed"):
-                    self._fail(host, clean(event.text("reason")) or "its agent gave up", event)
+                    self.lost[host] = clean(event.text("reason")) or "its agent gave up"
+                    self._fail(host, self.lost[host], event)
             case _:
                 pass
 
@@ -92,8 +94,23 @@ class Progress:
     def all_finished(self) -> bool:
         return self.finished.keys() >= self.slots
 
+    @property
+    def result_host(self) -> str | None:
+        """The host on which a rank has left the result."""
+        left = (slot for slot, event in sorted(self.finished.items()) if event.text("result"))
+        return next(map(self.host_of, left), None)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the training has come to its end. Of an elastic job one rank's result is enough:
+        none leaves it before all that are there hold the last step."""
+        return self.result_host is not None if self.plan.is_elastic else self.all_finished
+
     def world_problem(self) -> Failure | None:
-        """A rank that sees another world than the plan's: it would train apart, unnoticed."""
+        """A rank that sees another world than the plan's: it would train apart, unnoticed. Elastic
+        ones settle that among themselves, and later ones may well be fewer."""
+        if self.plan.is_elastic:
+            return None
         for slot, event in self.ready.items():
             seen = event.count("world_size")
             if seen != self.plan.world_size:
@@ -174,10 +191,7 @@ class Progress:
 
     def _fail(self, host: str, reason: str, event: Event) -> None:
         traceback = "\n".join(clean_lines(event.text("traceback")))
-        if _lost_peer(traceback or reason):
-            distance = 2
-        else:
-            distance = 0 if traceback else 1
+        distance = 2 if _lost_peer(traceback or reason) else 0 if traceback else 1
         if event.data.get("foreseen") is True:
             traceback = ""  # its log has it
         self.failures.append(
@@ -188,13 +202,22 @@ class Progress:
         """Takes note that the agent of `host` is gone and everything that it said is known."""
         if host not in self.agents_finished:
             reason = "its agent is gone: it was killed, or the host restarted"
+            self.lost[host] = reason
             self.failures.append(Failure(host=host, reason=reason))
 
     @property
     def failure(self) -> Failure | None:
         """The failure to show: the first of those that are nearest to the cause. One rank's death
-        makes its peers' collectives fail; theirs is not the cause."""
+        makes its peers' collectives fail; theirs is not the cause. None while an elastic job can go
+        on: it has begun, and not every worker is lost."""
+        if self.plan.is_elastic and self._others_go_on:
+            return None
         return min(self.failures, key=lambda failure: failure.distance, default=None)
+
+    @property
+    def _others_go_on(self) -> bool:
+        there = {worker.host for worker in self.plan.workers} - self.lost.keys()
+        return not self.lost or (self.all_ready and bool(there))
 
     @property
     def cause_is_known(self) -> bool:

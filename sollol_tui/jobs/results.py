@@ -63,14 +63,14 @@ def worker_with_result(store: Store, job: str) -> Worker:
     """The worker on which a job that has ended has left its result. Raises NotFoundError when there
     is none, and JobError while the job's supervisor will fetch it."""
     record = store.job(job)
-    planned = load(Plan, record.plan).workers[0]
+    plan = load(Plan, record.plan)
     places = {worker.host: worker.environment for worker in store.workers(job)}
-    place = places.get(planned.host)
-    finished = any(
-        event.host == planned.host and event.data.get("result")
-        for event in read_events(store, job, ["finished"])
-    )
-    if not finished or place is None:
+    left_on = {
+        event.host for event in read_events(store, job, ["finished"]) if event.data.get("result")
+    }
+    planned = next((worker for worker in plan.workers if worker.host in left_on), None)
+    place = places.get(planned.host) if planned else None
+    if planned is None or place is None:
         raise NotFoundError(
             f"{job} has no result: its training did not come to an end",
             remedy=f"see: sollol show {job}",

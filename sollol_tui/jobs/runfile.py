@@ -1,5 +1,6 @@
 """Writes a worker's run.json (docs/architecture.md): the strict side of the contract. Pure."""
 
+from dataclasses import asdict
 from typing import Any
 
 from sollol_tui.jobs.worker import Place
@@ -49,6 +50,7 @@ def run_file(
             for number, (worker, rank) in enumerate(ranks)
         ],
         "main_port": main_port,
+        "lighthouses": [asdict(light) for light in plan.lighthouses(main_port)],
         "start_timeout_s": spec.start_timeout,
         "cpu_cores": plan.worker(host.name).cpu_cores,
         "nice": host.nice,

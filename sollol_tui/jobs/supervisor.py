@@ -249,7 +249,7 @@ class Supervisor:
             if self.state is JobState.STARTING:
                 await watch.wait_until_ready(self.spec.start_timeout)
                 self._move(JobState.RUNNING)
-            await watch.wait_for(lambda: progress.all_finished)
+            await watch.wait_for(lambda: progress.is_complete)
             if (problem := progress.weights_problem()) is not None:
                 raise RunFailedError(problem)
             self._move(JobState.FINISHING)
@@ -262,7 +262,7 @@ class Supervisor:
             self._stage("fetching the adapter")
             try:
                 output = await collect(
-                    self.home, self.job, self.spec, self.crew.main, self.output_dir
+                    self.home, self.job, self.spec, self.crew.with_result, self.output_dir
                 )
                 self.store.note_output(self.job, output)
                 break
@@ -282,7 +282,7 @@ class Supervisor:
         step = checkpoints.kept(self.home, self.job)
         if self._is_launched:
             left = await self._stop_ranks()
-            if self.crew.progress.all_finished:  # its last step was quicker
+            if self.crew.progress.is_complete:  # its last step was quicker
                 self._move(JobState.FINISHING)
                 await self._advance_patiently()
                 return

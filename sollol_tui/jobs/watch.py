@@ -14,6 +14,7 @@ from sollol_tui.jobs.ingest import Ingest
 from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
+from sollol_tui.model.states import WorkerState
 
 log = logging.getLogger("sollol.supervisor")
 LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
@@ -43,6 +44,7 @@ class Watch:
         self._news = asyncio.Event()
         self._unseen: dict[str, str] = {}
         self._over: set[str] = set()
+        self._told_lost: set[str] = set()
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -136,13 +138,26 @@ class Watch:
 
     def _on_data(self, host: str, file: str, path: Path) -> None:
         self._ingest.read(host, file, path)
+        self._note_lost()
         self._news.set()
 
     def _on_over(self, host: str) -> None:
         if host not in self._over:
             self._over.add(host)
             self.progress.lose_agent(host)
+            self._note_lost()
             self._news.set()
+
+    def _note_lost(self) -> None:
+        """Tells which workers an elastic job goes on without."""
+        if not self.progress.plan.is_elastic or self.progress.failure is not None:
+            return
+        for host, reason in self.progress.lost.items():
+            if host not in self._told_lost:
+                self._told_lost.add(host)
+                log.warning("going on without %s: %s", host, reason)
+                self._store.move_worker(self._job, host, WorkerState.LOST, reason)
+                self._store.note_stage(self._job, f"going on without {host}: {reason}")
 
     def _on_seen(self, host: str, reason: str) -> None:
         """Notes when a worker goes out of sight and comes back; says nothing about its run."""

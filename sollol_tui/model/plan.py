@@ -1,6 +1,9 @@
 """The plan: which hosts take part, with which ranks. Decided before anything starts."""
 
 from dataclasses import dataclass
+from typing import Final
+
+MOST_LIGHTHOUSES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,15 @@ class PlannedWorker:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedLighthouse:
+    """Where the ranks of an elastic job learn who is there, kept by the agent of `host`."""
+
+    host: str
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`left_out` maps hosts that could have taken part to the reason why they do not; `notices` are
     automatic choices with their reasons."""
@@ -74,6 +86,28 @@ class Plan:
     def first_slot(self) -> int:
         """The slot of rank 0, which speaks for the job."""
         return self.workers[0].ranks[0].slot
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the others go on when a worker is lost."""
+        return self.engine == "elastic"
+
+    def lighthouses(self, port: int) -> tuple[PlannedLighthouse, ...]:
+        """The lighthouses of an elastic job, on the hosts with the lowest slots, in the order in
+        which ranks ask them. All listen on `port`, or on the next ones where hosts share an
+        address."""
+        if not self.is_elastic:
+            return ()
+        order = sorted(self.workers, key=lambda worker: min(rank.slot for rank in worker.ranks))
+        addresses = [worker.address for worker in order[:MOST_LIGHTHOUSES]]
+        return tuple(
+            PlannedLighthouse(
+                host=worker.host,
+                address=worker.address,
+                port=port + addresses[:number].count(worker.address),
+            )
+            for number, worker in enumerate(order[:MOST_LIGHTHOUSES])
+        )
 
     def worker(self, host: str) -> PlannedWorker:
         return next(worker for worker in self.workers if worker.host == host)

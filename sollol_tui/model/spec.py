@@ -16,6 +16,7 @@ class Mode(StrEnum):
 class Engine(StrEnum):
     AUTO = "auto"
     STATIC = "static"
+    ELASTIC = "elastic"
 
 
 _STRICT: dict[str, Any] = {

@@ -13,7 +13,7 @@ from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.inventory_file import parse_inventory
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
-from sollol_tui.model.spec import JobSpec, Resources
+from sollol_tui.model.spec import Engine, JobSpec, Resources
 from sollol_tui.model.units import GIB
 from tests.jobs.samples import DATASET, facts, gpus
 
@@ -217,3 +217,11 @@ def test_a_host_outside_the_named_network_is_told() -> None:
     told = "b has no address in 10.0.0.0/8 (network.cidr); the others reach it at 192.0.2.2"
     assert [line for line in planned(hosts=hosts, **known).notices if "cidr" in line] == [told]
     assert not [line for line in planned("b", hosts=hosts, **known).notices if "cidr" in line]
+
+
+def test_the_elastic_engine_leaves_out_a_host_for_which_there_is_no_torchft() -> None:
+    known = {"a": facts(), "b": facts(arch="aarch64"), "c": facts()}
+    plan = planned("2", asked={"engine": Engine.ELASTIC}, **known)
+    assert (plan.engine, [worker.host for worker in plan.workers]) == ("elastic", ["a", "c"])
+    assert "this is Linux on aarch64; set engine: static" in plan.left_out["b"]
+    assert planned("2", **known).engine == "static"

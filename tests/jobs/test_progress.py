@@ -1,5 +1,6 @@
 """What events add up to: the same for every reader, and nobody speaks for others."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -177,3 +178,43 @@ def test_a_replay_gives_the_same_and_no_event_crashes(
             assert isinstance(seen.figures(), dict)
             seen.world_problem(), seen.weights_problem(), seen.failure, seen.said
     assert first == second
+
+
+def elastic() -> Progress:
+    seen = Progress(plan=replace(plan("w1", "w2", "w3"), engine="elastic"), generation=1)
+    for slot, host in enumerate(("w1", "w2", "w3")):
+        seen.apply(host, event("ready", slot, world_size=3))
+    return seen
+
+
+def test_an_elastic_job_goes_on_until_its_last_worker_is_lost() -> None:
+    seen = elastic()
+    seen.apply("w2", event("failed", 1, error="no memory"))
+    assert (seen.failure, seen.lost) == (None, {})  # its agent may start it again
+    seen.apply("w2", event("agent_finished", None, outcome="failed", reason="no memory"))
+    seen.lose_agent("w1")
+    assert seen.failure is None
+    assert seen.lost.keys() == {"w1", "w2"}
+    seen.lose_agent("w3")
+    assert seen.failure is not None
+    assert (seen.failure.host, seen.failure.reason) == ("w2", "rank 1: no memory")
+
+
+def test_an_elastic_job_that_has_not_begun_fails_with_its_first_lost_worker() -> None:
+    seen = elastic()
+    del seen.ready[2]
+    assert seen.failure is None
+    seen.lose_agent("w3")
+    assert seen.failure is not None
+    assert seen.failure.host == "w3"
+
+
+def test_whoever_is_first_among_the_elastic_tells_steps_and_leaves_the_result() -> None:
+    seen = elastic()
+    seen.apply("w1", event("step", 0, step=1, loss=2.0, world_size=3))
+    seen.apply("w2", event("step", 1, step=2, loss=1.0, world_size=2))
+    assert seen.figures()["world_size"] == 2
+    seen.apply("w3", event("finished", 2, result=None))
+    assert not seen.is_complete
+    seen.apply("w2", event("finished", 1, result="/runs/result"))
+    assert (seen.is_complete, seen.result_host) == (True, "w2")

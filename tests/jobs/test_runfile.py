@@ -1,5 +1,7 @@
 """What the coordinator writes into run.json is what a worker reads."""
 
+from dataclasses import replace
+
 from remote.run import parse_run
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.jobs.runfile import run_file
@@ -43,6 +45,18 @@ def test_a_worker_reads_the_plan_the_settings_and_the_models_own_name() -> None:
     assert (run.train.packing, run.train.gradient_checkpointing, run.train.eval_steps) == (
         None,
     ) * 3
+
+
+def test_the_three_lowest_slots_keep_a_lighthouse_each_and_share_no_port() -> None:
+    four = replace(plan("w1", "w2", "w3", "w4"), engine="elastic")
+    assert plan().lighthouses(29500) == ()
+    assert [(light.host, light.port) for light in four.lighthouses(29500)] == [
+        *(("w1", 29500), ("w2", 29500), ("w3", 29500)),
+    ]
+    late = replace(four, workers=(four.workers[3], *four.workers[:3]))
+    assert [light.host for light in late.lighthouses(29500)] == ["w1", "w2", "w3"]
+    here = replace(four, workers=tuple(replace(w, address="127.0.0.1") for w in four.workers))
+    assert [light.port for light in here.lighthouses(29500)] == [29500, 29501, 29502]
 
 
 def test_what_is_left_to_the_ranks_is_nothing_in_their_settings() -> None:
