@@ -37,6 +37,16 @@ class Completed:
         return next((line for line in clean_lines(self.stderr, limit=300) if line.strip()), "")
 
 
+class _TooLongError(Exception):
+    """A line is longer than its reader takes."""
+
+
+def _shown(command: str) -> str:
+    """A command in a sentence; a script is not to be read there."""
+    is_script = "\n" in command or command == "sh -s"
+    return "a script of ours" if is_script else clean(command, limit=120)
+
+
 class HostConnection:
     """One host, reached. Made by `ssh.connect`; usable by several tasks at once."""
 
@@ -56,6 +66,7 @@ class HostConnection:
     ) -> Completed:
         """Runs a command to its end. Raises CommandError when it takes longer than `timeout_s`,
         prints more than MAX_OUTPUT or, with `check`, ends with another status than 0."""
+        process = None
         async with self._sessions:
             try:
                 async with asyncio.timeout(timeout_s):
@@ -65,14 +76,20 @@ class HostConnection:
                     finally:
                         await process.close()
             except TimeoutError:
+                if process is not None and not process.has_begun:
+                    raise CommandError(
+                        self.host.name,
+                        f"its login shell starts no command within {timeout_s:g} s",
+                        remedy="what do its start-up files (~/.bashrc, ~/.profile) wait for?",
+                    ) from None
                 raise CommandError(
                     self.host.name,
-                    f"no answer within {timeout_s:g} s to: {clean(command, limit=120)}",
+                    f"no answer within {timeout_s:g} s to: {_shown(command)}",
                     remedy="the machine may be overloaded; try again",
                 ) from None
         if check and done.exit_status != 0:
             reason = done.complaint or f"exit status {done.exit_status}"
-            raise CommandError(self.host.name, f"{clean(command, limit=120)}: {reason}")
+            raise CommandError(self.host.name, f"{_shown(command)}: {reason}")
         return done
 
     async def _complete(self, process: "RemoteProcess", data: bytes) -> Completed:
@@ -91,8 +108,7 @@ class HostConnection:
                 if size > MAX_OUTPUT:
                     raise CommandError(
                         self.host.name,
-                        f"printed more than {MAX_OUTPUT >> 20} MiB: "
-                        f"{clean(process.command, limit=120)}",
+                        f"printed more than {MAX_OUTPUT >> 20} MiB: {_shown(process.command)}",
                     )
             return b"".join(parts)
 
@@ -181,7 +197,7 @@ class RemoteProcess:
         self._mark = mark.encode() + b"\n"
         self._process = process
         self._buffer = bytearray()
-        self._begun = False
+        self.has_begun = False  # what the login shell printed before the command is over
         self._errors = asyncio.create_task(self._collect_errors())
 
     async def write(self, data: bytes | memoryview) -> None:
@@ -198,7 +214,7 @@ class RemoteProcess:
 
     async def read(self, n: int) -> bytes:
         """At most `n` bytes; empty at the end of the output."""
-        if not self._begun:
+        if not self.has_begun:
             await self._skip_preamble()
         if not self._buffer and not await self._fill():
             return b""
@@ -214,7 +230,7 @@ class RemoteProcess:
             if not chunk:
                 raise CommandError(
                     self._owner.host.name,
-                    f"its output ended early: {clean(self.command, limit=120)}",
+                    f"its output ended early: {_shown(self.command)}",
                 )
             parts.append(chunk)
             n -= len(chunk)
@@ -223,9 +239,15 @@ class RemoteProcess:
     async def readline(self, limit: int = MAX_LINE) -> bytes:
         """One line with its newline; the rest without one at the end of the output, then empty.
         Raises CommandError for a line of more than `limit` bytes."""
-        if not self._begun:
+        if not self.has_begun:
             await self._skip_preamble()
-        return await self._line(limit)
+        try:
+            return await self._line(limit)
+        except _TooLongError:
+            raise CommandError(
+                self._owner.host.name,
+                f"sent a line of more than {limit} bytes: {_shown(self.command)}",
+            ) from None
 
     async def _line(self, limit: int) -> bytes:
         searched = 0
@@ -237,33 +259,38 @@ class RemoteProcess:
                 end = len(self._buffer) - 1
                 break
         if end + 1 > limit or (end < 0 and searched > limit):
-            raise CommandError(
-                self._owner.host.name,
-                f"sent a line of more than {limit} bytes: {clean(self.command, limit=120)}",
-            )
+            raise _TooLongError
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         return line
 
     async def _skip_preamble(self) -> None:
         """Drops what the login shell printed before the command began."""
-        dropped = 0
-        while (line := await self._line(_PREAMBLE)) and not line.endswith(self._mark):
-            self.preamble = self.preamble or line
-            dropped += len(line)
-            if dropped > _PREAMBLE:
+        dropped, line = 0, b""
+        while dropped <= _PREAMBLE and not line.endswith(self._mark):
+            try:
+                line = await self._line(_PREAMBLE)
+            except _TooLongError:
+                line = bytes(self._buffer[: _PREAMBLE + 1])
+            if not line:
                 break
-        self._begun = True
-        if not line.endswith(self._mark):
-            said = clean(self.preamble, limit=200) or next(
-                iter(clean_lines(self.error_output, limit=200)), "nothing"
-            )
-            raise CommandError(
-                self._owner.host.name,
-                f"the login shell does not run commands; it says: {said}",
-                remedy="give the account a shell such as /bin/sh, and let its start-up files be "
-                "silent and short without a terminal",
-            )
+            if not line.endswith(self._mark):
+                self.preamble = self.preamble or line
+                dropped += len(line)
+        self.has_begun = True
+        if line.endswith(self._mark):
+            return
+        said = clean(self.preamble, limit=200) or next(
+            iter(clean_lines(self.error_output, limit=200)), "nothing"
+        )
+        flood = f"prints more than {_PREAMBLE >> 20} MiB before a command"
+        what = f"its login shell {flood}" if line else "the login shell does not run commands"
+        raise CommandError(
+            self._owner.host.name,
+            f"{what}; it says: {said}",
+            remedy="give the account a shell such as /bin/sh, and let its start-up files be "
+            "silent and short without a terminal",
+        )
 
     async def _fill(self) -> bool:
         with self._owner.translated():

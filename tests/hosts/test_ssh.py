@@ -23,15 +23,50 @@ from tests.hosts.conftest import Server
 def say_marks_then(text: bytes, *, before: bytes = b"", status: int = 0):
     """Answers as a shell would that prints `before` in its start-up files."""
 
-    def answer(process: "asyncssh.SSHServerProcess[bytes]") -> None:
+    def answer(process: "asyncssh.SSHServerProcess[bytes]", *, ends: bool = True) -> None:
         assert process.command is not None
         mark = process.command.split("sollol-", 1)[1][:16]
         line = f"sollol-{mark}\n".encode()
         process.stdout.write(before + line + text)
         process.stderr.write(before + line)
-        process.exit(status)
+        if ends:
+            process.exit(status)
 
     return answer
+
+
+async def complaint_of(
+    host: Host, known_hosts: Path, command: str, *, timeout_s: float = 20
+) -> CommandError:
+    async with connect(host, [known_hosts]) as connection:
+        with pytest.raises(CommandError) as refused:
+            await connection.run(command, timeout_s=timeout_s)
+    return refused.value
+
+
+async def test_a_login_shell_that_hangs_is_told_from_a_command_that_does(
+    server: Server, host: Host, known_hosts: Path
+) -> None:
+    server.answer = lambda process: None
+    told = await complaint_of(host, known_hosts, "sh -s", timeout_s=0.3)
+    assert told.message == "its login shell starts no command within 0.3 s"
+    assert "start-up files" in told.remedy
+    marks = say_marks_then(b"")
+    server.answer = lambda process: marks(process, ends=False)
+    told = await complaint_of(host, known_hosts, "sh -s", timeout_s=0.3)
+    assert told.message == "no answer within 0.3 s to: a script of ours"
+
+
+@pytest.mark.parametrize("flood", [b"x" * 3_000_000, b"x\n" * 1_500_000], ids=["line", "lines"])
+async def test_a_flood_of_a_login_shell_is_named_with_its_remedy(
+    server: Server, host: Host, known_hosts: Path, flood: bytes
+) -> None:
+    server.answer = lambda process: process.stdout.write(flood)
+    told = await complaint_of(host, known_hosts, "sh -s")
+    assert told.message.startswith(
+        "its login shell prints more than 1 MiB before a command; it says: x"
+    )
+    assert "start-up files" in told.remedy
 
 
 async def test_a_known_host_is_logged_in_to(server: Server, host: Host, known_hosts: Path) -> None:
