@@ -35,6 +35,8 @@ def choose_layout(
     """The layout that this rank begins with; `share` is how many samples of a step are its own."""
     if settings.gradient_checkpointing:  # before anything is measured
         model.checkpoint_gradients()
+    if settings.torch_compile:
+        say("compiling the model before the first step, which takes minutes (torch_compile)")
     kind = model.device.type
     size = settings.batch_size
     with _compiling(settings, host):

@@ -138,18 +138,25 @@ def blame_rows(session: Session, step: Step) -> str:
     culprits = [
         int(row) for row, loss in zip(step.share, losses, strict=True) if not np.isfinite(loss)
     ]
-    own = json.dumps(culprits[:NAMED_ROWS])
+    own = json.dumps([len(culprits), culprits[:NAMED_ROWS]])
     try:
         words = [*session.engine.exchange(own).values()]
     except MemberLostError:
         words = [own]  # the others name theirs in their own error
-    named = sorted({row for word in words for row in json.loads(word)})
+    counts, parts = zip(*map(json.loads, words), strict=True)
+    named, count = sorted(sum(parts, [])), sum(counts)
     if not named:
         return (
             "the gradient is not finite although the loss of every row is; lower the learning rate "
             "or max_grad_norm"
         )
+    if count == len(step.samples) > 1:
+        return (
+            f"none of its {count} rows has a finite loss any more, so an earlier step has spoilt "
+            "the weights; lower learning_rate, or raise warmup_ratio"
+        )
+    more = f" and {count - len(named):,} more" if count > len(named) else ""
     return (
-        f"the loss of dataset {', '.join(map(rows.place, named))} is not finite; look at what "
-        "stands there, or lower the learning rate"
+        f"the loss of dataset {', '.join(map(rows.place, named))}{more} is not finite; look at "
+        "what stands there, or lower the learning rate"
     )

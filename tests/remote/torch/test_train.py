@@ -145,6 +145,14 @@ def test_rows_whose_loss_is_not_finite_are_named(
     assert "the loss of dataset row 31 is not finite" in failed["error"]
 
 
+def test_spoilt_weights_are_not_blamed_on_the_rows(session):
+    with torch.no_grad():
+        session.model.parameters[0].fill_(math.nan)
+    step = step_of(session, slice(0, 20))
+    with pytest.raises(RuntimeError, match=r"none of its 20 rows has a finite .* spoilt the wei"):
+        commit(session, step, compute(session, step))
+
+
 def step_of(session, share: slice) -> Step:
     samples = np.arange(20)
     tokens = int(session.rows.label_counts[samples].sum())
