@@ -1,16 +1,13 @@
 """What lies in a host's workdir: the folder itself and the environments in it, whole or not. Mends
 what loses nothing: the folder and its mode, and what a killed build left half done."""
 
-import asyncio
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from sollol_tui.hosts import payload as payloads
 from sollol_tui.hosts.answers import FOLDER, PRELUDE, Said, answers, first
-from sollol_tui.hosts.commands import last_answer
 from sollol_tui.hosts.disk import disk_error
 from sollol_tui.hosts.environment import COMPLETE, IN_USE
 from sollol_tui.hosts.shell import ENGLISH, assignments, quote, script
@@ -90,8 +87,6 @@ for env in "$workdir"/envs/*/; do
     state=broken; [ -x "$env/bin/python" ] && state=whole
   fi
   say env "$id $state"
-  file=$env/.selfcheck.$payload
-  [ -f "$file" ] && say "checked.$id" "$(head -c 20000 "$file")"
 done
 say used "$(in_use "$workdir/envs")"
 say end doctor
@@ -112,20 +107,17 @@ chmod 700 "$folder" && : >"$folder/.writable" && rm -f -- "$folder/.writable"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What lies in a workdir. `environments` maps ids to whole, broken, half or building; `checked`
-    holds what the self-check of this payload said in each."""
+    """What lies in a workdir. `environments` maps ids to whole, broken, half or building."""
 
     folder: Folder
     environments: Mapping[str, str]
-    checked: Mapping[str, Mapping[str, Any]]
     uv: ThereUv = NO_UV
     is_used: bool = False
 
 
 async def look_into(connection: HostConnection, facts: HostFacts) -> Found:
     """Asks, in one round trip."""
-    payload = await asyncio.to_thread(lambda: payloads.payload_hash(payloads.payload_root()))
-    text = script(_SCRIPT, workdir=facts.workdir, payload=payload, complete=COMPLETE)
+    text = script(_SCRIPT, workdir=facts.workdir, complete=COMPLETE)
     done = await connection.run("sh -s", input=text, timeout_s=ANSWER_S)
     said = answers(done.stdout.decode("utf-8", "replace"), "doctor", connection.host)
     return parse_found(said, facts)
@@ -197,22 +189,14 @@ def objection(folder: Folder) -> Objection | None:
 
 def parse_found(said: Said, facts: HostFacts) -> Found:
     """What the script said, as far as it makes sense."""
-
-    folder = parse_folder(said, facts.workdir)
     environments = {}
     for line in said.get("env", ())[:_MAX_ENVIRONMENTS]:
         name, _, state = clean(line, limit=120).partition(" ")
         if re.fullmatch(r"[0-9a-f]{8,64}(\.part)?", name):
             environments[name] = state
-    checked = {}
-    for name in environments:
-        answer = last_answer((said.get(f"checked.{name}") or [""])[0].encode())
-        if answer is not None:
-            checked[name] = answer
     return Found(
-        folder=folder,
+        folder=parse_folder(said, facts.workdir),
         environments=environments,
-        checked=checked,
         uv=ThereUv.parse(first(said, "uv")),
         is_used=bool(first(said, "used")),
     )

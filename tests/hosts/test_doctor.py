@@ -332,11 +332,9 @@ def test_answers_of_a_stranger_are_capped_and_cleaned() -> None:
         "mount": ["nfs4 rw,relatime"],
         "files": ["tmpfs " + "9" * 400 + " 1 1 1% /"],
         "env": [f"{number:016x} whole" for number in range(5000)] + ["../../etc whole"],
-        "checked.0000000000000000": ["{" * 10000],
     }
     found = parse_found(said, facts())
     assert (found.folder.mode, found.folder.owner) == ("", "root")
     assert (found.folder.filesystem, found.folder.files_free) == ("nfs4", None)
     assert len(found.environments) == 100
     assert "../../etc" not in found.environments
-    assert found.checked == {}
