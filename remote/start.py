@@ -165,9 +165,8 @@ def load(run: Run, run_dir: Path, device: torch.device, say: Say) -> tuple[Model
         say("plain headings mark questions and answers, because the tokenizer has no chat template")
     model = load_model(run, tokenizer, device)
     whole = model.network.num_parameters()
-    say(
-        f"{run.base_name}: {whole:,} parameters, {model.trained_count:,} of them trained, on {device}"
-    )
+    trained = f"{model.trained_count:,} of them trained"
+    say(f"{run.base_name}: {whole:,} parameters, {trained}, on {device}")
     if model.autocast is not None:
         say(f"computing in {model.autocast} with fp32 adapters, because {device} supports it")
     return model, data

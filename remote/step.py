@@ -143,8 +143,9 @@ def blame_rows(session: Session, step: Step) -> str:
         words = [*session.engine.exchange(own).values()]
     except MemberLostError:
         words = [own]  # the others name theirs in their own error
-    counts, parts = zip(*map(json.loads, words), strict=True)
-    named, count = sorted(sum(parts, [])), sum(counts)
+    told = [json.loads(word) for word in words]
+    count = sum(number for number, _ in told)
+    named = sorted(row for _, part in told for row in part)
     if not named:
         return (
             "the gradient is not finite although the loss of every row is; lower the learning rate "
