@@ -176,11 +176,12 @@ def _summary(examined: Examination, *, fix: bool) -> str:
 
 
 def _mendable(diagnoses: Sequence[Diagnosis]) -> str:
-    """ "the workdir of w1, w2 and 3 more; the environment of w4"."""
+    """ "the workdir of w1, w2 and 3 more; the environment of w4"; what is only not there yet is no
+    defect."""
     of_stage: dict[Stage, list[str]] = {}
     for diagnosis in diagnoses:
         for check in diagnosis.checks:
-            if check.fix:
+            if check.fix and check.outcome is not Outcome.SKIPPED:
                 of_stage.setdefault(check.stage, []).append(diagnosis.host)
     return "; ".join(
         f"the {stage} of {', '.join(hosts[:4])}"
@@ -196,11 +197,13 @@ def _network_lines(network: NetworkReport, ports: tuple[int, int]) -> Iterator[s
     )
     for endpoint in network.endpoints:
         yield from _endpoint_lines(endpoint)
+    if not network.links:
+        return
     yield ""
     names = [each.host for each in network.endpoints if not each.problem]
-    if 2 <= len(names) <= _LISTED:
+    if len(names) <= _LISTED:
         yield from _list_lines(network.links, ports)
-    elif _LISTED < len(names) <= _SQUARE:
+    elif len(names) <= _SQUARE:
         yield from _matrix_lines(names, network.links)
     yield from _verdict_lines(network)
 
@@ -300,6 +303,11 @@ def _verdict_lines(network: NetworkReport) -> Iterator[str]:
             f"warn  {link.origin} reaches {link.target} from {link.source}, which is not the "
             "address that its peers are told; set internal_ip of both to one network"
         )
+    for host in network.cut_off:
+        yield from _wrapped(
+            f"FAIL  {host} is cut off both ways, while others reach each other: its own firewall "
+            "comes first, then `sollol doctor --network` again"
+        )
     for remedy in network.remedies:
         seen = remedy.firewall is not Firewall.UNKNOWN
         known = f"its firewall is {remedy.firewall.value}" if seen else "its firewall is not known"
@@ -307,11 +315,6 @@ def _verdict_lines(network: NetworkReport) -> Iterator[str]:
         yield f"   {remedy.line}"
         if remedy.alternative:
             yield f"   or: {remedy.alternative}"
-    for host in network.cut_off:
-        yield from _wrapped(
-            f"-> {host} is cut off both ways, while others reach each other: its own firewall "
-            "comes first, then `sollol doctor --network` again"
-        )
     waits = sorted(link.latency_s for link in network.links if link.latency_s is not None)
     if waits:
         yield from _wrapped(

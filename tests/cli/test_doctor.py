@@ -188,7 +188,8 @@ def test_what_fix_would_mend_is_named() -> None:
     told = summary_of(host, network=network_of(2, h0_h1=Reach.FILTERED))
     assert "1 of 2 directions blocked" in told
     assert told.endswith("`sollol doctor --fix` mends only: the workdir of w1")
-    assert "--fix" not in summary_of(replace(host, checks=()))
+    new = replace(open_workdir, outcome=Outcome.SKIPPED, fix="make it, with mode 0700")
+    assert "--fix" not in summary_of(replace(host, checks=(new,))), "nothing is amiss"
 
 
 def test_a_host_that_is_cut_off_both_ways_is_told_to_mend_its_own_firewall_first() -> None:
