@@ -30,7 +30,7 @@ def test_trust_then_train_brings_the_adapter(coordinator: Coordinator, lab: Lab)
     assert re.search(r"w1: .*host key of .* is unknown: .*SHA256:.*sollol hosts trust w1", refused)
     assert coordinator.jobs() == []
 
-    trusted = coordinator.sollol("hosts", "trust", "w1", "w2", "w3")
+    trusted = coordinator.sollol("-y", "hosts", "trust", "w1", "w2", "w3")
     assert len(FINGERPRINT.findall(trusted)) == 3
 
     said = coordinator.sollol(*coordinator.train("--workers", "2"))
@@ -58,9 +58,9 @@ def test_a_changed_host_key_is_refused_with_both_fingerprints(
     said = coordinator.sollol(*coordinator.train("--workers", "w1"), expect=7)
     assert "has CHANGED" in said
     assert len(set(FINGERPRINT.findall(said))) == 2
-    said = coordinator.sollol("hosts", "trust", "w1", expect=4)
+    said = coordinator.sollol("-y", "hosts", "trust", "w1", expect=4)
     assert len(set(FINGERPRINT.findall(said))) == 2
-    coordinator.sollol("hosts", "trust", "--replace", "w1")
+    coordinator.sollol("-y", "hosts", "trust", "--replace", "w1")
     coordinator.sollol(*coordinator.train("--workers", "w1", "--dry-run"))
 
 
