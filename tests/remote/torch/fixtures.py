@@ -122,8 +122,9 @@ class World:
     def run(self, host: str = "w1") -> Run:
         return read_run(self.run_dir(host))
 
-    def start(self, doom: "Doom | None" = None) -> list[Any]:
-        """Starts every rank as a process; the last one meets its `doom`."""
+    def start(self, doom: "Doom | None" = None, of: int = -1) -> list[Any]:
+        """Starts every rank as a process; the last one, or that `of` another slot, meets its
+        `doom`."""
         port = free_port()
         self._launches += 1
         ranks = [
@@ -132,7 +133,7 @@ class World:
                 args=(
                     *(self.run_dir(host), rank, len(self.hosts), port),
                     *(self.folder / f"log.{rank}", self.folder / f"committed.{self._launches}"),
-                    doom if host == self.hosts[-1] else None,
+                    doom if host == self.hosts[of] else None,
                 ),
             )
             for rank, host in enumerate(self.hosts)
@@ -141,9 +142,11 @@ class World:
             rank.start()
         return ranks
 
-    def train(self, doom: "Doom | None" = None, deadline_s: float = DEADLINE_S) -> list[int]:
+    def train(
+        self, doom: "Doom | None" = None, deadline_s: float = DEADLINE_S, of: int = -1
+    ) -> list[int]:
         """Runs every rank to its end; returns their exit codes."""
-        ranks = self.start(doom)
+        ranks = self.start(doom, of)
         for rank in ranks:
             rank.join(deadline_s)
             if rank.is_alive():

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from remote.checkpoint import damage
 from remote.session import Cursor
 from remote.state import Learnt, make_moments
 from remote.step import commit, compute, next_step
@@ -65,6 +66,22 @@ def test_elastic_ranks_learn_what_one_learns_even_when_one_of_them_is_killed(
     assert three.events("step")[-1]["world_size"] == 2
     said = [event["message"] for event in three.events("notice")]
     assert any("w3 (slot 2)" in message and "go on" in message for message in said)
+
+
+def test_when_the_first_rank_dies_over_the_result_the_next_one_leaves_it(
+    make_world, tiny_model, dataset, lighthouse
+):
+    three = make_world("three").plan(tiny_model, dataset, 3, val_size=0.2)
+    elastic(three, lighthouse)
+    doom = Doom(module="remote.train", function="write_result", call=1)
+    assert three.train(doom, of=0) == [-9, 0, 0]
+    [finished] = three.events("finished", "w2")
+    assert damage(Path(finished["result"])) is None
+    state = json.loads((Path(finished["result"]) / "trainer_state.json").read_text())
+    assert [entry["step"] for entry in state["log_history"] if "eval_loss" in entry] == [
+        state["global_step"]
+    ]
+    assert not (three.run_dir("w1") / "result").exists()
 
 
 def test_a_state_moves_whole_and_its_digest_sees_one_bit(session):
