@@ -12,7 +12,7 @@ from sollol_tui.cli.exits import exit_code_of_all
 from sollol_tui.cli.inventory import add, cordon, import_hosts, remove, uncordon
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import print_hosts
-from sollol_tui.model.errors import HostError
+from sollol_tui.model.errors import HostError, HostKeyError
 from sollol_tui.model.patterns import select
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def trust(session: Session, names: tuple[str, ...], replace: bool) -> int:
     errors: list[HostError] = []
     with session.client(acts=True) as client:
         inventory = client.inventory()
-        for host in [h for name in names for h in select(inventory, name).hosts]:
+        for host in {h.name: h for name in names for h in select(inventory, name).hosts}.values():
             try:
                 _trust(session, client, host, replace)
             except HostError as error:
@@ -56,7 +56,17 @@ def _trust(session: Session, client: "SOLLOLClient", host: "Host", replace: bool
 
     key = asyncio.run(scan_key(host, [client.home.known_hosts]))
     click.echo(f"{host.name}  {key.algorithm} {key.fingerprint}")
-    if not session.yes and sys.stdin.isatty():
+    if key.is_known:
+        click.echo(f"{host.name}  trusted already")
+        return
+    if not session.yes:
+        if not sys.stdin.isatty():
+            raise HostKeyError(
+                host.name,
+                "its key is not trusted yet: nobody can be asked here",
+                remedy=f"compare it, then: sollol -y hosts trust {host.name}"
+                + (" --replace" if replace else ""),
+            )
         click.confirm("is that the machine's key?", abort=True, err=True)
     trust([key], client.home.known_hosts, replace=replace)
     click.echo(f"{host.name}  trusted")

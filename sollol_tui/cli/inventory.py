@@ -48,7 +48,7 @@ def add(
 
 
 @click.command("rm")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="HOST...", nargs=-1, required=True)
 @pass_session
 def remove(session: Session, names: tuple[str, ...]) -> None:
     """Takes hosts out of the inventory; nothing on them changes.
@@ -57,19 +57,21 @@ def remove(session: Session, names: tuple[str, ...]) -> None:
     Example: sollol hosts rm desktop
     """
     from sollol_tui.model.inventory_edit import remove_host
+    from sollol_tui.model.inventory_file import expand_names
 
+    chosen = _entries(session, names)
     with session.client(acts=True) as client:
         working = {host.name: host.job for host in client.snapshot().hosts if host.job}
-    for name in names:
+    for name in [member for entry in chosen for member in expand_names(entry)]:
         if name in working:
             raise SollolError(
                 f"{name} works for {working[name]}", remedy=f"first: sollol cancel {working[name]}"
             )
-    edit(session, _for_each(names, remove_host))
+    edit(session, _for_each(chosen, remove_host))
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="HOST...", nargs=-1, required=True)
 @pass_session
 def cordon(session: Session, names: tuple[str, ...]) -> None:
     """Keeps hosts out of new jobs; what runs there goes on.
@@ -82,11 +84,11 @@ def cordon(session: Session, names: tuple[str, ...]) -> None:
     def one(text: str, name: str, *, file: str) -> str:
         return set_value(text, name, "enabled", False, file=file)
 
-    edit(session, _for_each(names, one))
+    edit(session, _for_each(_entries(session, names), one))
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="HOST...", nargs=-1, required=True)
 @pass_session
 def uncordon(session: Session, names: tuple[str, ...]) -> None:
     """Lets hosts take part in jobs again.
@@ -96,7 +98,7 @@ def uncordon(session: Session, names: tuple[str, ...]) -> None:
     """
     from sollol_tui.model.inventory_edit import enable_host
 
-    edit(session, _for_each(names, enable_host))
+    edit(session, _for_each(_entries(session, names), enable_host))
 
 
 @click.command("import")
@@ -211,6 +213,17 @@ def _for_each(names: Sequence[str], one: Callable[..., str]) -> Callable[[str, s
         return text
 
     return change
+
+
+def _entries(session: Session, patterns: Sequence[str]) -> list[str]:
+    """The entries of the inventory that the patterns mean, each once."""
+    from sollol_tui.inventories import find_inventory, read_text
+    from sollol_tui.model.inventory_edit import entries_of
+
+    session.check_acting()
+    path = find_inventory(session.inventory)
+    file, text = _shown(path), read_text(path)
+    return list(dict.fromkeys(e for p in patterns for e in entries_of(text, p, file=file)))
 
 
 def _put(settings: dict[str, Any], setting: str) -> None:

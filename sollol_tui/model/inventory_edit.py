@@ -14,9 +14,11 @@ from sollol_tui.model.document import read_document
 from sollol_tui.model.errors import InputError, Problem
 from sollol_tui.model.inventory_file import expand_names, parse_inventory
 from sollol_tui.model.inventory_settings import SETTING_ALIASES
+from sollol_tui.model.patterns import matching
 from sollol_tui.model.yaml_edit import (
     Item,
     compose,
+    first_entry,
     in_flow_style,
     insertion,
     is_flow,
@@ -28,6 +30,22 @@ from sollol_tui.model.yaml_edit import (
 )
 
 Hosts = dict[str, dict[str, Any]]
+
+
+def entries_of(text: str, pattern: str, *, file: str) -> list[str]:
+    """The entries of `hosts:` that a pattern means, disabled ones too. Raises NotFoundError, and
+    InputError where it means only a part of a range."""
+    hosts = _hosts(text, file)
+    if pattern in hosts:
+        return [pattern]
+    wanted = {host.name for host in matching(parse_inventory(text.encode(), file), pattern)}
+    members = {entry: expand_names(entry) for entry in hosts}
+    chosen = [entry for entry, names in members.items() if wanted & set(names)]
+    for entry in chosen:
+        if not wanted >= set(members[entry]):
+            part = next(name for name in members[entry] if name in wanted)
+            raise _partial(file, part, entry)
+    return chosen
 
 
 def add_host(text: str, name: str, settings: Mapping[str, Any], *, file: str) -> str:
@@ -56,6 +74,13 @@ def remove_host(text: str, name: str, *, file: str) -> str:
     at, hosts = _position(text, name, file), _hosts(text, file)
     if len(hosts) == 1:
         raise _refusal(file, f"'{name}' is its only host, and an inventory needs one")
+    inventory, leaving = parse_inventory(text.encode(), file), set(expand_names(name))
+    for group in inventory.groups:
+        if {host.name for host in inventory.hosts if group in host.groups} <= leaving:
+            raise _refusal(
+                file,
+                f"'{name}' is the only host of group '{group}'; change the group in the file first",
+            )
     del hosts[name]
     return _changed(text, lambda: spliced(text, removal(text, _node(text), at)), hosts, file, name)
 
@@ -68,6 +93,9 @@ def set_value(text: str, name: str, key: str, value: Any, *, file: str) -> str:
     def change() -> str:
         mapped = _with_mapping(text)
         host = items(mapped, _node(mapped))[at]
+        if host.is_bare and not is_flow(_node(mapped)):
+            entry = f"{in_flow_style(key)}: {in_flow_style(value)}"
+            return spliced(mapped, first_entry(mapped, host, entry))
         if host.is_bare or not isinstance(host.value, MappingNode):
             return spliced(mapped, replacement(mapped, host, in_flow_style({key: value})))
         old = _setting(mapped, host, key)
@@ -127,9 +155,7 @@ def _position(text: str, name: str, file: str) -> int:
         return list(hosts).index(name)
     parse_inventory(text.encode(), file).host(name)
     entry = next(entry for entry in hosts if name in expand_names(entry))
-    raise _refusal(
-        file, f"'{name}' is one of '{entry}'; name that whole entry, or split it by hand"
-    )
+    raise _partial(file, name, entry)
 
 
 def _setting(text: str, host: Item, key: str) -> tuple[int, Item] | None:
@@ -179,6 +205,12 @@ def _hosts(text: str, file: str) -> Hosts:
 def _rest(text: str, file: str) -> dict[str, Any]:
     data = read_document(text.encode(), file).data
     return {key: value for key, value in data.items() if key != "hosts"}
+
+
+def _partial(file: str, name: str, entry: str) -> InputError:
+    return _refusal(
+        file, f"'{name}' is one of '{entry}'; name that whole entry, or split it by hand"
+    )
 
 
 def _refusal(file: str, message: str) -> InputError:

@@ -194,7 +194,7 @@ def _resolve(
         try:
             members[group] = {host.name for host in select(bare, pattern).hosts}
         except NotFoundError as error:
-            reader.note(("groups", group), str(error))
+            reader.note(("groups", group), f"group '{group}': {error}")
     hosts = []
     for name, settings in own.items():
         mine = tuple(group for group, names in members.items() if name in names)

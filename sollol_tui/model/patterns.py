@@ -1,5 +1,6 @@
 """Worker patterns: `3`, `all`, `hydra,attic`, a group, `tag:cuda`, `!desktop`."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sollol_tui.model.errors import NotFoundError
@@ -30,6 +31,19 @@ def select(inventory: Inventory, pattern: str) -> Selection:
     pattern = pattern.strip()
     if pattern.isdecimal() and int(pattern[:9]) > 0:
         return Selection(hosts=tuple(usable), at_most=int(pattern[:9]))
+    everyone = inventory.with_coordinator()
+    wanted = _wanted(everyone, usable, pattern)
+    return Selection(hosts=tuple(host for host in everyone.hosts if host.name in wanted))
+
+
+def matching(inventory: Inventory, pattern: str) -> tuple[Host, ...]:
+    """The hosts of the inventory that a pattern means when it is not about taking part in a job:
+    disabled and local ones too. Raises NotFoundError for a part that fits no host."""
+    wanted = _wanted(inventory, inventory.hosts, pattern)
+    return tuple(host for host in inventory.hosts if host.name in wanted)
+
+
+def _wanted(inventory: Inventory, usable: Sequence[Host], pattern: str) -> set[str]:
     parts = [part.strip() for part in pattern.split(",") if part.strip()]
     wanted: set[str] = set()
     if parts and all(part.startswith("!") for part in parts):
@@ -37,11 +51,10 @@ def select(inventory: Inventory, pattern: str) -> Selection:
     for part in parts:
         names = _names(inventory, usable, part.removeprefix("!"))
         wanted = wanted - names if part.startswith("!") else wanted | names
-    everyone = inventory.with_coordinator().hosts
-    return Selection(hosts=tuple(host for host in everyone if host.name in wanted))
+    return wanted
 
 
-def _names(inventory: Inventory, usable: list[Host], part: str) -> set[str]:
+def _names(inventory: Inventory, usable: Sequence[Host], part: str) -> set[str]:
     if part == "all":
         return {host.name for host in usable}
     if part.startswith("tag:"):
@@ -49,10 +62,15 @@ def _names(inventory: Inventory, usable: list[Host], part: str) -> set[str]:
     elif part in inventory.groups:
         names = {host.name for host in usable if part in host.groups}
     else:
-        names = {host.name for host in inventory.with_coordinator().hosts if host.name == part}
+        names = {host.name for host in inventory.hosts if host.name == part}
     if not names:
-        known = ", ".join([*(host.name for host in inventory.hosts), *inventory.groups, "all"])
+        known = ", ".join([*_told(inventory), *inventory.groups, "all"])
         raise NotFoundError(
             f"no host or group fits '{part}' in {inventory.file}", remedy=f"it has: {known}"
         )
     return names
+
+
+def _told(inventory: Inventory) -> Iterator[str]:
+    """The names of the hosts that the file has; the coordinator always exists."""
+    return (host.name for host in inventory.hosts if host.name != COORDINATOR)

@@ -102,6 +102,14 @@ def insertion(text: str, node: Node, entry: str) -> list[Splice]:
     return _flow_insertion(text, node, entries[-1], entry)
 
 
+def first_entry(text: str, item: Item, entry: str) -> list[Splice]:
+    """Writes `entry`, one line, below a key of a block mapping that has no value yet."""
+    line = " " * (_column(text, item.start) + 2) + entry
+    at, newline = _next_line(text, item.end), _newline(text)
+    added = line + newline if text[:at].endswith("\n") else newline + line
+    return [Splice(start=at, end=at, text=added)]
+
+
 def removal(text: str, node: Node, at: int) -> list[Splice]:
     """Takes out entry number `at` with the comments that stand on its lines or below, indented
     deeper than it."""

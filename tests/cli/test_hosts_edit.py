@@ -113,7 +113,11 @@ def test_a_host_at_work_is_not_removed(file: Path) -> None:
         (("add", "b", "--set", "nice"), 2, "--set  'nice' is not KEY=VALUE"),
         (("add", "b", "--set", "nice=[1"), 2, "--set:"),
         (("add", "b", "--port", "70000"), 2, "b  port: "),
-        (("rm", "nobody"), 5, "no host 'nobody' in inventory.yaml; it has: hydra, one"),
+        (
+            ("rm", "nobody"),
+            5,
+            "no host or group fits 'nobody' in inventory.yaml; it has: hydra, one",
+        ),
         (("rm", "hydra", "one"), 2, "'one' is its only host"),
         (("cordon",), 2, "Missing argument"),
     ],
@@ -125,6 +129,41 @@ def test_what_does_not_fit_is_refused(
     assert (found, out) == (code, "")
     assert said in err
     assert file.read_text() == INVENTORY
+
+
+TAGGED = """\
+hosts:
+  hydra:                # fast
+  desktop:
+    tags: [cuda]
+  attic: {tags: [cuda]}
+  "pi[1:2]":
+groups:
+  gpu: {match: "tag:cuda"}
+  pair: {match: "desktop,pi1"}
+"""
+
+
+def test_patterns_choose_hosts_to_change_also_those_kept_out(file: Path) -> None:
+    file.write_text(TAGGED)
+    assert sollol("hosts", "cordon", "tag:cuda", "hydra", "pi1,pi2")[0] == 0
+    inventory = parse_inventory(file.read_bytes(), "inventory.yaml")
+    assert not any(host.enabled for host in inventory.hosts)
+    assert sollol("hosts", "uncordon", "gpu")[0] == 0
+    inventory = parse_inventory(file.read_bytes(), "inventory.yaml")
+    assert [host.name for host in inventory.hosts if host.enabled] == ["desktop", "attic"]
+    assert sollol("hosts", "uncordon", "all")[0] == 0
+    assert file.read_text() == TAGGED
+    code, _, err = sollol("hosts", "cordon", "pair")
+    assert (code, "'pi1' is one of 'pi[1:2]'; name that whole entry" in err) == (2, True)
+    assert file.read_text() == TAGGED
+
+
+def test_a_group_that_would_be_left_without_hosts_is_named(file: Path) -> None:
+    file.write_text("hosts: {a: {tags: [x]}, b: }\ngroups: {g: {match: 'tag:x'}}\n")
+    code, _, err = sollol("hosts", "rm", "a")
+    assert code == 2
+    assert "'a' is the only host of group 'g'; change the group in the file first" in err
 
 
 def test_readonly_changes_nothing_and_a_missing_inventory_is_said(file: Path) -> None:

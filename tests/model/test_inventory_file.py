@@ -117,7 +117,7 @@ def test_what_other_tools_call_an_address_is_understood() -> None:
         ("hosts:\n  coordinator: {}\n", "2:3  'coordinator' is a reserved name"),
         ("hosts:\n  all: {}\n", "2:3  'all' is a reserved name"),
         ("hosts: []\n", "1:1  names no host"),
-        ("hosts: {a: }\ngroups:\n  g: {match: b}\n", "3:3  no host or group fits 'b'"),
+        ("hosts: {a: }\ngroups:\n  g: {match: b}\n", "3:3  group 'g': no host or group fits 'b'"),
         ("hosts: {a: }\ngroups:\n  g: {tags: [x]}\n", "3:3  group 'g' needs match"),
         ("version: 2\nhosts: [a]\n", "1:1  version 2 is not known"),
         ("- a\n- b\n", "1:1  holds no mapping"),
