@@ -228,7 +228,8 @@ class _Work:
     async def selfcheck(self, environment: Environment) -> dict[str, Any]:
         """What the self-check says there, asked again only when environment or payload changed."""
         known = self._seen.checked.get(environment.env_id)
-        if known is not None and self._seen.payload == "whole" and not self.changed:
+        was_there = environment.env_id in self._seen.environments
+        if known is not None and was_there and self._seen.payload == "whole":
             self._say("selfcheck", StepState.UNCHANGED, _describe(known))
             return known
         self._say("selfcheck", StepState.WORKING, "importing torch, multiplying a matrix")
