@@ -70,7 +70,7 @@ def load_base(run: Run, device: torch.device) -> Any:
 def adapt(base: Any, lora: Lora, name: str) -> Any:
     """The base with a fresh adapter on it. Refuses names that no module has: peft passes over them
     as long as one fits."""
-    target = lora.target
+    target = EVERY_LINEAR if lora.target == "all" else lora.target  # as LLaMA-Factory calls it
     if isinstance(target, str) and target != EVERY_LINEAR and NAMES.fullmatch(target):
         target = [part.strip() for part in target.split(",")]
     if not isinstance(target, str):

@@ -30,8 +30,7 @@ class Evaluation:
 
 
 def is_due(session: Session, cursor: Cursor, *, last: bool) -> bool:
-    settings = session.settings
-    every = settings.save_steps if settings.eval_steps is None else settings.eval_steps
+    every = session.settings.evaluated_every
     if session.validation is None or _is_done(cursor):
         return False
     return last or bool(every and cursor.step % every == 0)

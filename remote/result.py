@@ -114,7 +114,7 @@ def _trainer_state(session: Session, cursor: Cursor) -> dict[str, Any]:
         "train_batch_size": settings.global_batch,
         "logging_steps": logging_steps(session.max_steps),
         "save_steps": settings.save_steps,
-        "eval_steps": settings.save_steps if settings.eval_steps is None else settings.eval_steps,
+        "eval_steps": settings.evaluated_every,
         "best_metric": best["eval_loss"] if best else None,
         "best_global_step": best["step"] if best else None,
         "log_history": list(cursor.history),

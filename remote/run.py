@@ -81,6 +81,11 @@ class Train:
     sample_prompts: list[str] = field(default_factory=list)
     sample_tokens: int = 48
 
+    @property
+    def evaluated_every(self) -> int:
+        """Steps between two looks at the held-out rows; 0: only at the end."""
+        return self.save_steps if self.eval_steps is None else self.eval_steps
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:

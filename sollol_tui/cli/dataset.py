@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,13 +10,13 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.model.errors import InputError
+from sollol_tui.model.plan import BYTES_PER_TOKEN
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_bytes
 
 if TYPE_CHECKING:
     from sollol_tui.jobs.dataset import Checked
 
-BYTES_PER_TOKEN: Final = 3.6
 SHOWN_ROWS: Final = 3
 LEARNT, GIVEN = "> ", "  "
 LEGEND: Final = (
@@ -144,7 +143,8 @@ def _show(example: dict[str, Any]) -> None:
 
 
 def _has_colour() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    chosen = click.get_current_context().color  # --color or NO_COLOR
+    return sys.stdout.isatty() if chosen is None else chosen
 
 
 def _data(checked: "Checked") -> dict[str, Any]:

@@ -45,17 +45,28 @@ def _spec(document: Document, overrides: Mapping[str, Any]) -> JobSpec:
         raise InputError(problems)
     for source in (document.data, overrides):
         for key, value in source.items():
-            _put(data, ALIASES.get(key, key).split("."), value)
+            _put(data, list(_path(key)), value)
     elsewhere: dict[Path, str] = {}
     if document.data:
-        elsewhere = {tuple(ALIASES.get(k, k).split(".")): "command line" for k in overrides}
-    places = {path: place for path, place in document.places.items() if path not in elsewhere}
+        elsewhere = {_path(key): "command line" for key in overrides}
+    places = {_canonical(path): place for path, place in document.places.items()}
+    places = {path: place for path, place in places.items() if path not in elsewhere}
     document = replace(document, places=places, elsewhere=elsewhere)
     spec = check(document, JobSpec, data)
     if contradiction := spec.contradiction():
         key, sentence = contradiction
         raise InputError([document.problem((key,), sentence)])
     return spec
+
+
+def _path(key: str) -> tuple[str, ...]:
+    """Where a key of a file or flag stands in a spec."""
+    return tuple(ALIASES.get(key, key).split("."))
+
+
+def _canonical(path: Path) -> Path:
+    """The path of a file under the names of a spec."""
+    return (*_path(path[0]), *path[1:]) if path and isinstance(path[0], str) else path
 
 
 def _said_twice(document: Document) -> list[Problem]:

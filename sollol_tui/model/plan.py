@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+BYTES_PER_TOKEN: Final = 3.6  # about, of English text, before a tokenizer has seen it
 MOST_LIGHTHOUSES: Final = 3
 
 
@@ -32,7 +33,8 @@ class DatasetFacts:
         several = f" in {len(self.files)} files" if self.files else ""
         return (
             f"{self.path}: {self.rows:,} rows{several} ({self.format}), "
-            f"~{self.mean_chars / 3.6:.0f} tokens each (~3.6 bytes per token)"
+            f"~{self.mean_chars / BYTES_PER_TOKEN:.0f} tokens each "
+            f"(~{BYTES_PER_TOKEN} bytes per token)"
         )
 
 

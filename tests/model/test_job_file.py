@@ -96,6 +96,8 @@ def complaint(text: str) -> str:
         ("epochs: 1\nnum_epochs: 2\n", "t.yml:4:1  'num_epochs' is another name of 'epochs'"),
         ("lora_r: 8\nlora: {r: 4}\n", "t.yml:3:1  'lora_r' is another name of 'lora.r'"),
         ("lora_rank: 8\nlora_r: 4\n", "t.yml:4:1  'lora_r' is another name of 'lora.r'"),
+        ("epochs: 1\nlr_scheduler_type: polynomial\n", "t.yml:4:1  schedule: "),
+        ("epochs: 1\nlora_rank: 0\n", "t.yml:4:1  r: "),
         ("lora: {target: []}\n", "t.yml:3:8  target: "),
         (
             "global_batch: 8\ngradient_accumulation_steps: 4\n",

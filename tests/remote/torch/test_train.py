@@ -269,3 +269,4 @@ def test_modules_are_named_as_a_list_or_with_commas(tiny_model):
 
     assert adapted(["q_proj", "v_proj"]) == adapted("q_proj,v_proj") == {"q_proj", "v_proj"}
     assert adapted(r".*\.[qv]_proj") == {"q_proj", "v_proj"}
+    assert adapted("all") == adapted("all-linear") > {"q_proj", "up_proj"}
