@@ -54,9 +54,17 @@ class SOLLOLClient:
 
     Every method raises errors of `sollol_tui.model.errors`, whose text says what to do next."""
 
-    def __init__(self, inventory: str | Path | None = None, *, home: Path | None = None) -> None:
+    def __init__(
+        self,
+        inventory: str | Path | None = None,
+        *,
+        home: Path | None = None,
+        connect_timeout_s: float | None = None,
+    ) -> None:
+        """`connect_timeout_s` takes the place of every host's connect_timeout."""
         self.home: Home = open_home(home)
         self._inventory = InventoryFile(inventory)
+        self._connect_timeout_s = connect_timeout_s
         self._store = Store(self.home)
         self._lock = threading.RLock()
         self.revive()
@@ -77,7 +85,11 @@ class SOLLOLClient:
         """The inventory as its file says now, or said before an edit that cannot be read: then
         `inventory_problem` tells why. Raises InputError while there has been no good one."""
         with self._lock:
-            return self._inventory.read()
+            inventory = self._inventory.read()
+        if (limit_s := self._connect_timeout_s) is None:
+            return inventory
+        hosts = tuple(replace(host, connect_timeout_s=limit_s) for host in inventory.hosts)
+        return replace(inventory, hosts=hosts)
 
     @property
     def inventory_problem(self) -> str:
@@ -100,7 +112,8 @@ class SOLLOLClient:
         """Asks the hosts of which nothing fresh is known, and stores their answers."""
         inventory = self.inventory()
         hosts = stale_hosts(inventory, self.snapshot().hosts)
-        answers = await ask(self.home, hosts, take_reading, timeout_s=timeout_s)
+        limit_s = self._connect_timeout_s or timeout_s
+        answers = await ask(self.home, hosts, take_reading, timeout_s=limit_s)
         with self._lock:
             note_readings(self._store, inventory, answers)
 

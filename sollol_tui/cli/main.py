@@ -1,8 +1,10 @@
 """The `sollol` command: global options, and the commands, each loaded when it is called."""
 
+import logging
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -80,6 +82,12 @@ class _LazyGroup(click.Group):
             raise click.UsageError(hint, ctx) from error
 
 
+def _number(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
+    if value is not None and math.isnan(value):  # which no range refuses
+        raise click.BadParameter("it is no number")
+    return value
+
+
 @contextmanager
 def _reader_gone() -> Iterator[None]:
     try:
@@ -100,8 +108,30 @@ def _reader_gone() -> Iterator[None]:
 @click.option("-i", "--inventory", metavar="FILE", help="The inventory to use.")
 @click.option("--readonly", is_flag=True, help="Refuse whatever acts.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1, 3600),
+    metavar="S",
+    callback=_number,
+    help="Seconds a connection may take, for every host's connect_timeout.",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="auto: on a terminal, unless NO_COLOR is set.",
+)
+@click.option("-v", "--verbose", count=True, help="Tell on stderr what hosts are asked; -vv: more.")
 @click.pass_context
-def root(ctx: click.Context, inventory: str | None, readonly: bool, yes: bool) -> None:
+def root(
+    ctx: click.Context,
+    inventory: str | None,
+    readonly: bool,
+    yes: bool,
+    timeout: float | None,
+    color: str,
+    verbose: int,
+) -> None:
     """LoRA fine-tuning across the Linux machines you own, over plain SSH.
 
     Without a command: the terminal application, or `sollol status` when this is no terminal.
@@ -109,7 +139,11 @@ def root(ctx: click.Context, inventory: str | None, readonly: bool, yes: bool) -
     \b
     Example: sollol train --model ./model --dataset rows.jsonl --workers 2
     """
-    ctx.obj = Session(inventory=inventory, readonly=readonly, yes=yes)
+    ctx.obj = Session(inventory=inventory, readonly=readonly, yes=yes, timeout_s=timeout)
+    if color != "auto" or os.environ.get("NO_COLOR"):
+        ctx.color = color == "always"  # what is printed with click asks this
+    if verbose:
+        ctx.call_on_close(_tell_log(logging.INFO if verbose == 1 else logging.DEBUG))
     if ctx.invoked_subcommand is None:
         if sys.stdin.isatty() and sys.stdout.isatty():
             from sollol_tui.ui.app import run_app
@@ -121,6 +155,21 @@ def root(ctx: click.Context, inventory: str | None, readonly: bool, yes: bool) -
             from sollol_tui.cli.status import status
 
             ctx.invoke(status)
+
+
+def _tell_log(level: int) -> Callable[[], None]:
+    """Lets the log lines of this program onto stderr; what is returned ends that."""
+    logger, handler = logging.getLogger("sollol_tui"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+
+    def end() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+    return end
 
 
 def main(args: list[str] | None = None) -> None:

@@ -18,6 +18,7 @@ class Session:
     inventory: str | None = None
     readonly: bool = False
     yes: bool = False
+    timeout_s: float | None = None  # in place of every host's connect_timeout
 
     def check_acting(self) -> None:
         """Raises SollolError when nothing may be changed."""
@@ -31,7 +32,7 @@ class Session:
 
         if acts:
             self.check_acting()
-        client = SOLLOLClient(self.inventory)
+        client = SOLLOLClient(self.inventory, connect_timeout_s=self.timeout_s)
         try:
             yield client
         finally:

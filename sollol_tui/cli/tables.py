@@ -3,7 +3,7 @@
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import click
@@ -27,8 +27,9 @@ def print_status(snapshot: Snapshot) -> None:
 
 def print_hosts(hosts: Sequence[HostView]) -> None:
     now = time.time()
-    _print(columns.HOST_COLUMNS, [columns.host_cells(host, now) for host in hosts])
     troubled = [host for host in hosts if host.state in (HostState.DOWN, HostState.REFUSED)]
+    rows = [columns.host_cells(host, now) for host in hosts]
+    _print(columns.HOST_COLUMNS, rows, red={hosts.index(host) for host in troubled})
     if troubled:
         click.echo()
     for host in troubled:
@@ -51,11 +52,15 @@ def print_resources(hosts: Sequence[HostView]) -> None:
     click.echo(free_sentence(hosts))
 
 
-def _print(shape: Sequence[columns.Column], rows: Sequence[Sequence[str]]) -> None:
+def _print(
+    shape: Sequence[columns.Column], rows: Sequence[Sequence[str]], *, red: Collection[int] = ()
+) -> None:
+    """`red` are the numbers of the rows that want to be looked at; their words say why."""
     widths = columns.fit_columns(shape, rows, _width())
     click.echo(click.style(_line([column.title for column in shape], widths), bold=True))
-    for row in rows:
-        click.echo(_line(row, widths))
+    for number, row in enumerate(rows):
+        line = _line(row, widths)
+        click.echo(click.style(line, fg="red") if number in red else line)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 Every output has a cap, and a lost connection is an UnreachableError, whatever asyncssh calls it."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from sollol_tui.model.errors import CommandError, HostError, UnreachableError
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.text import clean, clean_lines
 
+_log = logging.getLogger(__name__)
 MAX_OUTPUT: Final = 16 * 1024 * 1024
 MAX_LINE: Final = 64 * 1024
 _CHUNK: Final = 256 * 1024
@@ -125,6 +127,7 @@ class HostConnection:
         """Starts a command and leaves it to the caller, who closes it. Its output begins after
         whatever the login shell printed."""
         mark = f"sollol-{secrets.token_hex(8)}"
+        _log.info("%s: runs %s", self.host.name, clean(command, limit=200))
         with self.translated():
             try:
                 process = await self._start(marked(command, mark))

@@ -4,6 +4,7 @@ Opens no route itself and logs in nowhere; whatever it holds it closes, the last
 """
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from sollol_tui.model.errors import UnreachableError
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.text import clean, clean_lines
 
+_log = logging.getLogger(__name__)
 _CLOSE_S: Final = 2.0
 _SAID: Final = 4096
 
@@ -128,6 +130,8 @@ class Journey:
         via: asyncssh.SSHClientConnection | None,
     ) -> None:
         """The next stretch leads to `place`, through the hop `via` where there is one."""
+        where = clean(f"{place.user}@{place.address} port {place.port}")
+        _log.info("%s: connects to %s%s", host.name, where, f", jump {jump}" if jump else "")
         self.place, self.jump, self.dropped = place, jump, ""
         self.has_connected = self.speaks_ssh = False
         self.proxy = None
