@@ -1,6 +1,7 @@
 """Says what a dataset is and what is wrong with it. Standard library only, changes nothing.
 
-Run it with `python -P -m remote.data.check PLACE [--format F] [--rows N]`; it prints JSON lines.
+Run it with `python -P -m remote.data.check PLACE [--format F] [--rows N] [--over CHARS]`; it
+prints JSON lines.
 """
 
 import argparse

@@ -60,6 +60,8 @@ def find_source(place: str | Path) -> Source:
         return Source(root=path, names=found)
     if not path.exists() and MAGIC.search(str(place)):
         return _matching(str(place))
+    if path.exists() and not path.is_file():
+        raise SourceError("this is a pipe or a device; rows are read from files")
     return Source(root=path.parent, names=(path.name,))
 
 

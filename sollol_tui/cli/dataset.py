@@ -38,7 +38,13 @@ _format = click.option(
 @dataset.command()
 @_file
 @_format
-@click.option("--max-length", default=512, help="Tokens of a sample at most.", show_default=True)
+@click.option(
+    "--max-length",
+    type=click.IntRange(1),
+    default=512,
+    help="Tokens of a sample at most.",
+    show_default=True,
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (schema sollol.dataset/1).")
 def check(file: str, fmt: str, max_length: int, as_json: bool) -> int:
     """Reads every row and tells what is wrong, with its place.

@@ -1,6 +1,7 @@
 """`sollol dataset`: what it says of real files, and with which exit code."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,13 @@ def test_what_cannot_be_looked_into_is_said_in_a_sentence(
     write(here / "rows.jsonl", GOOD)
     found, _, complaint = sollol("dataset", "check", *arguments)
     assert (found, said in complaint) == (code, True)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(here: Path) -> None:
+    os.mkfifo(here / "pipe.jsonl")
+    code, out, _ = sollol("dataset", "check", "pipe.jsonl")
+    assert code == 1
+    assert "is a pipe or a device; rows are read from files" in out
 
 
 def test_parquet_is_left_to_a_worker(here: Path) -> None:
