@@ -68,7 +68,8 @@ async def prepare(
     if spec.accumulated is not None:  # as the plan says from now on, whoever takes part later
         spec = replace(spec, global_batch=plan.global_batch, gradient_accumulation_steps=None)
     return Prepared(
-        spec=replace(spec, name=name),
+        # Whole paths: the adapter names its base, and job.yaml is read in whatever folder.
+        spec=replace(spec, name=name, model=model, dataset=dataset_place),
         inventory=inventory,
         plan=plan,
         model=model,

@@ -147,6 +147,17 @@ def test_of_two_plans_for_one_host_the_second_waits_or_is_refused(bench: Bench) 
     assert f"host one is in use by {first.id}" in second.reason
 
 
+def test_a_job_is_stored_as_it_was_planned(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.lay_out({}, {})
+    monkeypatch.chdir(bench.folder)
+    asked = {"model": "model", "dataset": "rows.jsonl", "workers": "one,two"}
+    asked |= {"batch_size": "2", "gradient_accumulation_steps": "3"}
+    spec = asyncio.run(bench.client.prepare_job(asked)).spec
+    assert Path(spec.model) == (bench.folder / "model").resolve()
+    assert Path(spec.dataset) == bench.folder / "rows.jsonl"
+    assert (spec.global_batch, spec.gradient_accumulation_steps) == (12, None)
+
+
 @pytest.mark.parametrize("name", ["../../etc", "-rf", "a b\x1b[31m", "", "日本", "x" * 500])
 def test_any_name_becomes_one_that_a_folder_can_have(bench: Bench, name: str) -> None:
     bench.lay_out({}, {})
