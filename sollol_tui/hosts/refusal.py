@@ -1,7 +1,6 @@
 """Why a host could not be reached, as one sentence for each reason, with what to do about it."""
 
 import errno
-import logging
 import re
 import socket
 
@@ -14,7 +13,6 @@ from sollol_tui.model.errors import HostError, UnreachableError
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.text import clean
 
-_log = logging.getLogger(__name__)
 _NO_SERVER = "accepts connections, but no SSH server answers there"
 _OTHER_PORT = "is that the port of its sshd? A busy sshd drops logins too"
 
@@ -40,16 +38,6 @@ def too_slow(host: Host, limit_s: float, journey: Journey) -> UnreachableError:
         said = f"no answer from {clean(address)} {within}"
         remedy = "is it switched on and in this network? connect_timeout gives it longer"
     return UnreachableError(host.name, f"{whose}{said}", remedy=remedy)
-
-
-def unforeseen(host: Host, error: Exception) -> UnreachableError:
-    """An error that no sentence was written for."""
-    _log.debug("%s: an error that nobody foresaw", host.name, exc_info=error)
-    return UnreachableError(
-        host.name,
-        f"cannot be reached: {type(error).__name__}: {clean(str(error), limit=200)}",
-        remedy="please report this as a defect of sollol",
-    )
 
 
 def login_by_hand(place: Destination) -> str:

@@ -20,14 +20,20 @@ from sollol_tui.hosts.embedded import CIPHERS, connect_local
 from sollol_tui.hosts.hostkeys import KeyWitness, host_key_error, read_known_keys
 from sollol_tui.hosts.identities import broken_key, login_keys, not_admitted
 from sollol_tui.hosts.journey import Journey
-from sollol_tui.hosts.refusal import login_by_hand, too_slow, unforeseen, unreachable
-from sollol_tui.model.errors import AuthenticationError, HostError, UnreachableError
+from sollol_tui.hosts.refusal import login_by_hand, too_slow, unreachable
+from sollol_tui.model.errors import (
+    AuthenticationError,
+    HostError,
+    UnreachableError,
+    unexpected,
+)
 from sollol_tui.model.inventory import ConnectionKind, Host
 from sollol_tui.model.names import MAX_JUMPS
 from sollol_tui.model.text import clean
 
 __all__ = ["Completed", "HostConnection", "RemoteProcess", "connect"]
 
+_log = logging.getLogger(__name__)
 AT_ONCE: Final = 32
 _KEEPALIVE_S: Final = 5
 _KEEPALIVE_COUNT: Final = 3
@@ -85,7 +91,8 @@ async def bounded(host: Host, limit_s: float, journey: Journey) -> AsyncIterator
     except TimeoutError:
         raise too_slow(host, limit_s, journey) from None
     except Exception as error:
-        raise unforeseen(host, error) from error
+        _log.debug("%s: an error that nobody foresaw", host.name, exc_info=error)
+        raise unexpected(host.name, error) from error
 
 
 async def open_route(

@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 from sollol_tui.hosts.ssh import HostConnection, connect
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.store import Store
-from sollol_tui.model.errors import AuthenticationError, HostError, HostKeyError
+from sollol_tui.model.errors import AuthenticationError, HostError, HostKeyError, unexpected
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.snapshot import HostState, HostView, Reading
 
@@ -49,6 +49,8 @@ async def ask(
                 answers.said[host.name] = await question(connection)
         except HostError as error:
             answers.errors[host.name] = error
+        except Exception as error:  # a defect of ours is told for the host where it showed
+            answers.errors[host.name] = unexpected(host.name, error)
 
     async with asyncio.TaskGroup() as group:
         for host in hosts:
