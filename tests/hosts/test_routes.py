@@ -73,7 +73,7 @@ async def test_what_nobody_foresaw_is_the_failure_of_that_host_alone(
     answers = await ask(open_home(), [odd, local_host], lambda connection: asyncio.sleep(0, "up"))
     assert answers.said == {"here": "up"}
     assert "something new" in str(answers.errors["odd"])
-    with pytest.raises(UnreachableError, match="something new"):
+    with pytest.raises(HostError, match="something new"):
         await scan_key(odd)
 
 
