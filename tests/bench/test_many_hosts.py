@@ -34,6 +34,7 @@ def test_status_of_two_hundred_hosts(tmp_path: Path, monkeypatch) -> None:
         for number in range(HOSTS)
     ]
     (tmp_path / "inventory.yaml").write_text("hosts:\n" + "".join(lines))
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # as it is for users
     runs = []
     for turn in range(RUNS + 1):
         monkeypatch.setenv("SOLLOL_HOME", str(tmp_path / f"state-{turn}"))  # nothing is fresh
