@@ -161,26 +161,39 @@ class Crew:
     async def launch(self, spec: JobSpec, main_port: int, secrets: Mapping[str, str]) -> None:
         """Starts every worker's agent, or adopts those that an earlier try has started."""
 
-        async def launch(worker: Worker) -> None:
-            assert worker.place is not None
-            run = run_file(
-                job=self.job,
-                nonce=self._record.nonce,
-                spec=spec,
-                plan=self.plan,
-                host=worker.host,
-                place=worker.place,
-                generation=self._record.generation,
-                main_port=main_port,
-            )
-            await worker.launch(run, dict(secrets))
-
-        ends = await asyncio.gather(*map(launch, self.workers), return_exceptions=True)
+        starts = (self._launch(worker, spec, main_port, secrets) for worker in self.workers)
+        ends = await asyncio.gather(*starts, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
         for worker in self.workers:
             self._store.move_worker(self.job, worker.host.name, WorkerState.TRAINING)
+
+    async def bring_back(
+        self, host: str, spec: JobSpec, main_port: int, secrets: Mapping[str, str]
+    ) -> None:
+        """Starts the agent of a lost worker again, in the same generation."""
+        worker = next(worker for worker in self.workers if worker.host.name == host)
+        await self._launch(worker, spec, main_port, secrets)
+        self.watch.take_back(host)
+        for state in (WorkerState.PROVISIONING, WorkerState.READY, WorkerState.TRAINING):
+            self._store.move_worker(self.job, host, state)
+
+    async def _launch(
+        self, worker: Worker, spec: JobSpec, main_port: int, secrets: Mapping[str, str]
+    ) -> None:
+        assert worker.place is not None
+        run = run_file(
+            job=self.job,
+            nonce=self._record.nonce,
+            spec=spec,
+            plan=self.plan,
+            host=worker.host,
+            place=worker.place,
+            generation=self._record.generation,
+            main_port=main_port,
+        )
+        await worker.launch(run, dict(secrets))
 
     async def leave(self, action: Ending, grace_s: float) -> list[str]:
         """Makes every worker free of the run; returns what could not be verified, in sentences. No

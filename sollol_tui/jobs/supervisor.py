@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 import time
+from collections import Counter
 from contextlib import suppress
 from itertools import chain, repeat
 from pathlib import Path
@@ -233,12 +234,11 @@ class Supervisor:
                 self.store.note_launch(self.job, generation=record.generation + 1, main_port=port)
                 self.store.note_slots(self.job, self.crew.plan)
         self._meet_crew()
-        secrets = {name: os.environ[name] for name in _SECRETS if name in os.environ}
         self._stage("starting the ranks")
         # A start that is cut short may still happen there, after the end has looked for it. So
         # neither a request nor another worker's failure cancels one.
         async with self._launching:
-            await self.crew.launch(self.spec, port, secrets)
+            await self.crew.launch(self.spec, port, _secrets())
 
     # while it runs
 
@@ -249,11 +249,35 @@ class Supervisor:
             if self.state is JobState.STARTING:
                 await watch.wait_until_ready(self.spec.start_timeout)
                 self._move(JobState.RUNNING)
-            await watch.wait_for(lambda: progress.is_complete)
+            returns = asyncio.create_task(self._bring_back_the_vanished())
+            try:
+                await watch.wait_for(lambda: progress.is_complete)
+            finally:
+                async with self._launching:
+                    returns.cancel()
             if (problem := progress.weights_problem()) is not None:
                 raise RunFailedError(problem)
             self._move(JobState.FINISHING)
-            await watch.hear_last_words(FINISH_LIMIT_S)
+            # An elastic rank that is late is not waited for: the others have what it would learn.
+            limit_s = LAST_WORDS_S if self.crew.plan.is_elastic else FINISH_LIMIT_S
+            await watch.hear_last_words(limit_s)
+
+    async def _bring_back_the_vanished(self) -> None:
+        """Launches lost workers of an elastic job again whose hosts restarted, or lost their agent;
+        their ranks take over what the others have learnt meanwhile."""
+        tries: Counter[str] = Counter()
+        while True:
+            host = await self.crew.watch.vanished.get()
+            tries[host] += 1
+            port = self.store.job(self.job).main_port
+            if port is None or tries[host] > LAUNCH_TRIES:
+                continue
+            try:
+                async with self._launching:
+                    await self.crew.bring_back(host, self.spec, port, _secrets())
+                self._stage(f"{host} is launched again")
+            except SollolError as error:
+                log.warning("%s is not launched again: %s", host, error)
 
     async def _finish(self) -> None:
         """Brings the result here, however long its worker is out of reach, and makes sure that
@@ -352,6 +376,10 @@ class Supervisor:
             self._said_at = now
             self.store.note_stage(self.job, f"{host}: {text}")
         log.debug("%s: %s", host, text)
+
+
+def _secrets() -> dict[str, str]:
+    return {name: os.environ[name] for name in _SECRETS if name in os.environ}
 
 
 def _is_ours(error: BaseException) -> bool:

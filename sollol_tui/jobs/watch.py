@@ -14,7 +14,7 @@ from sollol_tui.jobs.ingest import Ingest
 from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
-from sollol_tui.model.states import WorkerState
+from sollol_tui.model.states import JobState, WorkerState
 
 log = logging.getLogger("sollol.supervisor")
 LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
@@ -45,6 +45,8 @@ class Watch:
         self._unseen: dict[str, str] = {}
         self._over: set[str] = set()
         self._told_lost: set[str] = set()
+        self.vanished: asyncio.Queue[str] = asyncio.Queue()
+        """Hosts whose agent is gone without a word while the others go on."""
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -150,14 +152,25 @@ class Watch:
 
     def _note_lost(self) -> None:
         """Tells which workers an elastic job goes on without."""
-        if not self.progress.plan.is_elastic or self.progress.failure is not None:
+        lost = self.progress.lost.keys() - self._told_lost
+        if not lost or not self.progress.plan.is_elastic or self.progress.failure is not None:
             return
-        for host, reason in self.progress.lost.items():
-            if host not in self._told_lost:
-                self._told_lost.add(host)
-                log.warning("going on without %s: %s", host, reason)
-                self._store.move_worker(self._job, host, WorkerState.LOST, reason)
-                self._store.note_stage(self._job, f"going on without {host}: {reason}")
+        if self._store.job(self._job).state is not JobState.RUNNING:
+            return  # they leave because they were told to
+        for host in sorted(lost):
+            reason = self.progress.lost[host]
+            self._told_lost.add(host)
+            log.warning("going on without %s: %s", host, reason)
+            self._store.move_worker(self._job, host, WorkerState.LOST, reason)
+            self._store.note_stage(self._job, f"going on without {host}: {reason}")
+            if host not in self.progress.agents_finished:
+                self.vanished.put_nowait(host)
+
+    def take_back(self, host: str) -> None:
+        """A lost worker was launched again."""
+        self.progress.lost.pop(host, None)
+        self._told_lost.discard(host)
+        self._over.discard(host)
 
     def _on_seen(self, host: str, reason: str) -> None:
         """Notes when a worker goes out of sight and comes back; says nothing about its run."""

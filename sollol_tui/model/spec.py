@@ -116,7 +116,7 @@ class JobSpec:
     resources: Resources = field(default_factory=Resources)
     """What it takes of each worker."""
     engine: Engine = Engine.AUTO
-    """How the ranks add their gradients."""
+    """How the ranks add their gradients; elastic goes on without a worker that is lost."""
     wire: Literal["bf16", "fp32"] = "bf16"
     """Gradients between workers."""
     save_steps: Annotated[int, Ge(0)] = 200

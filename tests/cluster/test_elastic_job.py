@@ -59,10 +59,12 @@ def test_a_job_goes_on_and_brings_its_adapter_though_its_first_worker_is_lost(
     seen = job()
     assert seen.state is JobState.RUNNING
     assert "its agent is gone" in seen.workers[0].reason
+    until(lambda: job().workers[0].state == "training", "the worker is launched again")
     coordinator.sollol("wait", seen.id, timeout_s=120)
     done = job()
     assert (done.state, done.step, done.samples_done) == (JobState.DONE, STEPS, 240 * 15)
-    assert done.world_size == 2
+    ranks = sorted(path.name for path in coordinator.run_dir(done.id, first).glob("log.0.*"))
+    assert ranks == ["log.0.1", "log.0.2"]
     rank, trained = worker_python("-c", LOADS, str(tmp_path / "model"), done.output_dir).split()
     assert rank == "8"
     assert int(trained) > 0
