@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from remote.launch import PAYLOAD, interface_of, prepare_launch, rank_environment, threads_of_rank
+from remote.launch import (
+    PAYLOAD,
+    interface_of,
+    prepare_launch,
+    prepare_lighthouse,
+    rank_environment,
+    threads_of_rank,
+)
 from remote.lease import take_lock
 from remote.run import Run, RunError, parse_run
 
@@ -132,3 +139,20 @@ def test_the_configuration_makes_one_world_and_can_be_repeated_by_hand(
     assert "hf_secret" not in text
     assert "hf_secret" not in " ".join(launch.argv)
     assert "PYTHONPATH=" in text.splitlines()[0]
+
+
+def test_an_elastic_rank_is_a_launch_of_its_own_and_its_agent_keeps_a_lighthouse(
+    run_dir: Path,
+) -> None:
+    with pytest.raises(RunError, match="names no lighthouses"):
+        parse_run({**deepcopy(RUN), "engine": "elastic"})
+    lights = [{"host": host, "address": "127.0.0.2", "port": 29500} for host in ("w1", "w2")]
+    run = parse_run({**deepcopy(RUN), "engine": "elastic", "lighthouses": lights})
+    prepare_launch(run_dir, run, run.rank_of_slot(7), 1, {}, os.getpid())
+    text = (run_dir / "accelerate.7.yaml").read_text()
+    for line in ('distributed_type: "NO"', "num_machines: 1", "num_processes: 1"):
+        assert f"\n{line}\n" in text
+    [own] = run.own_lighthouses
+    argv, env = prepare_lighthouse(run_dir, run, own, os.getpid())
+    assert argv[-4:] == ["remote.engine.lighthouse", "127.0.0.2", "29500", "120"]
+    assert env["SOLLOL_RUN"] == str(run_dir)  # so that `clean` finds it
