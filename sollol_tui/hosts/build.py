@@ -33,9 +33,10 @@ env=$workdir/envs/$id; part=$env.part; log=$env.log
 mkdir -p -- "$workdir/envs" || exit 1
 built_when() { stat -c '%i %Y' "$env/$complete" 2>/dev/null; }
 leave() { : >"$env.lock"; exit "$1"; }
+# Or has no words any more: one that was found a moment ago and ends right now.
 checks_itself() {
   words=$(tr '\0' ' ' 2>/dev/null <"/proc/$1/cmdline")
-  [ "${words%"$env/bin/python -I - "}" != "$words" ]
+  [ -z "$words" ] || [ "${words%"$env/bin/python -I - "}" != "$words" ]
 }
 take_lock() {
   exec 9>>"$env.lock" || exit 1
