@@ -60,12 +60,17 @@ class Track:
     known_hosts: Path
 
 
+@pytest.fixture(params=["1gbit", "10gbit"])
+def rate(request: pytest.FixtureRequest) -> str:
+    """An ordinary link, and one so fast that processors are the limit."""
+    return str(request.param)
+
+
 @pytest.fixture
-def track(tmp_path: Path) -> Iterator[Track]:
-    """One host on a link so fast that processors are the limit."""
+def track(tmp_path: Path, rate: str) -> Iterator[Track]:
     if missing := missing_pieces() or ("" if shutil.which("rsync") else "no rsync"):
         pytest.skip(missing)
-    with Lab.up(hosts=1, rate="10gbit", cpu_percent=200) as lab:
+    with Lab.up(hosts=1, rate=rate, cpu_percent=200) as lab:
         machine = lab.hosts[0]
         file = tmp_path / "known_hosts"
         file.write_text(lab.known_hosts_text())
@@ -109,6 +114,7 @@ async def timed_tree(connection: HostConnection, folder: Path, name: str) -> flo
     return time.perf_counter() - began
 
 
+@pytest.mark.parametrize("rate", ["10gbit"], indirect=True)
 @pytest.mark.parametrize("make", [payload_tree, source_tree], ids=["payload", "300 files"])
 async def test_code_against_rsync(
     make: Callable[[Path], Path], track: Track, tmp_path: Path
@@ -124,7 +130,7 @@ async def test_code_against_rsync(
     print(f"first {median(first):.2f}, unchanged {median(again):.2f} x rsync's time")
 
 
-async def test_one_gibibyte_against_scp(track: Track, tmp_path: Path) -> None:
+async def test_one_gibibyte_against_scp(track: Track, rate: str, tmp_path: Path) -> None:
     file, ratios = tmp_path / "big", []
     with file.open("wb") as opened:
         for _ in range(GIB // 2**24):
@@ -139,4 +145,4 @@ async def test_one_gibibyte_against_scp(track: Track, tmp_path: Path) -> None:
             ratios.append(theirs / ours)
             print(f"\nscp {GIB / theirs / 2**20:.0f}, ours {GIB / ours / 2**20:.0f} MiB/s", end="")
             track.rival.ssh(f"rm -f {FAR}/*")
-    print(f"\n{median(ratios):.2f} x scp's throughput")
+    print(f"\n{rate}: {median(ratios):.2f} x scp's throughput")
