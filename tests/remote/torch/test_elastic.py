@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -251,6 +251,7 @@ def _write_run(world: ElasticWorld, slot: int, generation: int) -> None:
             for r in run.world
             if r.slot == slot
         ],
+        "lighthouses": [asdict(light) for light in world.lighthouses],
         "main_port": 0,
         "model": "",
         "dataset": "",
