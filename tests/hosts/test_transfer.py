@@ -264,6 +264,24 @@ async def test_what_was_damaged_after_an_interruption_travels_again(
     assert read_tree(target).sha256 == tree.sha256
 
 
+async def test_small_files_that_are_there_whole_do_not_travel_again(
+    local: HostConnection, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "code", tmp_path / "far" / "code"
+    source.mkdir()
+    for name in ("whole", "spoilt", "missing"):
+        (source / name).write_text(name * 1000)
+    there = tmp_path / "far" / "code.part" / "tree"
+    there.mkdir(parents=True)
+    shutil.copyfile(source / "whole", there / "whole")
+    (there / "spoilt").write_text("spoilt" * 999)
+    seen: list[int] = []
+    tree = read_tree(source)
+    assert await send_tree(local, tree, str(target), report=lambda done, _: seen.append(done))
+    assert seen[0] == (source / "whole").stat().st_size
+    assert read_tree(target).sha256 == tree.sha256
+
+
 async def test_a_folder_that_lost_its_power_before_it_was_on_disk_is_looked_through(
     local: HostConnection, tmp_path: Path
 ) -> None:
