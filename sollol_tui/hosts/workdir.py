@@ -27,7 +27,8 @@ _SYSTEM: Final = re.compile(
 )
 
 # Tells of $workdir what `parse_folder` reads. What only provisioning leaves there tells that it was
-# there before; an empty disk has its lost+found.
+# there before; an empty disk has its lost+found. Another provisioning may fill the folder while
+# this runs: what was made meanwhile is no obstacle, and files are looked for before their owner.
 LOOK: Final = (
     FOLDER
     + r"""
@@ -36,7 +37,7 @@ say parent "$folder"
 [ -w "$folder" ] && say writable yes
 place=$workdir
 while [ "$place" != "$folder" ] && [ -n "$place" ]; do
-  if [ -e "$place" ] || [ -L "$place" ]; then say obstacle "$place"; fi
+  if [ ! -d "$place" ] && { [ -e "$place" ] || [ -L "$place" ]; }; then say obstacle "$place"; fi
   parent=${place%/*}; place=${parent:-/}
 done
 if [ -d "$workdir" ]; then
@@ -44,12 +45,12 @@ if [ -d "$workdir" ]; then
   if [ -O "$workdir" ]; then say owner "$(id -un)"
   else say owner "$(stat -L -c %U "$workdir" 2>/dev/null)"; fi
   [ "$workdir" -ef "$HOME" ] && say home yes
-  for file in payload leases bin/uv 'envs/*.lock' 'envs/*.part' 'runs/*/*/run.json'; do
-    for file in "$workdir"/$file; do [ -e "$file" ] && say ours yes && break 2; done
-  done
   for file in "$workdir"/* "$workdir"/.[!.]* "$workdir"/..?*; do
     case ${file##*/} in .doctor.* | .writable | lost+found) continue ;; esac
     if [ -e "$file" ] || [ -L "$file" ]; then say filled yes; break; fi
+  done
+  for file in payload leases bin/uv 'envs/*.lock' 'envs/*.part' 'runs/*/*/run.json'; do
+    for file in "$workdir"/$file; do [ -e "$file" ] && say ours yes && break 2; done
   done
 fi
 point=${df##*% }; mount=

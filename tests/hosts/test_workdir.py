@@ -1,6 +1,7 @@
 """Which folders may be a workdir, what is done to them, and what is never touched."""
 
 import os
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -162,6 +163,21 @@ async def test_a_transfer_is_understood_whatever_language_the_account_speaks(
     async with connect(local_host, []) as connection:
         with pytest.raises(UnsuitableError, match="cannot be used by this account"):
             await send_file(connection, source, f"{tmp_path}/new/target", file_sha256(source))
+
+
+async def test_a_workdir_made_by_another_provisioning_meanwhile_is_no_obstacle(
+    local_host: Host, foreign: Path
+) -> None:
+    workdir = Path(local_host.workdir)
+    df = shutil.which("df")
+    (foreign / "df").write_text(f"#!/bin/sh\n{df} \"$@\"; exec mkdir -p {workdir}/payload\n")
+    (foreign / "df").chmod(0o700)
+    async with connect(local_host, []) as connection:
+        facts = await gather_facts(connection)
+        shutil.rmtree(workdir)
+        folder = (await look_into(connection, facts)).folder
+    assert workdir.is_dir(), "else this test is about nothing"
+    assert objection(folder) is None
 
 
 def test_a_folder_of_another_account_is_named_and_quoted() -> None:
