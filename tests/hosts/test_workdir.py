@@ -170,7 +170,7 @@ async def test_a_workdir_made_by_another_provisioning_meanwhile_is_no_obstacle(
 ) -> None:
     workdir = Path(local_host.workdir)
     df = shutil.which("df")
-    (foreign / "df").write_text(f"#!/bin/sh\n{df} \"$@\"; exec mkdir -p {workdir}/payload\n")
+    (foreign / "df").write_text(f'#!/bin/sh\n{df} "$@"; exec mkdir -p {workdir}/payload\n')
     (foreign / "df").chmod(0o700)
     async with connect(local_host, []) as connection:
         facts = await gather_facts(connection)
