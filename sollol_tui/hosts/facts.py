@@ -23,7 +23,7 @@ from sollol_tui.hosts.answers import (
 from sollol_tui.hosts.shell import script
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.model.errors import CommandError
-from sollol_tui.model.facts import HostFacts, Python
+from sollol_tui.model.facts import HostFacts, Python, RamLimit
 from sollol_tui.model.inventory import ConnectionKind, Host
 from sollol_tui.model.text import clean
 
@@ -81,6 +81,28 @@ for bus in "$XDG_RUNTIME_DIR/bus" /run/user/*/bus; do
   [ -S "$bus" ] && [ -O "$bus" ] && say systemd_user yes && break
 done
 [ -e "/var/lib/systemd/linger/$user" ] && say lingers yes
+has_memory() { peek "$1"; case " $value " in *" memory "*) return 0 ;; esac; return 1; }
+groups=/sys/fs/cgroup; uid=$(id -u); ram_limit=
+if command -v busctl >/dev/null; then
+  if [ "$uid" = 0 ]; then [ -d /run/systemd/system ] && ram_limit=scope
+  elif [ -S "/run/user/$uid/bus" ]; then
+    has_memory "$groups/user.slice/user-$uid.slice/user@$uid.service/cgroup.controllers" &&
+      ram_limit=scope
+  fi
+fi
+while [ -z "$ram_limit" ] && IFS=: read -r number controllers group; do
+  case $number:,$controllers, in
+    *,memory,*) [ -w "$groups/memory$group" ] && ram_limit=group ;;
+    0:,,)
+      group=$groups${group%/}
+      while case $group in "$groups"*) ;; *) false ;; esac; do
+        has_memory "$group/cgroup.subtree_control" && [ -w "$group" ] &&
+          [ -w "$group/cgroup.procs" ] && ram_limit=group && break
+        group=${group%/*}
+      done ;;
+  esac
+done </proc/self/cgroup
+say ram_limit "$ram_limit"
 """
     + interfaces.SCRIPT
     + r"""
@@ -144,6 +166,7 @@ def parse_facts(text: str, host: Host) -> HostFacts:
         interfaces=found_interfaces,
         systemd_user=first(said, "systemd_user") == "yes",
         lingers=first(said, "lingers") == "yes",
+        ram_limit=_ram_limit(first(said, "ram_limit")),
     )
 
 
@@ -153,6 +176,10 @@ def _clock_s(said: Said) -> float | None:
     if match is None:
         return None
     return float(f"{match[1]}.{match[2] or 5}")
+
+
+def _ram_limit(told: str) -> RamLimit:
+    return RamLimit(told) if told in set(RamLimit) else RamLimit.WATCH
 
 
 def _path(said: Said, key: str, host: Host) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 from sollol_tui.jobs.leases import Taken
 from sollol_tui.model.errors import NoWorkersError
-from sollol_tui.model.facts import Gpu, HostFacts
+from sollol_tui.model.facts import Gpu, HostFacts, RamLimit
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.patterns import Selection
 from sollol_tui.model.plan import DatasetFacts, Plan, PlannedRank, PlannedWorker
@@ -177,6 +177,9 @@ def _worker(
         told = "; ".join(dict.fromkeys(obstacle.reason for obstacle in obstacles))
         raise _NotSuitableError(told, obstacles)
     cores = [n for n in (host.limits.cpu_cores, wanted.cpu_cores) if n is not None]
+    ram_gb = min((n for n in (host.limits.ram_gb, wanted.ram_gb) if n is not None), default=None)
+    if ram_gb is not None:
+        warnings.append(f"{host.name}: at most {ram_gb:g} GiB of memory, {_held(facts)}")
     worker = PlannedWorker(
         host=host.name,
         address=facts.address,
@@ -184,8 +187,25 @@ def _worker(
         ranks=tuple(PlannedRank(slot=0, gpu=gpu) for gpu in free),
         share=0.0,
         cpu_cores=min(cores, default=None),
+        ram_gb=ram_gb,
     )
     return worker, obstacles, warnings
+
+
+def _held(facts: HostFacts) -> str:
+    """How a host keeps a job within its memory limit."""
+    match facts.ram_limit:
+        case RamLimit.SCOPE if facts.lingers or facts.user == "root":
+            return "held by the kernel (a scope of systemd)"
+        case RamLimit.SCOPE:
+            return (
+                "held by the kernel (a scope of systemd) if lingering can be switched on there, "
+                "else watched every second"
+            )
+        case RamLimit.GROUP:
+            return "held by the kernel (a control group)"
+        case RamLimit.WATCH:
+            return "watched every second: it offers no control group to the account"
 
 
 def _check_engine(spec: JobSpec, facts: HostFacts) -> None:

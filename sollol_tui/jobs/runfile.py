@@ -53,6 +53,7 @@ def run_file(
         "lighthouses": [asdict(light) for light in plan.lighthouses(main_port)],
         "start_timeout_s": spec.start_timeout,
         "cpu_cores": plan.worker(host.name).cpu_cores,
+        "ram_gb": plan.worker(host.name).ram_gb,
         "nice": host.nice,
         "env": host.env,
         "model": place.model,

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from sollol_tui.model.errors import HostError
-from sollol_tui.model.facts import GpuProcess, HostFacts, Python
+from sollol_tui.model.facts import GpuProcess, HostFacts, Python, RamLimit
 from sollol_tui.model.links import NetworkReport
 from sollol_tui.model.torch_build import gpu_remedy
 from sollol_tui.model.units import format_bytes
@@ -397,6 +397,10 @@ def judge_systemd(facts: HostFacts) -> Check:
     """Never more than information: ram_gb is watched where the kernel cannot hold it."""
     if facts.systemd_user and facts.lingers:
         return ok(Stage.SYSTEMD, "the account's own, lingering: ram_gb can be a hard limit")
+    if facts.ram_limit is RamLimit.GROUP or (
+        facts.ram_limit is RamLimit.SCOPE and facts.user == "root"
+    ):
+        return ok(Stage.SYSTEMD, "not needed: ram_gb can be a hard limit without a login's own")
     lacks = "it ends with the last login" if facts.systemd_user else "none of the account's own"
     return Check(
         stage=Stage.SYSTEMD,

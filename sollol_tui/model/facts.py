@@ -9,6 +9,15 @@ class Vendor(StrEnum):
     AMD = "amd"
 
 
+class RamLimit(StrEnum):
+    """How a job's memory can be limited on a host: by the kernel in a scope of systemd or in a
+    control group of the account's own, or by an agent that looks once a second."""
+
+    SCOPE = "scope"
+    GROUP = "group"
+    WATCH = "watch"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """`index` is the one that the vendor's own tool and `gpu_ids` use. With `shares_ram` it has no
@@ -86,6 +95,7 @@ class HostFacts:
     clock_skew_s: float | None = None
     systemd_user: bool = False
     lingers: bool = False
+    ram_limit: RamLimit = RamLimit.WATCH
 
     @property
     def accelerator(self) -> str:

@@ -234,7 +234,7 @@ class LimitSettings:
     cpu_cores: Annotated[int, Ge(1)] | None = None
     """How many CPU cores jobs may use."""
     ram_gb: Annotated[float, Ge(0.1)] | None = None
-    """How much memory jobs may use."""
+    """How much memory a job may use, in GiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

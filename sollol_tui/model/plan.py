@@ -54,6 +54,7 @@ class PlannedWorker:
     ranks: tuple[PlannedRank, ...]
     share: float
     cpu_cores: int | None = None
+    ram_gb: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

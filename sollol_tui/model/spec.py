@@ -55,6 +55,19 @@ class Resources:
     """These GPUs, also when other programs use them; none of them: its CPU. Left out: all free."""
     cpu_cores: Annotated[int, Ge(1)] | None = None
     """So many cores at most."""
+    ram_gb: Annotated[float, Ge(0.1)] | None = None
+    """So much memory at most, in GiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notify:
+    """Who is told that the job is done, failed or stuck, or has lost a worker."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    bell: bool = True
+    """Rings on the terminal that follows the job."""
+    command: Annotated[str, MinLen(1)] | None = None
+    """A program and its arguments, run here without a shell, with the event as JSON on its stdin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

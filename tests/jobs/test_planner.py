@@ -8,7 +8,7 @@ import pytest
 from sollol_tui.jobs.leases import Taken
 from sollol_tui.jobs.planner import accelerator_of, make_plan, resources, without
 from sollol_tui.model.errors import NoWorkersError
-from sollol_tui.model.facts import GpuProcess, HostFacts
+from sollol_tui.model.facts import GpuProcess, HostFacts, RamLimit
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.inventory_file import parse_inventory
 from sollol_tui.model.patterns import select
@@ -154,6 +154,33 @@ def test_a_job_on_the_cpu_shares_a_host_with_one_on_its_gpus() -> None:
                    take=Resources(gpu_ids=(), cpu_cores=2))  # fmt: skip
     assert (resources(plan), plan.workers[0].accelerator) == (["host a"], "cpu")
     assert plan.workers[0].cpu_cores == 2
+
+
+@pytest.mark.parametrize(
+    ("offers", "told"),
+    [
+        ({"ram_limit": RamLimit.SCOPE, "lingers": True}, "by the kernel (a scope of systemd)"),
+        ({"ram_limit": RamLimit.SCOPE, "user": "root"}, "by the kernel (a scope of systemd)"),
+        ({"ram_limit": RamLimit.SCOPE}, "if lingering can be switched on there"),
+        ({"ram_limit": RamLimit.GROUP}, "by the kernel (a control group)"),
+        ({}, "watched every second"),
+    ],
+)
+def test_the_lower_memory_limit_counts_and_the_plan_says_how_it_is_kept(
+    offers: dict[str, Any], told: str
+) -> None:
+    known = inventory("hosts: {a: {limits: {ram_gb: 4}}}")
+    there = replace(facts(), **offers)
+    plan = planned("a", a=there, hosts=known, take=Resources(ram_gb=8))
+    assert plan.workers[0].ram_gb == 4
+    (notice,) = [n for n in plan.notices if "memory" in n]
+    assert notice.startswith("a: at most 4 GiB of memory, ")
+    assert told in notice
+    lower = planned("a", a=there, hosts=known, take=Resources(ram_gb=2.5))
+    assert lower.workers[0].ram_gb == 2.5
+    unlimited = planned("a", a=there)
+    assert unlimited.workers[0].ram_gb is None
+    assert not [n for n in unlimited.notices if "memory" in n]
 
 
 def test_gpus_that_are_named_are_all_needed_and_must_be_there() -> None:

@@ -23,7 +23,7 @@ from sollol_tui.model.diagnosis import (
     not_reached,
     ok,
 )
-from sollol_tui.model.facts import Gpu, GpuProcess, Python
+from sollol_tui.model.facts import Gpu, GpuProcess, Python, RamLimit
 from tests.jobs.samples import facts
 
 GIB = 1024**3
@@ -184,6 +184,10 @@ def test_systemd_is_information_only() -> None:
         for lingers in (True, False)
     }
     assert outcomes == {Outcome.OK, Outcome.SKIPPED}
+    assert judge_systemd(facts(ram_limit=RamLimit.GROUP)).outcome is Outcome.OK
+    of_root = facts(ram_limit=RamLimit.SCOPE, user="root")
+    assert judge_systemd(of_root).outcome is Outcome.OK
+    assert judge_systemd(replace(of_root, user="ml")).outcome is Outcome.SKIPPED
 
 
 def test_a_host_is_as_well_as_its_worst_stage() -> None:
