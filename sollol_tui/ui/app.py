@@ -6,6 +6,7 @@ It reads no file and opens no connection of its own; a failing poll is a line on
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import App
@@ -17,8 +18,11 @@ from sollol_tui.model.snapshot import JobView, Snapshot
 from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.help import HelpScreen
+from sollol_tui.ui.screens.jobs import Jobs
+from sollol_tui.ui.screens.logs import Logs
 from sollol_tui.ui.screens.overview import Overview
 from sollol_tui.ui.theme import CALM
+from sollol_tui.ui.widgets.header import ViewStrip
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
@@ -26,10 +30,12 @@ if TYPE_CHECKING:
 _POLL_S: Final = 0.1  # how soon news is noticed
 _NEWS_S: Final = 0.25  # between two snapshots while news keeps coming: a repaint costs 20-30 ms
 _AGES_S: Final = 2.0  # without news, often enough for "4m ago" to be true
+_VIEWS: Final = (Overview, Jobs, Logs)
 
 
 class SollolApp(App[str]):
-    """Leaves with the sentence for the shell to print."""
+    """Leaves with the sentence for the shell to print. `job_id` is the job that one looks at, in
+    whatever view."""
 
     TITLE = "sollol"
     # textual types it as an instance variable, so it cannot be a ClassVar here.
@@ -44,6 +50,11 @@ class SollolApp(App[str]):
                 key_display="?"),
         Binding("ctrl+r", "look_again", "Refresh", id="app.refresh", show=False,
                 tooltip="Ask the hosts and read the state now"),
+        *(
+            Binding(str(number), f"view('{view.NAME}')", view.NAME.capitalize(), show=False,
+                    id=f"app.view_{view.NAME}", tooltip=f"The view {view.NAME.capitalize()}")
+            for number, view in enumerate(_VIEWS, 1)
+        ),
     ]  # fmt: skip
 
     snapshot: reactive[Snapshot | None] = reactive(None)
@@ -63,14 +74,21 @@ class SollolApp(App[str]):
         super().__init__()
         self._client = client
         self._readonly = readonly
-        self._first_job = job
+        self.job_id = job
         self._look_now = asyncio.Event()
 
     def on_mount(self) -> None:
         self.register_theme(CALM)
         self.theme = CALM.name
-        self.push_screen(Overview(self._client, readonly=self._readonly, job=self._first_job))
+        for view in _VIEWS:
+            self.add_mode(view.NAME, partial(view, self._client, readonly=self._readonly))
+        self.switch_mode(Overview.NAME)
         self.run_worker(self._poll(), group="poll", exit_on_error=False)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Their names, in the order of the keys that open them."""
+        return tuple(view.NAME for view in _VIEWS)
 
     async def _poll(self) -> None:
         """Takes a snapshot whenever the state changed, and often enough for the ages on screen."""
@@ -104,6 +122,12 @@ class SollolApp(App[str]):
         for screen in self.screen_stack:
             if isinstance(screen, Overview):
                 screen.probe_now()
+
+    def action_view(self, name: str) -> None:
+        self.switch_mode(name)
+
+    def on_view_strip_chosen(self, message: ViewStrip.Chosen) -> None:
+        self.switch_mode(message.view)
 
     def action_leave(self) -> None:
         self.exit(parting_words(self.snapshot.jobs if self.snapshot else ()))

@@ -112,6 +112,7 @@ class SampleClient:
     logs: dict[str, list[Line]] = field(default_factory=dict)
     version: int = 1
     cancelled: list[str] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
     probes: int = 0
@@ -129,7 +130,7 @@ class SampleClient:
         self.probes += 1
 
     def cancel_job(self, job_id: str, *, now: bool = False) -> None:
-        self.cancelled.append(job_id)
+        (self.killed if now else self.cancelled).append(job_id)
 
     def pause_job(self, job_id: str) -> None:
         self.paused.append(job_id)

@@ -5,8 +5,11 @@ import pytest
 from sollol_tui.model.errors import JobError
 from sollol_tui.model.states import JobState
 from sollol_tui.ui.app import parting_words
-from sollol_tui.ui.screens.confirm import ConfirmCancel
+from sollol_tui.ui.screens.confirm import ConfirmCancel, ConfirmKill
 from sollol_tui.ui.screens.help import HelpScreen
+from sollol_tui.ui.screens.jobs import Jobs
+from sollol_tui.ui.screens.logs import Logs
+from sollol_tui.ui.screens.view import View
 from tests.ui.pilot import Driven, driven
 from tests.ui.sample import DONE, QUEUED, RUNNING, SampleClient, snapshot
 
@@ -165,6 +168,10 @@ async def test_every_key_has_an_id_a_description_and_a_sentence() -> None:
     async with driven(SampleClient()) as screen:
         for holder in (
             type(screen.app),
+            View,
+            Jobs,
+            Logs,
+            ConfirmKill,
             type(screen.overview),
             type(screen.jobs),
             type(screen.log),

@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Button, Static
+from textual.widgets import Button, Input, Static
 
 from sollol_tui.model.columns import age
 from sollol_tui.model.snapshot import JobView
@@ -49,7 +49,48 @@ class ConfirmCancel(ModalScreen[bool]):
         self.dismiss(confirmed)
 
 
-def _question(job: JobView, now: float) -> Text:
+class ConfirmKill(ModalScreen[bool]):
+    """Answers True only to the job's name, typed."""
+
+    CSS_PATH = "confirm.tcss"
+    AUTO_FOCUS = "Input"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "give_up", "Let it go on", id="kill.no", tooltip="Leave it as it is"),
+    ]  # fmt: skip
+
+    def __init__(self, job: JobView, now: float) -> None:
+        super().__init__()
+        self._job = job
+        self._now = now
+        self._name = clean(job.name, limit=80) or clean(job.id, limit=80)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="question") as question:
+            question.border_title = Text(f"kill {clean(self._job.id, limit=80)} at once?")
+            yield Static(_kill_question(self._job, self._now), markup=False)
+            yield Static(f"Type {self._name} and press enter, or esc to leave it.", markup=False)
+            yield Input(compact=True)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        if event.value.strip() in (self._name, self._job.id):
+            self.dismiss(True)
+        else:
+            self.query_one(Input).value = ""
+
+    def action_give_up(self) -> None:
+        self.dismiss(False)
+
+
+def _kill_question(job: JobView, now: float) -> Text:
+    text = _standing(job, now)
+    text.append("\n\nIts processes end now, without a checkpoint: what was learnt since the last"
+                "\none is lost. Kept: older checkpoints and logs.\n")  # fmt: skip
+    return text
+
+
+def _standing(job: JobView, now: float) -> Text:
+    """Which job it is, how old and how far."""
     text = Text()
     text.append(clean(job.name, limit=80) or clean(job.id, limit=80), style="bold")
     begun = job.started_at or job.created_at
@@ -61,6 +102,11 @@ def _question(job: JobView, now: float) -> Text:
         text.append(f", {job.samples_done:,} of {job.samples_total:,} samples ({job.progress:.0%})")
     if job.eta_s is not None:
         text.append(f", {format_duration(job.eta_s)} to go")
+    return text
+
+
+def _question(job: JobView, now: float) -> Text:
+    text = _standing(job, now)
     if job.state is JobState.QUEUED or not job.samples_done:
         text.append("\n\nNothing was learnt yet, so nothing is lost. Its log is kept.")
     elif job.state is JobState.PAUSED:

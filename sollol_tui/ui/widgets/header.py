@@ -1,14 +1,50 @@
-"""The first line of the screen: the cluster at a glance, and below it what cannot be read now."""
+"""The head of every view: the cluster at a glance, which view this is, and what cannot be read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.message import Message
 from textual.reactive import reactive
 from textual.widgets import Static
 
 from sollol_tui.model.columns import headline
 from sollol_tui.model.snapshot import Snapshot
 from sollol_tui.model.text import clean
+
+_GAP = "  "
+
+
+class ViewStrip(Static):
+    """ "1 Overview  2 Jobs ...": the views, this one marked. A click on a name asks for it."""
+
+    @dataclass
+    class Chosen(Message):
+        view: str
+
+    def __init__(self, views: Sequence[str], current: str, *, id: str) -> None:  # noqa: A002
+        super().__init__(id=id, markup=False)
+        self._views = views
+        self._current = current
+
+    def on_mount(self) -> None:
+        text = Text(no_wrap=True, overflow="ellipsis")
+        for number, view in enumerate(self._views, 1):
+            style = "bold reverse" if view == self._current else "dim"
+            text.append(f" {number} {view.capitalize()} ", style)
+            text.append(_GAP)
+        self.update(text)
+
+    def on_click(self, event: events.Click) -> None:
+        begin = 0
+        for number, view in enumerate(self._views, 1):
+            end = begin + len(f" {number} {view} ")
+            if begin <= event.x < end:
+                self.post_message(self.Chosen(view))
+            begin = end + len(_GAP)
 
 
 class Header(Vertical):
@@ -17,8 +53,14 @@ class Header(Vertical):
 
     _line = ""
 
+    def __init__(self, views: Sequence[str], current: str, *, id: str) -> None:  # noqa: A002
+        super().__init__(id=id)
+        self._views = views
+        self._current = current
+
     def compose(self) -> ComposeResult:
         yield Static("SOLLOL  reading the state of the cluster", id="headline", markup=False)
+        yield ViewStrip(self._views, self._current, id="views")
         yield Static("", id="trouble", markup=False)
 
     def on_resize(self) -> None:

@@ -1,5 +1,8 @@
 """The pane of jobs: one row each, what runs first. Says which job is under the cursor or opened."""
 
+from collections.abc import Callable
+
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.reactive import reactive
@@ -7,9 +10,12 @@ from textual.widgets import Static
 
 from sollol_tui.model.columns import LONG_BAR, Tone, job_cells, job_columns, job_tone, jobs_in_order
 from sollol_tui.model.snapshot import JobView, Snapshot
+from sollol_tui.model.text import clean
+from sollol_tui.ui.log_filter import parse_filter
 from sollol_tui.ui.widgets.keyed_table import KeyedTable, Row
 
 NO_JOBS = "no jobs yet - start one with: sollol train --model DIR --dataset FILE"
+NONE_ADMITTED = "no job passes the filter - esc clears it"
 _ROOMY = 110  # cells from which the long progress bar fits
 
 
@@ -21,7 +27,24 @@ class JobsTable(Vertical):
         yield Static(NO_JOBS, classes="empty", markup=False)
 
     def on_mount(self) -> None:
-        self.border_title = "jobs"
+        self._only = ""
+        self._admits: Callable[[JobView], bool] = lambda job: True
+        self._say("jobs")
+
+    def show_only(self, text: str) -> None:
+        """Shows the jobs that a filter admits: `state:running`, or what `parse_filter` reads, held
+        against id, name, state and workers."""
+        try:
+            self._admits = _job_filter(text)
+        except ValueError as error:
+            self._say(f"jobs - {clean(str(error))}")
+            return
+        self._only = text
+        self._say(f"jobs - only {clean(text)}" if text else "jobs")
+        self.watch_snapshot()
+
+    def _say(self, title: str) -> None:
+        self.border_title = Text(title)
 
     def on_resize(self) -> None:
         self.watch_snapshot()
@@ -29,11 +52,23 @@ class JobsTable(Vertical):
     def watch_snapshot(self) -> None:
         if self.snapshot is None:
             return
-        now, jobs = self.snapshot.at, jobs_in_order(self.snapshot.jobs)
+        now = self.snapshot.at
+        jobs = [job for job in jobs_in_order(self.snapshot.jobs) if self._admits(job)]
         bar_width = LONG_BAR if self.size.width >= _ROOMY else 13
         self.set_class(not jobs, "-empty")
+        self.query_one(".empty", Static).update(NONE_ADMITTED if self._only else NO_JOBS)
         rows = [_row(job, now, bar_width) for job in jobs]
         self.query_one(KeyedTable).show_rows(job_columns(bar_width), rows)
+
+
+def _job_filter(text: str) -> Callable[[JobView], bool]:
+    if text.startswith("state:"):
+        wanted = text.removeprefix("state:").strip().lower()
+        return lambda job: job.state.value.startswith(wanted)
+    line_filter = parse_filter(text)
+    return lambda job: line_filter.admits(
+        " ".join([job.id, job.name, job.state.value, *(worker.host for worker in job.workers)])
+    )
 
 
 def _row(job: JobView, now: float, bar_width: int) -> Row:

@@ -21,10 +21,12 @@ from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.text import MAX_LINE, clean, clean_lines
 from sollol_tui.ui.log_filter import EVERYTHING, LogFilter, parse_filter
 from sollol_tui.ui.theme import tone_style
+from sollol_tui.ui.widgets.filter_entry import FilterEntry
 
 KEPT_LINES: Final = 20_000
 NO_JOB = "the log of the job under the cursor appears here"
 _TRACEBACK_LINES = 4
+_BAR = "│"  # between whose line it is and what it says
 
 
 _TROUBLE = re.compile(r"\b(\w*error|\w*exception|traceback|failed|killed)\b", re.IGNORECASE)
@@ -38,7 +40,7 @@ class _LogStyle(Highlighter):
         self._app = app
 
     def highlight(self, text: Text) -> None:
-        text.highlight_regex(r"^\S+ │", Style(dim=True))
+        text.highlight_regex(rf"^\S+ {_BAR}", Style(dim=True))
         text.highlight_regex(_TROUBLE, tone_style(self._app, Tone.BAD))
         text.highlight_regex(_WARNING, tone_style(self._app, Tone.BUSY))
 
@@ -83,15 +85,6 @@ class LogView(Log):
         self.scroll_relative(y=round(pages * self.size.height), animate=False)
 
 
-class FilterEntry(Input):
-    """Where the filter is typed; it acts with every letter."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "submit", "Keep filter", id="filter.keep", tooltip="Keep the filter"),
-        Binding("escape", "screen.back", "Clear filter", id="filter.clear", tooltip="Show all"),
-    ]  # fmt: skip
-
-
 class LogPane(Vertical):
     """Shows `job` and the lines that `append` hands in."""
 
@@ -105,6 +98,8 @@ class LogPane(Vertical):
         self._waiting: deque[str] = deque(maxlen=KEPT_LINES)
         self._unseen = 0
         self._filter: LogFilter = EVERYTHING
+        self._ranks: set[str] = set()
+        self._rank = ""  # whose lines alone are shown; "" those of all
         self._complaint = ""
         self._title = Text()
         self._head = ""
@@ -129,15 +124,18 @@ class LogPane(Vertical):
     def start(self, job: JobView | None) -> None:
         """Begins with another job: nothing of the last one stays but the filter."""
         self._kept.clear()
+        self._ranks.clear()
+        self._rank = ""
         self.trouble = ""
         self.job = job
         self._rewrite()
 
     def append(self, lines: Sequence[tuple[str, str]]) -> None:
         """Adds (prefix, text) lines, or counts them while the pane is frozen."""
-        fresh = [f"{prefix} │ {_safe(text)}" for prefix, text in lines]
+        fresh = [f"{prefix} {_BAR} {_safe(text)}" for prefix, text in lines]
         self._kept.extend(fresh)
-        admitted = [line for line in fresh if self._filter.admits(line)]
+        self._ranks.update(prefix for prefix, _ in lines)
+        admitted = [line for line in fresh if self._admits(line)]
         log = self.query_one(LogView)
         if log.follows:
             log.add(admitted)
@@ -145,6 +143,31 @@ class LogPane(Vertical):
             self._waiting.extend(admitted)
             self._unseen += len(admitted)
         self._say()
+
+    def next_rank(self) -> None:
+        """Only the lines of the next rank; after the last one those of all again."""
+        ranks = ["", *sorted(self._ranks)]
+        self._rank = ranks[(ranks.index(self._rank) + 1) % len(ranks)]
+        self._rewrite()
+
+    def all_ranks(self) -> None:
+        if self._rank:
+            self._rank = ""
+            self._rewrite()
+
+    def go_to_error(self) -> bool:
+        """Shows the first line that tells of an error; False when none does."""
+        log = self.query_one(LogView)
+        for number, line in enumerate(log.lines):
+            if _TROUBLE.search(line):
+                log.scroll_to(y=number, animate=False)
+                return True
+        return False
+
+    def _admits(self, line: str) -> bool:
+        return self._filter.admits(line) and (
+            not self._rank or line.startswith(f"{self._rank} {_BAR}")
+        )
 
     def open_filter(self) -> None:
         entry = self.query_one(FilterEntry)
@@ -200,7 +223,7 @@ class LogPane(Vertical):
         log = self.query_one(LogView)
         log.clear()
         log.follows = True
-        log.add([line for line in self._kept if self._filter.admits(line)])
+        log.add([line for line in self._kept if self._admits(line)])
         self._say()
 
     def _followed(self, follows: bool) -> None:
@@ -219,6 +242,8 @@ class LogPane(Vertical):
         log = self.query_one(LogView)
         if self.job is not None:
             title.append(f" {clean(self.job.id, limit=80)} {clean(self.job.name, limit=80)}")
+        if self._rank:
+            title.append(f" - only {self._rank}")
         if not log.follows:
             new = f"{self._unseen} new, " if self._unseen else ""
             title.append(f" - frozen: {new}G follows", style=tone_style(self.app, Tone.BUSY))
@@ -233,7 +258,7 @@ class LogPane(Vertical):
         empty.display = not log.lines
         if self.job is None:
             words = NO_JOB
-        elif self._filter.text and self._kept:
+        elif (self._filter.text or self._rank) and self._kept:
             words = "no line passes the filter - esc clears it"
         else:
             words = "no output" if self.job.state.is_terminal else "no output yet"

@@ -1,0 +1,78 @@
+"""The log of one job alone: of all its ranks, or of one of them."""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from sollol_tui.model.snapshot import Snapshot
+from sollol_tui.ui.log_feed import LogFeed
+from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.widgets.log_pane import LogPane
+
+
+class Logs(View):
+    NAME = "logs"
+    CSS_PATH = ["view.tcss"]  # noqa: RUF012
+    AUTO_FOCUS = "#log-view"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", id="logs.filter", key_display="/",
+                tooltip="Show only log lines with this text; !text, re:pattern"),
+        Binding("o", "rank", "Rank", id="logs.rank",
+                tooltip="Only the next rank's lines, at last those of all again"),
+        Binding("E", "error", "First error", id="logs.error",
+                tooltip="To the first line that tells of an error; freezes"),
+        Binding("left_square_bracket", "job(-1)", "Job before", id="logs.before", show=False,
+                key_display="[", tooltip="The log of the job before this one"),
+        Binding("right_square_bracket", "job(1)", "Next job", id="logs.next", show=False,
+                key_display="]", tooltip="The log of the next job"),
+        Binding("escape", "back", "Clear", id="logs.clear", show=False,
+                tooltip="Clear the filter, then all ranks again"),
+    ]  # fmt: skip
+
+    def panes(self) -> Iterable[Widget]:
+        yield LogPane(id="log")
+
+    def on_mount(self) -> None:
+        self._feed = LogFeed(self._client, self, self.pane)
+
+    @property
+    def pane(self) -> LogPane:
+        return self.query_one(LogPane)
+
+    def take(self, snapshot: Snapshot) -> None:
+        super().take(snapshot)
+        if self.job_id is None and self.jobs:
+            self.job_id = self.jobs[0].id
+        self._feed.follow()
+        self.pane.now = snapshot.at
+        self.pane.job = self.job
+
+    def watch_job_id(self) -> None:
+        super().watch_job_id()
+        if self.is_mounted:
+            self._feed.follow()
+
+    def action_filter(self) -> None:
+        self.pane.open_filter()
+
+    def action_rank(self) -> None:
+        self.pane.next_rank()
+
+    def action_error(self) -> None:
+        if not self.pane.go_to_error():
+            self.notify("no line here tells of an error", timeout=3, markup=False)
+
+    def action_job(self, places: int) -> None:
+        """The job `places` further in the order of the jobs table."""
+        ids = [job.id for job in self.jobs]
+        if ids:
+            at = ids.index(self.job_id) if self.job_id in ids else 0
+            self.job_id = ids[(at + places) % len(ids)]
+
+    def action_back(self) -> None:
+        if self.pane.filtering:
+            self.pane.clear_filter()
+        else:
+            self.pane.all_ranks()

@@ -1,0 +1,165 @@
+"""The numbered views: what each shows, and that the job one looks at stays the same in all."""
+
+import pytest
+from textual.widgets import Input
+
+from sollol_tui.model.states import JobState
+from sollol_tui.ui.screens.confirm import ConfirmKill
+from sollol_tui.ui.screens.jobs import Jobs
+from sollol_tui.ui.screens.logs import Logs
+from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.widgets.jobs_table import JobsTable
+from sollol_tui.ui.widgets.log_pane import LogView
+from tests.ui.pilot import Driven, driven
+from tests.ui.sample import QUEUED, RUNNING, SampleClient, snapshot
+
+SIZES = [(80, 24), (160, 48)]
+
+
+def shown(screen: Driven) -> View:
+    assert isinstance(screen.app.screen, View)
+    return screen.app.screen
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_view_has_its_number_and_looks_at_the_same_job(size: tuple[int, int]) -> None:
+    client = SampleClient()
+    client.say("j-3b02", "words of the failed one", host="attic")
+    async with driven(client, size=size) as screen:
+        await screen.press("j", "j")
+        await screen.until(lambda: screen.overview.job_id == "j-3b02")
+        for number, name in enumerate(screen.app.views, 1):
+            await screen.press(str(number))
+            await screen.until(lambda name=name: screen.app.current_mode == name)
+            assert f"{number} {name.capitalize()}" in screen.text
+            await screen.until(lambda: shown(screen).job_id == "j-3b02")
+        await screen.press("1")
+        assert screen.jobs.key_under_cursor == "j-3b02"
+
+
+async def test_a_click_on_its_name_opens_a_view() -> None:
+    async with driven(SampleClient()) as screen:
+        await screen.pilot.click("#views", offset=(18, 0))
+        await screen.until(lambda: isinstance(screen.app.screen, Jobs))
+
+
+async def test_the_page_of_a_job_follows_the_cursor_and_the_news() -> None:
+    client = SampleClient()
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.press("2")
+        for words in ("280,000 of 621,000 samples", "6h 21m to go", "2x RTX 3090", "training"):
+            await screen.sees(words)
+        client.change_job("j-7f3a", samples_done=300_000, samples_per_s=15.5)
+        await screen.sees("300,000 of 621,000 samples   15.5 smp/s")
+        await screen.press("j", "j")
+        await screen.sees("ModuleNotFoundError: No module named 'peft'")
+
+
+async def test_a_hidden_view_is_left_alone_and_is_new_when_it_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = SampleClient()
+    async with driven(client, size=(120, 40)) as screen:
+        overview = screen.overview
+        taken: list[float] = []
+        monkeypatch.setattr(overview, "take", lambda snapshot: taken.append(snapshot.at))
+        await screen.press("2")
+        client.change_job("j-7f3a", loss=1.111)
+        await screen.sees("1.111")
+        assert taken == []
+        monkeypatch.undo()
+        await screen.press("1")
+        await screen.sees("1.111")
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("state:fail", ["j-3b02"]),
+        ("!alpaca", ["j-7f3a", "j-81c0"]),
+        ("attic", ["j-7f3a"]),
+        ("re:^j-[18]", ["j-81c0", "j-1c55"]),
+        ("nothing like it", []),
+    ],
+)
+async def test_jobs_are_filtered_with_every_letter(typed: str, kept: list[str]) -> None:
+    async with driven(SampleClient()) as screen:
+        await screen.press("2", "slash")
+        screen.app.screen.query_one(Input).value = typed
+        table = screen.app.screen.query_one("#jobs-table")
+        await screen.until(lambda: [row.key for row in table._rows] == kept)
+        await screen.press("enter")
+        await screen.sees("only" if kept else "no job passes the filter - esc clears it")
+        await screen.press("escape")
+        await screen.until(lambda: len(table._rows) == 4)
+
+
+async def test_a_pattern_that_is_none_says_so_and_hides_nothing() -> None:
+    async with driven(SampleClient()) as screen:
+        await screen.press("2", "slash")
+        screen.app.screen.query_one(Input).value = "re:["
+        await screen.sees("is not a pattern")
+        assert "j-1c55" in screen.text
+        assert isinstance(screen.app.screen.query_one(JobsTable), JobsTable)
+
+
+async def test_x_big_kills_only_a_job_whose_name_was_typed() -> None:
+    client = SampleClient()
+    async with driven(client) as screen:
+        await screen.press("X")
+        assert isinstance(screen.app.screen, ConfirmKill)
+        await screen.sees("Type tools-621k and press enter")
+        await screen.press(*"yes", "enter")
+        assert screen.app.screen.query_one(Input).value == ""
+        assert client.killed == []
+        await screen.press(*"tools", "minus", *"621k", "enter")
+        await screen.until(lambda: client.killed == ["j-7f3a"])
+        assert client.cancelled == []
+        await screen.press("X", "escape")
+        assert isinstance(screen.app.screen, View)
+
+
+async def test_what_stops_already_can_still_be_killed_and_what_ended_cannot() -> None:
+    client = SampleClient(shown=snapshot(jobs=(RUNNING,)))
+    async with driven(client) as screen:
+        client.change_job("j-7f3a", state=JobState.STOPPING)
+        await screen.sees("stopping")
+        assert screen.app.active_bindings["X"].enabled
+        client.change_job("j-7f3a", state=JobState.CANCELLED)
+        await screen.sees("cancelled")
+        await screen.until(lambda: not screen.app.active_bindings["X"].enabled)
+
+
+async def test_the_log_of_one_rank_of_the_next_job_and_the_first_error() -> None:
+    client = SampleClient(shown=snapshot(jobs=(RUNNING, QUEUED)))
+    client.say("j-7f3a", "ValueError: early", *(f"line {n}" for n in range(200)))
+    client.say("j-7f3a", "from the desktop", host="desktop", slot=2)
+    async with driven(client) as screen:
+        await screen.press("3")
+        log = screen.app.screen.query_one(LogView)
+        await screen.until(lambda: len(log.lines) == 202)
+        await screen.press("o")
+        await screen.sees("only desktop/2")
+        assert list(log.lines) == ["desktop/2 │ from the desktop"]
+        await screen.press("o", "o")
+        await screen.until(lambda: len(log.lines) == 202)
+        await screen.press("E")
+        await screen.sees("ValueError: early")
+        await screen.sees("frozen: G follows")
+        await screen.press("o", "escape")
+        await screen.until(lambda: len(log.lines) == 202)
+        await screen.press("right_square_bracket")
+        await screen.sees("j-81c0 magicoder-r16")
+        await screen.press("left_square_bracket")
+        await screen.sees("j-7f3a tools-621k")
+        assert isinstance(screen.app.screen, Logs)
+
+
+async def test_the_log_view_without_a_chosen_job_takes_the_first() -> None:
+    client = SampleClient(shown=snapshot(jobs=()))
+    async with driven(client) as screen:
+        await screen.press("3")
+        await screen.sees("the log of the job under the cursor appears here")
+        client.say("j-7f3a", "the first line")
+        client.show(snapshot(jobs=(RUNNING,)))
+        await screen.sees("the first line")
