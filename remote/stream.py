@@ -19,6 +19,7 @@ from remote.lease import is_locked
 
 CHUNK_BYTES = 64 * 1024
 POLL_S = 0.2
+GATHER_S = 0.5  # the other end pays for each packet: news that come in a row travel together
 BEAT_S = 1.0
 _NAME = re.compile(r"(events|log)\.(agent|[0-9]{1,4})\.[0-9]{1,4}(\.jsonl)?")
 _FIRST_LINE_LIMIT = 1 << 20
@@ -34,6 +35,7 @@ class Wire:
     def __init__(self, incoming: int, outgoing: int) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
+        self._unsent = bytearray()
         os.set_blocking(outgoing, False)
 
     def first_line(self) -> Any:
@@ -47,7 +49,14 @@ class Wire:
         return json.loads(line)
 
     def send(self, header: Mapping[str, Any], body: bytes = b"") -> None:
-        view = memoryview(json.dumps({"v": 1, **header}).encode() + b"\n" + body)
+        """Adds a frame to those that `flush` sends; many, or large ones, go at once."""
+        self._unsent += json.dumps({"v": 1, **header}).encode() + b"\n" + body
+        if len(self._unsent) >= CHUNK_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        view = memoryview(bytes(self._unsent))
+        self._unsent.clear()
         while view:
             readable, writable, _ = select.select([self._incoming], [self._outgoing], [])
             if readable:
@@ -88,19 +97,23 @@ class Stream:
             agent = is_locked(self._run_dir)
             # Asked before the files are read: once the agent is gone and everything found after
             # that has been sent, nothing more will come.
-            self._drain(agent)
+            is_busy = self._drain(agent)
             if time.monotonic() >= self._beat_at:
                 self._beat(agent, drained=True)
-            self._wire.pause(POLL_S)
+            self._wire.flush()
+            self._wire.pause(GATHER_S if is_busy else POLL_S)
 
-    def _drain(self, agent: bool) -> None:
+    def _drain(self, agent: bool) -> bool:
         """Sends what the files hold beyond their offsets, a chunk of each in turn, so that a flood
-        in one log does not keep the events waiting."""
+        in one log does not keep the events waiting. False when there is nothing."""
+        is_busy = False
         while grown := self._grown():
+            is_busy = True
             for name, size in grown:
                 self._send_chunk(name, size)
                 if time.monotonic() >= self._beat_at:
                     self._beat(agent, drained=False)
+        return is_busy
 
     def _beat(self, agent: bool, *, drained: bool) -> None:
         self._beat_at = time.monotonic() + BEAT_S

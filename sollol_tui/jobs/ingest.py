@@ -1,4 +1,5 @@
-"""Reads the copied event files of a job: into the state, once, and into its progress, each time."""
+"""Reads the copied event files of a job: into its progress at once, each time they are read, and
+into the state once, many together. Loses nothing by that: what was not stored is read again."""
 
 import logging
 from pathlib import Path
@@ -28,13 +29,32 @@ class Ingest:
         self._progress = progress
         self._read: dict[tuple[str, str], int] = {}
         self._sizes: dict[str, int] = {}
+        self._stored: dict[tuple[str, str], int] = {}
+        self._news: dict[tuple[str, str], list[tuple[int, Event]]] = {}
+        self._metrics: dict[str, Event] = {}
+
+    def store(self) -> None:
+        """Brings what was read since the last call into the state, in one transaction: each one
+        waits for the disk."""
+        if not self._news:
+            return
+        with self._store.transaction():
+            for (host, file), news in self._news.items():
+                reached = self._read[host, file]
+                events.add_events(self._store, self._job, host, file, news, reached)
+            self._store.note_progress(self._job, self._progress.figures())
+            for host, event in self._metrics.items():
+                self._note_metrics(host, event)
+        self._stored |= {key: self._read[key] for key in self._news}
+        self._news.clear()
+        self._metrics.clear()
 
     def read(self, host: str, file: str, path: Path) -> None:
         """Takes the whole lines that `path`, the copy of `file` of `host`, has got since."""
         if not file.startswith("events."):
             return
         while self._read_chunk(host, file, path):
-            pass
+            self.store()  # a flood does not gather in memory
 
     def _read_chunk(self, host: str, file: str, path: Path) -> bool:
         start = self._read.get((host, file), 0)
@@ -48,26 +68,28 @@ class Ingest:
                 self._read[host, file] = start + len(data)
                 return True
             return False
-        stored = events.position(self._store, self._job, host, file)
+        stored = self._position(host, file)
         news: list[tuple[int, Event]] = []
-        metrics: Event | None = None
         offset = start
         for line in data[:end].splitlines(keepends=True):
             event = decode(line)
             if event is not None and (event.job, event.host) == (self._job, host):
                 self._progress.apply(host, event)
-                if event.kind == "host_metrics":
-                    metrics = event
+                if event.kind == "host_metrics" and offset >= stored:
+                    self._metrics[host] = event
                 if offset >= stored and event.kind not in _NOT_STORED and self._fits(host, line):
                     news.append((offset, event))
             offset += len(line)
         self._read[host, file] = offset
         if offset > stored:
-            events.add_events(self._store, self._job, host, file, news, offset)
-            self._store.note_progress(self._job, self._progress.figures())
-            if metrics is not None:
-                self._note_metrics(host, metrics)
+            self._news.setdefault((host, file), []).extend(news)
         return len(data) == _CHUNK
+
+    def _position(self, host: str, file: str) -> int:
+        """How far the state holds a file."""
+        if (host, file) not in self._stored:
+            self._stored[host, file] = events.position(self._store, self._job, host, file)
+        return self._stored[host, file]
 
     def _fits(self, host: str, line: bytes) -> bool:
         """Whether the state takes one more event of a host: a disk is not filled by what one says.

@@ -18,6 +18,7 @@ from sollol_tui.model.states import JobState, WorkerState
 
 log = logging.getLogger("sollol.supervisor")
 LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
+STORE_EVERY_S: Final = 0.5  # each time is a write that waits for the disk
 _LOOK_S: Final = 0.25
 
 
@@ -62,9 +63,18 @@ class Watch:
                 group.create_task(worker.watch(self._on_data, self._on_seen, self._on_over))
                 for worker in self._workers
             ]
-            yield
+            watchers.append(group.create_task(self._store_news()))
+            try:
+                yield
+            finally:
+                self._ingest.store()
             for watcher in watchers:
                 watcher.cancel()
+
+    async def _store_news(self) -> None:
+        while True:
+            self._ingest.store()
+            await asyncio.sleep(STORE_EVERY_S)
 
     def is_over(self) -> bool:
         """Whether no agent lives and all that they and their ranks wrote is here."""

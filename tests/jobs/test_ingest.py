@@ -37,6 +37,11 @@ def said(job: str, kind: str, slot: int | None, **data: Any) -> bytes:
     return line(kind, slot, job=job, **data)
 
 
+def take(ingest: Ingest, file: str, path: Path) -> None:
+    ingest.read("w1", file, path)
+    ingest.store()
+
+
 def notices(store: Store, job: str) -> list[int]:
     return [event.data["n"] for event in read_events(store, job, ["notice"])]
 
@@ -44,19 +49,23 @@ def notices(store: Store, job: str) -> list[int]:
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(cuts=st.lists(st.tuples(st.integers(0, 1000), st.booleans()), max_size=8))
+@given(cuts=st.lists(st.tuples(st.integers(0, 1000), st.booleans(), st.booleans()), max_size=8))
 def test_every_event_is_stored_once_however_the_file_grows_and_whoever_reads_it(
-    store: Store, tmp_path: Path, cuts: list[tuple[int, bool]]
+    store: Store, tmp_path: Path, cuts: list[tuple[int, bool, bool]]
 ) -> None:
     job, path = add_job(store), tmp_path / FILE
     whole = b"".join(said(job, "notice", 0, n=n) for n in range(5))
     ingest, progress = restarted(store, job)
-    for end, is_restart in [*sorted(cuts), (len(whole), True)]:
+    stored = 0
+    for end, is_restart, is_stored in [*sorted(cuts), (len(whole), True, True)]:
         path.write_bytes(whole[:end])
-        if is_restart:
+        if is_restart:  # what the last one read and did not store is read again
             ingest, progress = restarted(store, job)
         ingest.read("w1", FILE, path)
-        assert notices(store, job) == list(range(whole[:end].count(b"\n")))
+        if is_stored:
+            ingest.store()
+            stored = whole[:end].count(b"\n")
+        assert notices(store, job) == list(range(stored))
     assert progress.failures == []
 
 
@@ -68,7 +77,7 @@ def test_a_restart_knows_the_progress_again(store: Store, tmp_path: Path) -> Non
     )  # fmt: skip
     for _ in range(2):
         ingest, progress = restarted(store, job)
-        ingest.read("w1", FILE, path)
+        take(ingest, FILE, path)
         assert progress.figures()["loss"] == 3.0
         assert progress.first_loss == 4.0
         assert set(progress.ready) == {0}
@@ -80,8 +89,8 @@ def test_garbage_between_events_is_passed_over(store: Store, tmp_path: Path) -> 
     rubbish = b"\xff\0\n{}\n[]\nnull\n{'v': 1}\n" + b"x" * 300_000 + b"\n\n\r\n"
     path.write_bytes(said(job, "notice", 0, n=0) + rubbish + said(job, "notice", 0, n=1) + b"{half")
     ingest, _ = restarted(store, job)
-    ingest.read("w1", FILE, path)
-    ingest.read("w1", FILE, path)
+    take(ingest, FILE, path)
+    take(ingest, FILE, path)
     assert notices(store, job) == [0, 1]
 
 
@@ -92,10 +101,10 @@ def test_a_line_without_an_end_does_not_hide_what_follows(
     job, path = add_job(store), tmp_path / FILE
     path.write_bytes(said(job, "notice", 0, n=0) + b"x" * 20_000)
     ingest, _ = restarted(store, job)
-    ingest.read("w1", FILE, path)
+    take(ingest, FILE, path)
     with path.open("ab") as file:
         file.write(b"y\n" + said(job, "notice", 0, n=1))
-    ingest.read("w1", FILE, path)
+    take(ingest, FILE, path)
     assert notices(store, job) == [0, 1]
 
 
@@ -108,7 +117,7 @@ def test_nothing_is_taken_from_another_job_or_in_another_hosts_name(
         + said(job, "notice", 0, n=7)
     )  # fmt: skip
     ingest, progress = restarted(store, job)
-    ingest.read("w1", FILE, path)
+    take(ingest, FILE, path)
     assert progress.failures == []
     assert [event.kind for event in read_events(store, job)] == ["notice"]
 
@@ -123,7 +132,7 @@ def test_who_says_too_much_fills_no_disk_and_is_still_heard(
         with path.open("ab") as file:
             file.write(flood + said(job, "ready", 0, world_size=2))
         ingest, progress = restarted(store, job)
-        ingest.read("w1", FILE, path)
+        take(ingest, FILE, path)
         assert 50 < len(notices(store, job)) < 200
         assert set(progress.ready) == {0}
     assert "w1 says too much" in caplog.text
@@ -133,7 +142,7 @@ def test_logs_are_not_events(store: Store, tmp_path: Path) -> None:
     job, path = add_job(store), tmp_path / "log.0.1"
     path.write_bytes(said(job, "failed", 0, error="no"))
     ingest, progress = restarted(store, job)
-    ingest.read("w1", "log.0.1", path)
+    take(ingest, "log.0.1", path)
     assert progress.failures == []
 
 
@@ -143,7 +152,7 @@ def test_a_hosts_metrics_are_its_newest_reading(store: Store, tmp_path: Path) ->
         said(job, "host_metrics", None, cpu_percent=50.0, ram_used_bytes=1, ram_total_bytes=2,
              gpus=[{"index": 0, "name": "RTX\x1b[31m", "util_percent": 97}])
     )  # fmt: skip
-    restarted(store, job)[0].read("w1", path.name, path)
+    take(restarted(store, job)[0], path.name, path)
     host = read_snapshot(store, INVENTORY).hosts[0]
     assert (host.state, host.cpu_percent, host.ram_used_bytes) == ("up", 50.0, 1)
     assert (host.gpus[0].name, host.gpus[0].util_percent) == ("RTX", 97)
@@ -161,5 +170,5 @@ def test_odd_metrics_neither_crash_nor_spoil_the_json(
 ) -> None:
     job, path = add_job(store), tmp_path / "events.agent.1.jsonl"
     path.write_bytes(said(job, "host_metrics", None, cpu_percent=odd.get("temp_c"), gpus=[odd, 5]))
-    restarted(store, job)[0].read("w1", path.name, path)
+    take(restarted(store, job)[0], path.name, path)
     json.dumps(read_snapshot(store, INVENTORY).as_data(), allow_nan=False)
