@@ -93,3 +93,5 @@ def print_plan(prepared: "Prepared") -> None:
     model = Path(prepared.model).name if Path(prepared.model).is_absolute() else prepared.model
     for number, line in enumerate(prepared.plan.lines(model, spec.lora.r, spec.epochs)):
         click.echo(f"{'plan' if number == 0 else '':<7} {line}")
+    if prepared.plan.memory is not None:
+        click.echo(f"{'memory':<7} {prepared.plan.memory.line}")

@@ -1,6 +1,6 @@
 """Decides which hosts take part in a job and with which ranks, or says why it cannot be. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
@@ -8,6 +8,7 @@ from itertools import count
 from typing import Final
 
 from sollol_tui.jobs.leases import Taken
+from sollol_tui.jobs.predict import Known, memory_of, misfit, predict
 from sollol_tui.model.errors import NoWorkersError
 from sollol_tui.model.facts import Gpu, HostFacts, RamLimit
 from sollol_tui.model.inventory import Host, Inventory
@@ -32,11 +33,13 @@ def make_plan(
     dataset: DatasetFacts,
     taken: Taken | None,
     slots: Mapping[tuple[str, int | None], int] | None = None,
+    known: Known | None = None,
 ) -> Plan:
     """Takes the suitable hosts of the selection in its order, as many as it wants. `unusable` maps
     hosts to why they could not be reached, `slots` devices to the slots they had before; with
-    `taken` None all devices are held to be free. Raises NoWorkersError, whose `wait` says what
-    would have to become free."""
+    `taken` None all devices are held to be free. `known` is what it predicts from. Raises
+    NoWorkersError, whose `wait` says what would have to become free."""
+    known = known or Known()
     reasons = dict(unusable)
     workers: list[PlannedWorker] = []
     obstacles: dict[str, list[_Obstacle]] = {}
@@ -47,10 +50,12 @@ def make_plan(
         try:
             _check_engine(spec, facts[host.name])
             worker, left_out, warnings = _worker(host, facts[host.name], spec.resources, taken)
-        except _NotSuitableError as reason:
-            reasons[host.name] = str(reason)
-            if reason.obstacles:
-                obstacles[host.name] = reason.obstacles
+            if reason := misfit(spec, facts[host.name], worker, known):
+                raise _NotSuitableError(reason)
+        except _NotSuitableError as error:
+            reasons[host.name] = str(error)
+            if error.obstacles:
+                obstacles[host.name] = error.obstacles
         else:
             workers.append(worker)
             reasons |= {f"{host.name} GPU {o.gpu}": o.reason for o in left_out}
@@ -73,6 +78,7 @@ def make_plan(
         )
     ranks = sum(len(worker.ranks) for worker in workers)
     global_batch = spec.resolved_global_batch(dataset.rows, ranks)
+    memory = memory_of(spec, facts, tuple(workers), known)
     plan = Plan(
         workers=tuple(workers),
         engine="elastic" if spec.engine is Engine.ELASTIC else "static",
@@ -82,7 +88,13 @@ def make_plan(
         dataset=dataset,
         ports=inventory.network.ports,
         left_out=reasons,
-        notices=(*_notices(spec, dataset, ranks), *notices),
+        notices=(
+            *_notices(spec, dataset, ranks),
+            *(memory.warnings if memory else ()),
+            *notices,
+        ),
+        prediction=predict(spec, tuple(workers), facts, dataset, global_batch, known),
+        memory=memory,
     )
     return _numbered(plan, slots or {})
 
@@ -95,11 +107,34 @@ def without(
     slots: Mapping[tuple[str, int | None], int] | None = None,
 ) -> Plan:
     """The plan without one host that turned out not to be usable, before it is launched."""
-    workers = tuple(worker for worker in plan.workers if worker.host != host)
-    left_out = plan.left_out | {host: reason}
-    if len(workers) < at_least:
-        raise NoWorkersError(f"{at_least} workers wanted, {len(workers)} left", left_out)
-    return _numbered(replace(plan, workers=workers, left_out=left_out), slots or {})
+    rest = plan.without(host, reason)
+    if len(rest.workers) < at_least:
+        raise NoWorkersError(f"{at_least} workers wanted, {len(rest.workers)} left", rest.left_out)
+    return _numbered(rest, slots or {})
+
+
+def plan_worker(
+    spec: JobSpec, host: Host, facts: HostFacts, taken: Taken
+) -> tuple[PlannedWorker, list[str]]:
+    """A host that is to join a job that runs, still without slots, and warnings. Raises
+    UnsuitableError with the reason why it cannot."""
+    try:
+        _check_engine(spec, facts)
+        worker, left_out, warnings = _worker(host, facts, spec.resources, taken)
+    except _NotSuitableError as reason:
+        raise UnsuitableError(host.name, str(reason)) from None
+    return worker, [*(f"{host.name}: {one.reason}" for one in left_out), *warnings]
+
+
+def with_workers(
+    plan: Plan,
+    workers: Sequence[PlannedWorker],
+    slots: Mapping[tuple[str, int | None], int],
+) -> Plan:
+    """The plan with these workers in place of its own; everything about the steps stays."""
+    there = {worker.host for worker in workers}
+    left_out = {host: reason for host, reason in plan.left_out.items() if host not in there}
+    return _numbered(replace(plan, workers=tuple(workers), left_out=left_out), slots)
 
 
 def resources(plan: Plan) -> list[str]:
@@ -286,15 +321,18 @@ def _wait(obstacles: Mapping[str, list[_Obstacle]]) -> str:
 
 
 def _numbered(plan: Plan, given: Mapping[tuple[str, int | None], int]) -> Plan:
-    """Gives out slots, to each device the one that it had, and equal shares over the ranks."""
+    """Gives out slots, to each device the one that it had, and shares: those that are predicted,
+    or equal ones over the ranks."""
     fresh = count(max(given.values(), default=-1) + 1)
+    shares = plan.prediction.shares if plan.prediction else {}
     workers = []
     for worker in plan.workers:
         ranks = tuple(
             PlannedRank(slot=_slot(given, fresh, worker.host, rank.gpu), gpu=rank.gpu)
             for rank in worker.ranks
         )
-        workers.append(replace(worker, ranks=ranks, share=len(ranks) / plan.world_size))
+        share = shares.get(worker.host, len(ranks) / plan.world_size)
+        workers.append(replace(worker, ranks=ranks, share=share))
     return replace(plan, workers=tuple(workers))
 
 

@@ -7,10 +7,13 @@ from typing import Final
 
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.jobs.leases import Taken, TakenError
+from sollol_tui.jobs.measured import read_measured
 from sollol_tui.jobs.planner import any_device, could_use, make_plan, resources
+from sollol_tui.jobs.predict import Known
 from sollol_tui.jobs.probe import Answers, ask, note_silence
 from sollol_tui.jobs.records import JobRecord, load
 from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.weights import read_weights
 from sollol_tui.model.errors import NoWorkersError
 from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import Inventory
@@ -58,6 +61,11 @@ class Turn:
         self._dataset = load(Plan, record.plan).dataset
         self._inventory = load(Inventory, record.inventory).with_coordinator()
         self._selection = selection_of(record, self._spec, self._inventory)
+        self._known = Known(
+            model=record.model,
+            weights=read_weights(record.model),
+            measured=read_measured(store, self._inventory),
+        )
         self._answers: Answers[HostFacts] = Answers()
 
     async def wait(self) -> None:
@@ -113,6 +121,7 @@ class Turn:
             self._dataset,
             taken,
             self._store.given_slots(self._job),
+            self._known,
         )
 
     def _unasked(self) -> dict[str, str]:

@@ -1,18 +1,22 @@
 """From a job spec to a job: checks everything that can be checked, plans, leases, hands over to a
 supervisor. Until the job is stored, nothing was changed anywhere."""
 
+import asyncio
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.jobs.dataset import check_dataset, locate_dataset, resolve_model
 from sollol_tui.jobs.leases import Taken, TakenError
+from sollol_tui.jobs.measured import read_measured
 from sollol_tui.jobs.output import Output
 from sollol_tui.jobs.planner import could_use, make_plan
+from sollol_tui.jobs.predict import Known
 from sollol_tui.jobs.probe import ask, note_silence
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import start_supervisor
+from sollol_tui.jobs.weights import read_weights
 from sollol_tui.model.errors import NoWorkersError
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.patterns import select
@@ -53,10 +57,12 @@ async def prepare(
     answers = await ask(store.home, selection.hosts, gather_facts)
     note_silence(store, inventory, answers)
     wait = ""
+    weights = await asyncio.to_thread(read_weights, model)
+    known = Known(model=model, weights=weights, measured=read_measured(store, inventory))
 
     def plan_now(taken: Taken | None) -> Plan:
         facts, silent = answers.said, answers.reasons()
-        return make_plan(spec, everyone, selection, facts, silent, dataset, taken)
+        return make_plan(spec, everyone, selection, facts, silent, dataset, taken, known=known)
 
     try:
         plan = plan_now(store.leases.taken_from(None))

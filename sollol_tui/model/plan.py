@@ -1,7 +1,10 @@
 """The plan: which hosts take part, with which ranks. Decided before anything starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from sollol_tui.model.prediction import Prediction
+from sollol_tui.model.weights import Memory
 
 BYTES_PER_TOKEN: Final = 3.6  # about, of English text, before a tokenizer has seen it
 MOST_LIGHTHOUSES: Final = 3
@@ -69,7 +72,9 @@ class PlannedLighthouse:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`left_out` maps hosts that could have taken part to the reason why they do not; `notices` are
-    automatic choices with their reasons."""
+    automatic choices with their reasons; `lit` are the lighthouses with which a generation was
+    launched, which stay while workers come and go; `prediction` and `memory` are None where too little is
+    known."""
 
     workers: tuple[PlannedWorker, ...]
     engine: str
@@ -80,6 +85,9 @@ class Plan:
     ports: tuple[int, int]
     left_out: dict[str, str]
     notices: tuple[str, ...] = ()
+    lit: tuple[PlannedLighthouse, ...] = ()
+    prediction: Prediction | None = None
+    memory: Memory | None = None
 
     @property
     def world_size(self) -> int:
@@ -99,8 +107,8 @@ class Plan:
         """The lighthouses of an elastic job, on the hosts with the lowest slots, in the order in
         which ranks ask them. All listen on `port`, or on the next ones where hosts share an
         address."""
-        if not self.is_elastic:
-            return ()
+        if self.lit or not self.is_elastic:
+            return self.lit
         order = sorted(self.workers, key=lambda worker: min(rank.slot for rank in worker.ranks))
         addresses = [worker.address for worker in order[:MOST_LIGHTHOUSES]]
         return tuple(
@@ -110,6 +118,15 @@ class Plan:
                 port=port + addresses[:number].count(worker.address),
             )
             for number, worker in enumerate(order[:MOST_LIGHTHOUSES])
+        )
+
+    def without(self, host: str, reason: str) -> "Plan":
+        """The plan when a host does not take part after all; who is left keeps its slots."""
+        return replace(
+            self,
+            workers=tuple(worker for worker in self.workers if worker.host != host),
+            left_out=self.left_out | {host: reason},
+            prediction=self.prediction and self.prediction.without(host),
         )
 
     def worker(self, host: str) -> PlannedWorker:
@@ -129,6 +146,8 @@ class Plan:
             f"{workers}   world size {self.world_size}, {self.engine} engine",
             f"{epochs} epoch{'s' if epochs != 1 else ''}, {steps}",
         ]
+        if self.prediction is not None:
+            lines += self.prediction.lines()
         lines += [f"without {host}: {reason}" for host, reason in self.left_out.items()]
         return [*lines, *self.notices]
 
