@@ -73,8 +73,8 @@ class PlannedLighthouse:
 class Plan:
     """`left_out` maps hosts that could have taken part to the reason why they do not; `notices` are
     automatic choices with their reasons; `lit` are the lighthouses with which a generation was
-    launched, which stay while workers come and go; `prediction` and `memory` are None where too little is
-    known."""
+    launched, which stay while workers come and go; `prediction` and `memory` are None where too
+    little is known."""
 
     workers: tuple[PlannedWorker, ...]
     engine: str
