@@ -63,6 +63,8 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
         if lines:
             stages.settle()
             click.echo("\n".join(lines))
+        if news.rings and sys.stderr.isatty():
+            click.echo("\a", nl=False, err=True)
         if view.state in UNATTENDED:
             return view
         state = told

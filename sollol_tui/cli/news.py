@@ -1,8 +1,9 @@
-"""What a follower of a job has not been told yet: the ranks' notices and held-out losses. Prints
-nothing itself."""
+"""What a follower of a job has not been told yet: notices, held-out losses, lost workers, and when
+a bell is to ring. Prints nothing itself."""
 
 from typing import TYPE_CHECKING, Final
 
+from sollol_tui.model.happenings import WORTH_TELLING, occasion
 from sollol_tui.model.text import clean
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ class News:
         self._told: set[str] = set()
         earlier = client.evaluations(job)[:-1]
         self._evaluated = earlier[-1].step if earlier else -1
+        self._has_bell = client.job_spec(job).notify.bell
+        self._heard = {each.key for each in client.timeline(job, WORTH_TELLING)}
+        self.rings = False
+        """Whether the last `read` brought what a bell rings for."""
 
     def read(self) -> list[str]:
         """Lines, in the order in which they were heard. What several ranks say is one of them."""
@@ -35,4 +40,12 @@ class News:
             if evaluation.step > self._evaluated:
                 self._evaluated = evaluation.step
                 lines.append(evaluation.sentence)
+        self.rings = False
+        for happening in self._client.timeline(self._job, WORTH_TELLING):
+            if happening.key in self._heard:
+                continue
+            self._heard.add(happening.key)
+            self.rings = self.rings or (self._has_bell and occasion(happening) is not None)
+            if happening.host:
+                lines.append(f"  {happening.host} {happening.sentence}")
         return lines

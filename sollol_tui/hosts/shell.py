@@ -1,6 +1,7 @@
 """The only place that quotes. What it cannot carry to the other side byte for byte, it refuses."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Final
 
@@ -36,6 +37,12 @@ def assignments(variables: Mapping[str, str]) -> str:
         if not _VARIABLE.fullmatch(name):
             raise ValueError(f"{name[:60]!r} is not the name of an environment variable")
     return " ".join(f"{name}={_quote_word(value)}" for name, value in variables.items())
+
+
+def split(command: str) -> list[str]:
+    """The words of a command line that a person wrote, as sh would read it without expanding
+    anything. Raises ValueError for a quote without its end."""
+    return shlex.split(command)
 
 
 def env_prefix(variables: Mapping[str, str]) -> str:

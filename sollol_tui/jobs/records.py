@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from sollol_tui.model.snapshot import Keyed
 from sollol_tui.model.states import JobState, WorkerState
 
 T = TypeVar("T")
@@ -31,17 +32,32 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
+    """`tries` counts how often a lost worker was brought back in vain or not for long, `tried_at` is
+    when it was last launched or tried to be, on the coordinator's clock."""
+
     host: str
     state: WorkerState
     slots: tuple[int, ...]
     share: float
     environment: dict[str, Any] | None
     run_dir: str | None
+    reason: str = ""
+    tries: int = 0
+    tried_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventRecord:
-    """One stored event and who said it."""
+class MembershipRequest:
+    """That a host shall join or leave a job."""
+
+    kind: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRecord(Keyed):
+    """One stored event and who said it. Of two, the one that was heard later has the higher
+    `number`."""
 
     host: str
     slot: int | None
@@ -51,6 +67,7 @@ class EventRecord:
     generation: int
     kind: str
     data: dict[str, Any]
+    number: int = 0
 
 
 def dump(value: Any) -> str:

@@ -9,6 +9,7 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.jobs.dataset import check_dataset, locate_dataset, resolve_model
 from sollol_tui.jobs.leases import Taken, TakenError
 from sollol_tui.jobs.measured import read_measured
+from sollol_tui.jobs.notify import whole_command
 from sollol_tui.jobs.output import Output
 from sollol_tui.jobs.planner import could_use, make_plan
 from sollol_tui.jobs.predict import Known
@@ -51,6 +52,9 @@ async def prepare(
     name = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60].lstrip(".-") or "job"
     output = Output(template=spec.output_dir, folder=folder, name=name)
     output.check(store.live_outputs())
+    if spec.notify.command is not None:
+        command = whole_command(spec.notify.command, folder)
+        spec = replace(spec, notify=replace(spec.notify, command=command))
     everyone = inventory.with_coordinator()
     selection = select(everyone, spec.workers)
     dataset = await check_dataset(dataset_place, spec.format)

@@ -3,21 +3,20 @@
 Run: python -m sollol_tui.jobs.supervise JOB
 """
 
-import asyncio
 import fcntl
 import logging
 import os
-import subprocess
 import sys
 import threading
 import time
 from contextlib import suppress
 from typing import Final
 
+from sollol_tui.jobs.events import note
 from sollol_tui.jobs.home import VARIABLE, Home, open_home
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import SollolError, StateError
-from sollol_tui.model.states import UNATTENDED
+from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean
 
 log = logging.getLogger("sollol.supervisor")
@@ -31,6 +30,8 @@ _PAUSE_S: Final = 0.05
 def start_supervisor(home: Home, job: str) -> None:
     """Starts a process that looks after `job`; when there is one already, the new one ends.
     Raises StateError when the job's folder cannot be used."""
+    import subprocess  # late, as asyncio below: every command looks for orphans, few find any
+
     descriptor = _open(home, job, "supervisor.log", os.O_WRONLY | os.O_APPEND)
     try:
         process = subprocess.Popen(
@@ -137,10 +138,10 @@ def main(job: str) -> int:
 
 def _supervise(home: Home, store: Store, job: str) -> bool:
     """Looks after the job until it needs nobody; False when that failed."""
-    try:
-        from sollol_tui.jobs.supervisor import Supervisor
+    import asyncio
 
-        asyncio.run(Supervisor(home, store, job).run())
+    try:
+        asyncio.run(_attend(home, store, job))
     except Exception as error:
         log.exception("the supervisor failed")
         os.close(_open(home, job, FAILED, os.O_WRONLY | os.O_TRUNC))
@@ -148,6 +149,23 @@ def _supervise(home: Home, store: Store, job: str) -> bool:
         store.note_stage(job, _sentence(job, error))
         return False
     return True
+
+
+async def _attend(home: Home, store: Store, job: str) -> None:
+    import asyncio
+
+    from sollol_tui.jobs.notify import keep_telling
+    from sollol_tui.jobs.supervisor import Supervisor
+
+    if store.job(job).state not in (JobState.QUEUED, JobState.PLANNING):
+        note(store, job, "supervisor_started")
+    over = asyncio.Event()
+    telling = asyncio.create_task(keep_telling(store, job, over))
+    try:
+        await Supervisor(home, store, job).run()
+    finally:
+        over.set()
+        await telling
 
 
 def _sentence(job: str, error: Exception) -> str:

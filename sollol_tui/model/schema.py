@@ -16,7 +16,7 @@ from sollol_tui.model.inventory_settings import (
     PackageSettings,
 )
 from sollol_tui.model.names import NAME
-from sollol_tui.model.spec import ALIASES, JobSpec, Lora, Resources
+from sollol_tui.model.spec import ALIASES, JobSpec, Lora, Notify, Resources
 
 Schema = dict[str, Any]
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -87,7 +87,7 @@ def job_schema() -> Schema:
     definitions: Schema = {}
     job = _properties(JobSpec, definitions)
     own = job["properties"]
-    for prefix, kind in (("lora", Lora), ("resources", Resources)):
+    for prefix, kind in (("lora", Lora), ("resources", Resources), ("notify", Notify)):
         inner = definitions[kind.__name__]["properties"]
         own |= {f"{prefix}.{f.name}": inner[f.name] for f in fields(kind)}
     for alias, key in ALIASES.items():

@@ -67,7 +67,7 @@ class Notify:
     bell: bool = True
     """Rings on the terminal that follows the job."""
     command: Annotated[str, MinLen(1)] | None = None
-    """A program and its arguments, run here without a shell, with the event as JSON on its stdin."""
+    """A program and its arguments, run here without a shell; it reads the event as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,8 @@ class JobSpec:
     """How the ranks add their gradients; elastic goes on without a worker that is lost."""
     wire: Literal["bf16", "fp32"] = "bf16"
     """Gradients between workers."""
+    on_worker_loss: Literal["continue", "pause", "fail"] = "continue"
+    """What the job does when a worker is lost: goes on with the others, pauses, or fails."""
     save_steps: Annotated[int, Ge(0)] = 200
     """A checkpoint every so many steps; 0 for none."""
     save_total_limit: Annotated[int, Ge(1), Le(1000)] = 3
@@ -140,6 +142,8 @@ class JobSpec:
     """The held-out loss every so many steps, and at the end; auto is as often as checkpoints."""
     report_to: Literal["none", "tensorboard"] = "none"
     """Who else is told of losses."""
+    notify: Notify = field(default_factory=Notify)
+    """Who is told how the job fares."""
     output_dir: str = "./work/distributed_training/{name}-{id}"
     """Where the adapter goes on this machine."""
     start_timeout: Annotated[float, Ge(1), Le(86_400)] = 120.0
@@ -213,6 +217,6 @@ ALIASES: Mapping[str, str] = {
 
 def job_keys() -> list[str]:
     """Every key of a job file, those of `lora` with their prefix."""
-    parts: dict[str, type] = {"lora": Lora, "resources": Resources}
+    parts: dict[str, type] = {"lora": Lora, "resources": Resources, "notify": Notify}
     own = [f.name for f in fields(JobSpec) if f.name not in parts]
     return [*own, *(f"{name}.{f.name}" for name, part in parts.items() for f in fields(part))]
