@@ -265,8 +265,8 @@ async def _environment_check(
 ) -> Check:
     """Judges the environment that the next job would use, or find broken."""
     host = connection.host
-    site = await asyncio.to_thread(
-        Site.read, connection, facts, expected.packages, accelerator, host.env
+    site = await Site.read(
+        connection, facts, expected.packages, accelerator=accelerator, env=host.env
     )
     states = {each: found.environments.get(each, "") for each in site.candidates}
     ids = [each for state in ("whole", "broken") for each in states if states[each] == state]
@@ -282,15 +282,7 @@ async def _environment_check(
     if found.is_used:
         return replace(check, remedy="a job uses its environments now; --fix again when it is over")
     try:
-        environment = await provision(
-            connection,
-            facts,
-            expected.packages,
-            accelerator=accelerator,
-            env=host.env,
-            report=lambda step: None,
-            recreate=bool(ids),
-        )
+        environment = await provision(site, report=lambda step: None, recreate=bool(ids))
     except UnsuitableError as error:
         if not ids:
             raise

@@ -2,33 +2,20 @@
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from sollol_tui.hosts import payload as payloads
 from sollol_tui.hosts.installed import Installed
-from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.steps import Site, Step, StepState
 from sollol_tui.hosts.uv import kind_of, ours, ours_fits
 from sollol_tui.hosts.wheelhouse import MissingWheelsError, Wheelhouse, extract_uv
-from sollol_tui.model.facts import HostFacts
-from sollol_tui.model.inventory import Packages
 from sollol_tui.model.units import format_bytes
 
 
-async def preview(
-    connection: HostConnection,
-    facts: HostFacts,
-    packages: Packages,
-    *,
-    accelerator: str,
-    env: Mapping[str, str],
-    report: Callable[[Step], None],
-    recreate: bool = False,
-) -> bool:
+async def preview(site: Site, *, report: Callable[[Step], None], recreate: bool = False) -> bool:
     """Reports each step as unchanged or as what would be done; returns whether there is any of
     these. Raises UnsuitableError where provisioning would refuse the host."""
-    site = await asyncio.to_thread(Site.read, connection, facts, packages, accelerator, env)
     seen = await site.look()
     site.check_folder(seen.folder)
     steps = await asyncio.to_thread(_steps, site, seen, recreate)

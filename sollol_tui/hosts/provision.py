@@ -19,15 +19,12 @@ from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.installed import Installed
 from sollol_tui.hosts.selfcheck import run_selfcheck
 from sollol_tui.hosts.shell import ENGLISH, assignments, quote
-from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.steps import Site, Step, StepState
 from sollol_tui.hosts.uv import fetch_python, find_uv
 from sollol_tui.hosts.wheelhouse import MissingWheelsError, Wheelhouse, send_wheels
 from sollol_tui.hosts.workdir import make_private
 from sollol_tui.model.diagnosis import judge_complaint
 from sollol_tui.model.errors import UnsuitableError
-from sollol_tui.model.facts import HostFacts
-from sollol_tui.model.inventory import Packages
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes
 
@@ -37,19 +34,11 @@ SHORT_S: Final = 60.0
 
 
 async def provision(
-    connection: HostConnection,
-    facts: HostFacts,
-    packages: Packages,
-    *,
-    accelerator: str,
-    env: Mapping[str, str],
-    report: Callable[[Step], None],
-    recreate: bool = False,
+    site: Site, *, report: Callable[[Step], None], recreate: bool = False
 ) -> Environment:
     """Makes the host able to train; a second run changes nothing, unless it is to `recreate` the
-    environment. `accelerator` is cpu, cuda or rocm, `env` applies to what provisioning runs there.
-    Raises UnsuitableError, TransferError or CommandError with the reason and the remedy."""
-    site = await asyncio.to_thread(Site.read, connection, facts, packages, accelerator, env)
+    environment. Raises UnsuitableError, TransferError or CommandError with the reason and the
+    remedy."""
     report(Step(name="environment", state=StepState.CHECKING))
     seen = await site.look()
     site.check_folder(seen.folder)
@@ -60,16 +49,17 @@ async def provision(
     await work.send_payload()
     env_id = await work.ensure_environment()
     environment = Environment(
-        python=f"{facts.workdir}/envs/{env_id}/bin/python",
-        payload=f"{facts.workdir}/payload/{site.payload_hash}",
+        python=f"{site.workdir}/envs/{env_id}/bin/python",
+        payload=f"{site.workdir}/payload/{site.payload_hash}",
         env_id=env_id,
         payload_hash=site.payload_hash,
     )
     fingerprint = await work.selfcheck(environment)
-    if accelerator != "cpu" and site.build != "cpu" and fingerprint.get("accelerator") == "cpu":
+    wants_gpu = "cpu" not in (site.accelerator, site.build)
+    if wants_gpu and fingerprint.get("accelerator") == "cpu":
         torch, python = (clean(str(fingerprint.get(key)), limit=40) for key in ("torch", "python"))
         raise UnsuitableError(
-            connection.host.name,
+            site.host,
             f"torch {torch} sees no GPU there with Python {python}",
             remedy="does nvidia-smi or rocminfo work there, for this account?",
         )

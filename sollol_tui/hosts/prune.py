@@ -8,19 +8,15 @@ do runs.
 
 import asyncio
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from sollol_tui.hosts.environment import IN_USE
 from sollol_tui.hosts.shell import script
-from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.steps import Site
 from sollol_tui.hosts.wheelhouse import MissingWheelsError
 from sollol_tui.model.errors import CommandError
-from sollol_tui.model.facts import HostFacts
-from sollol_tui.model.inventory import Packages
 from sollol_tui.model.text import clean
 
 PRUNE_S: Final = 600.0  # many small files on a slow disk
@@ -130,17 +126,8 @@ class Pruned:
     kept: tuple[str, ...]
 
 
-async def prune(
-    connection: HostConnection,
-    facts: HostFacts,
-    packages: Packages,
-    *,
-    accelerator: str,
-    env: Mapping[str, str],
-    dry_run: bool = False,
-) -> Pruned:
+async def prune(site: Site, *, dry_run: bool = False) -> Pruned:
     """Removes what nobody needs, or with `dry_run` says what that is. Raises CommandError."""
-    site = await asyncio.to_thread(Site.read, connection, facts, packages, accelerator, env)
     text = script(
         _SCRIPT,
         workdir=site.workdir,
@@ -149,11 +136,9 @@ async def prune(
         wheels=" ".join(await asyncio.to_thread(_wheels, site)),
         dry="yes" if dry_run else "",
     )
-    done = await connection.run("sh -s", input=text, timeout_s=PRUNE_S, check=False)
+    done = await site.connection.run("sh -s", input=text, timeout_s=PRUNE_S, check=False)
     if done.exit_status != 0:
-        raise CommandError(
-            connection.host.name, f"not everything could be removed: {done.complaint}"
-        )
+        raise CommandError(site.host, f"not everything could be removed: {done.complaint}")
     return parse_pruned(done.stdout.decode("utf-8", "replace"))
 
 

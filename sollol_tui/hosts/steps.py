@@ -1,5 +1,6 @@
 """What provisioning says while it works, and what stands fixed while it works on one host."""
 
+import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,15 +55,17 @@ class Site:
     requirements: str
 
     @classmethod
-    def read(
+    async def read(
         cls,
         connection: HostConnection,
         facts: HostFacts,
         packages: Packages,
+        *,
         accelerator: str,
         env: Mapping[str, str],
     ) -> "Site":
-        """Raises UnsuitableError when no build of torch fits the host."""
+        """`accelerator` is cpu, cuda or rocm, `env` applies to what provisioning runs there. Raises
+        UnsuitableError when no build of torch fits the host."""
         host = connection.host.name
         if facts.system != "Linux":
             raise UnsuitableError(
@@ -70,12 +73,23 @@ class Site:
                 f"runs {facts.system or 'an unknown system'}; workers run Linux",
                 remedy="leave it out of the job",
             )
+        return await asyncio.to_thread(cls._read, connection, facts, packages, accelerator, env)
+
+    @classmethod
+    def _read(
+        cls,
+        connection: HostConnection,
+        facts: HostFacts,
+        packages: Packages,
+        accelerator: str,
+        env: Mapping[str, str],
+    ) -> "Site":
         root = payloads.payload_root()
         return cls(
             connection=connection,
             facts=facts,
             packages=packages,
-            build=torch_build(host, facts, accelerator, packages.torch_backend),
+            build=torch_build(connection.host.name, facts, accelerator, packages.torch_backend),
             accelerator=accelerator,
             env=env,
             root=root,

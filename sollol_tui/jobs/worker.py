@@ -16,6 +16,7 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.follow import follow
 from sollol_tui.hosts.provision import Environment, Step, provision
 from sollol_tui.hosts.ssh import HostConnection, connect
+from sollol_tui.hosts.steps import Site
 from sollol_tui.jobs.delivery import delivery
 from sollol_tui.jobs.home import Home
 from sollol_tui.model.errors import HostError, UnreachableError
@@ -98,13 +99,8 @@ class Worker:
         self, packages: Packages, dataset: DatasetFacts, model: str, connection: HostConnection
     ) -> Place:
         facts = await gather_facts(connection, timeout_s=FACTS_TIMEOUT_S)
-        environment = await provision(
-            connection,
-            facts,
-            packages,
-            accelerator=self.planned.accelerator,
-            env=self.host.env,
-            report=self._report,
+        site = await Site.read(
+            connection, facts, packages, accelerator=self.planned.accelerator, env=self.host.env
         )
         delivered, workdir = delivery(self.home, self.job), facts.workdir
         data = await delivered.bring_dataset(connection, workdir, dataset, self.say)

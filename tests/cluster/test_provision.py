@@ -15,6 +15,7 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.preview import preview
 from sollol_tui.hosts.provision import Step, StepState, provision
 from sollol_tui.hosts.ssh import HostConnection, connect
+from sollol_tui.hosts.steps import Site
 from sollol_tui.hosts.uv import NO_UV, Uv, fetch_python, find_uv
 from sollol_tui.hosts.wheelhouse import Wheelhouse
 from sollol_tui.model.errors import HostError, UnsuitableError
@@ -75,14 +76,10 @@ async def provisioned(
     *,
     recreate: bool = False,
 ) -> Environment:
+    facts = await gather_facts(connection)
+    site = await Site.read(connection, facts, packages, accelerator="cpu", env=env or {})
     return await provision(
-        connection,
-        await gather_facts(connection),
-        packages,
-        accelerator="cpu",
-        env=env or {},
-        report=[].append if said is None else said.append,
-        recreate=recreate,
+        site, report=[].append if said is None else said.append, recreate=recreate
     )
 
 
@@ -125,9 +122,8 @@ async def test_a_dry_run_touches_nothing_and_says_how_much_would_be_sent(
     said: list[Step] = []
     async with reached(lab) as connection:
         facts = await gather_facts(connection)
-        assert await preview(
-            connection, facts, packages, accelerator="cpu", env={}, report=said.append
-        )
+        site = await Site.read(connection, facts, packages, accelerator="cpu", env={})
+        assert await preview(site, report=said.append)
     would = {step.name: step.detail for step in said if step.state is StepState.WOULD}
     assert list(would) == ["workdir", "payload", "uv", "wheels", "environment", "selfcheck"]
     assert would["uv"].startswith("send ours, ")

@@ -15,6 +15,7 @@ from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import provision
 from sollol_tui.hosts.ssh import connect
+from sollol_tui.hosts.steps import Site
 from sollol_tui.hosts.workdir import parse_found
 from sollol_tui.jobs.planner import MIN_DISK, accelerator_of
 from sollol_tui.model.diagnosis import Check, Diagnosis, Outcome, Stage
@@ -55,14 +56,9 @@ def at(diagnosis: Diagnosis, stage: Stage) -> Check:
 
 async def provisioned(host: Host) -> Environment:
     async with connect(host, []) as connection:
-        return await provision(
-            connection,
-            await gather_facts(connection),
-            Packages(),
-            accelerator="cpu",
-            env=host.env,
-            report=lambda step: None,
-        )
+        facts = await gather_facts(connection)
+        site = await Site.read(connection, facts, Packages(), accelerator="cpu", env=host.env)
+        return await provision(site, report=lambda step: None)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import Step, StepState, provision
 from sollol_tui.hosts.ssh import connect
+from sollol_tui.hosts.steps import Site
 from sollol_tui.model.errors import UnsuitableError
 from sollol_tui.model.inventory import Host, Packages, TorchBackend
 from tests.jobs.bench import until as wait_until
@@ -37,15 +38,9 @@ async def provisioned(
     steps = [] if steps is None else steps
     async with connect(host, []) as connection:
         facts = await gather_facts(connection)
-        environment = await provision(
-            connection,
-            facts,
-            Packages(),
-            accelerator="cpu",
-            env={"UV_CACHE_DIR": cache or os.environ["UV_CACHE_DIR"]},
-            report=steps.append,
-            recreate=recreate,
-        )
+        env = {"UV_CACHE_DIR": cache or os.environ["UV_CACHE_DIR"]}
+        site = await Site.read(connection, facts, Packages(), accelerator="cpu", env=env)
+        environment = await provision(site, report=steps.append, recreate=recreate)
     return environment, steps
 
 

@@ -21,13 +21,11 @@ OLD_S = time.time() - 7200
 @pytest.fixture
 async def site(local: HostConnection) -> Site:
     facts = await gather_facts(local)
-    return await asyncio.to_thread(Site.read, local, facts, Packages(), "cpu", {})
+    return await Site.read(local, facts, Packages(), accelerator="cpu", env={})
 
 
 async def pruned(site: Site, *, dry_run: bool = False) -> Pruned:
-    return await prune(
-        site.connection, site.facts, site.packages, accelerator="cpu", env={}, dry_run=dry_run
-    )
+    return await prune(site, dry_run=dry_run)
 
 
 def put(site: Site, place: str, text: str = "x" * 9000, *, age: float = OLD_S) -> Path:

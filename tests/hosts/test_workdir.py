@@ -11,7 +11,7 @@ import pytest
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.provision import provision
 from sollol_tui.hosts.ssh import connect
-from sollol_tui.hosts.steps import Step, StepState
+from sollol_tui.hosts.steps import Site, Step, StepState
 from sollol_tui.hosts.transfer import file_sha256, send_file
 from sollol_tui.hosts.workdir import look_into, make_private, objection
 from sollol_tui.model.diagnosis import Folder
@@ -30,10 +30,9 @@ async def provisioned(host: Host) -> list[Step]:
     packages = Packages(index_url="file:///nowhere")
     async with connect(host, []) as connection:
         facts = await gather_facts(connection)
+        site = await Site.read(connection, facts, packages, accelerator="cpu", env={})
         with pytest.raises(UnsuitableError) as refused:
-            await provision(
-                connection, facts, packages, accelerator="cpu", env={}, report=steps.append
-            )
+            await provision(site, report=steps.append)
     if "cannot be its workdir" in str(refused.value):
         raise refused.value
     return steps
@@ -149,10 +148,9 @@ async def test_complaints_are_understood_whatever_language_the_account_speaks(
     forbid(foreign / tool)
     async with connect(local_host, []) as connection:
         facts = await gather_facts(connection)
+        site = await Site.read(connection, facts, Packages(), accelerator="cpu", env={})
         with pytest.raises(UnsuitableError, match="cannot be used by this account"):
-            await provision(
-                connection, facts, Packages(), accelerator="cpu", env={}, report=[].append
-            )
+            await provision(site, report=[].append)
 
 
 async def test_a_transfer_is_understood_whatever_language_the_account_speaks(
