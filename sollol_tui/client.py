@@ -6,51 +6,39 @@ job = client.submit_job({"model": "./model", "dataset": "rows.jsonl", "workers":
 client.get_job_status(job["id"])["loss"]
 """
 
-import asyncio
 import threading
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sollol_tui.hosts.doctor import Expectations, diagnose_all
-from sollol_tui.hosts.environment import Environment
-from sollol_tui.hosts.facts import gather_facts
-from sollol_tui.hosts.network import examine_network
-from sollol_tui.hosts.preview import preview
-from sollol_tui.hosts.provision import Step, provision
-from sollol_tui.hosts.prune import Pruned, prune
-from sollol_tui.hosts.reading import take_reading
-from sollol_tui.hosts.ssh import connect
 from sollol_tui.inventories import InventoryFile
-from sollol_tui.jobs import requests
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.home import Home, open_home
-from sollol_tui.jobs.logs import LogReader
-from sollol_tui.jobs.planner import MIN_DISK, accelerator_of
-from sollol_tui.jobs.probe import ask, note_readings, stale_hosts
-from sollol_tui.jobs.records import EventRecord, load
-from sollol_tui.jobs.results import collect, worker_with_result
+from sollol_tui.jobs.records import EventRecord
 from sollol_tui.jobs.store import Store
-from sollol_tui.jobs.submit import Prepared, prepare, submit
 from sollol_tui.jobs.supervise import revive
 from sollol_tui.jobs.view import read_evaluations, read_job, read_jobs, read_snapshot
-from sollol_tui.model.diagnosis import Check, Examination
-from sollol_tui.model.errors import JobError, WaitError
-from sollol_tui.model.goals import parse_goal
+from sollol_tui.model.errors import JobError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.snapshot import EvaluationView, HostView, JobView, Snapshot
-from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.states import JobState
+
+if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without SSH and pydantic
+    from sollol_tui.jobs.logs import LogLine, LogReader
+    from sollol_tui.jobs.submit import Prepared
+    from sollol_tui.model.diagnosis import Check, Examination
+    from sollol_tui.model.happenings import Happening
+    from sollol_tui.model.metrics import StepPoint
+    from sollol_tui.model.spec import JobSpec
+    from sollol_tui.upkeep import Environment, Pruned, Step
 
 T = TypeVar("T")
-_POLL_S: Final = 0.25
-_REVIVE_EVERY_S: Final = 3.0  # a killed supervisor is back before anybody misses it
 
 
 class SOLLOLClient:
-    """Reads and steers the cluster of one inventory. Safe to use from several threads.
+    """Reads and steers the cluster of one inventory. Safe to use from several threads, and from a
+    notebook; where an event loop should go on meanwhile there is AsyncSOLLOLClient.
 
     Every method raises errors of `sollol_tui.model.errors`, whose text says what to do next."""
 
@@ -63,7 +51,7 @@ class SOLLOLClient:
     ) -> None:
         """`connect_timeout_s` takes the place of every host's connect_timeout."""
         self.home: Home = open_home(home)
-        self._inventory = InventoryFile(inventory)
+        self._inventory = InventoryFile(inventory, parsed=self.home.root / "inventories")
         self._connect_timeout_s = connect_timeout_s
         self._store = Store(self.home)
         self._lock = threading.RLock()
@@ -72,6 +60,12 @@ class SOLLOLClient:
     def close(self) -> None:
         with self._lock:
             self._store.close()
+
+    def __enter__(self) -> "SOLLOLClient":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     # the cluster
 
@@ -110,6 +104,9 @@ class SOLLOLClient:
 
     async def probe_hosts(self, *, timeout_s: float | None = None) -> None:
         """Asks the hosts of which nothing fresh is known, and stores their answers."""
+        from sollol_tui.hosts.reading import take_reading
+        from sollol_tui.jobs.probe import ask, note_readings, stale_hosts
+
         inventory = self.inventory()
         hosts = stale_hosts(inventory, self.snapshot().hosts)
         limit_s = self._connect_timeout_s or timeout_s
@@ -118,80 +115,51 @@ class SOLLOLClient:
             note_readings(self._store, inventory, answers)
 
     async def provision_host(
-        self, host: Host, report: Callable[[Step], None], *, recreate: bool = False
-    ) -> Environment:
+        self, host: Host, report: "Callable[[Step], None]", *, recreate: bool = False
+    ) -> "Environment":
         """Brings the training environment to one host; what is there stays, unless it is to be
         built anew."""
-        async with connect(host, [self.home.known_hosts]) as connection:
-            facts = await gather_facts(connection)
-            return await provision(
-                connection,
-                facts,
-                self.inventory().packages,
-                accelerator=accelerator_of(host, facts),
-                env=host.env,
-                report=report,
-                recreate=recreate,
-            )
+        from sollol_tui import upkeep
+
+        async with upkeep.visit(host, self.inventory().packages, self._known_hosts) as site:
+            return await upkeep.provision(site, report=report, recreate=recreate)
 
     async def preview_host(
-        self, host: Host, report: Callable[[Step], None], *, recreate: bool = False
+        self, host: Host, report: "Callable[[Step], None]", *, recreate: bool = False
     ) -> bool:
         """Reports what `provision_host` would do; False when that is nothing. Touches nothing."""
-        async with connect(host, [self.home.known_hosts]) as connection:
-            facts = await gather_facts(connection)
-            return await preview(
-                connection,
-                facts,
-                self.inventory().packages,
-                accelerator=accelerator_of(host, facts),
-                env=host.env,
-                report=report,
-                recreate=recreate,
-            )
+        from sollol_tui import upkeep
 
-    async def prune_host(self, host: Host, *, dry_run: bool = False) -> Pruned:
+        async with upkeep.visit(host, self.inventory().packages, self._known_hosts) as site:
+            return await upkeep.preview(site, report=report, recreate=recreate)
+
+    async def prune_host(self, host: Host, *, dry_run: bool = False) -> "Pruned":
         """Removes environments, payloads and wheels that no lock, run or process needs any more."""
-        async with connect(host, [self.home.known_hosts]) as connection:
-            facts = await gather_facts(connection)
-            return await prune(
-                connection,
-                facts,
-                self.inventory().packages,
-                accelerator=accelerator_of(host, facts),
-                env=host.env,
-                dry_run=dry_run,
-            )
+        from sollol_tui import upkeep
+
+        async with upkeep.visit(host, self.inventory().packages, self._known_hosts) as site:
+            return await upkeep.prune(site, dry_run=dry_run)
 
     async def examine_hosts(
         self,
         hosts: Sequence[Host],
-        report: Callable[[str, Check], None],
+        report: "Callable[[str, Check], None]",
         *,
         network: Callable[[str], None] | None = None,
         fix: bool = False,
-    ) -> Examination:
+    ) -> "Examination":
         """The doctor: every stage of every host, told to `report` as it is done. `network` asks for
         the network between the hosts that pass, and hears of its progress. Only `fix` changes
         anything, and only what is safe."""
-        inventory, known_hosts = self.inventory(), [self.home.known_hosts]
-        expected = Expectations(
-            known_hosts=known_hosts,
-            packages=inventory.packages,
-            accelerator_of=accelerator_of,
-            disk_needed=MIN_DISK,
-            fix=fix,
+        from sollol_tui import upkeep
+
+        return await upkeep.examine(
+            self.inventory(), hosts, self._known_hosts, report, network=network, fix=fix
         )
-        diagnoses = await diagnose_all(hosts, expected, report)
-        passed = [
-            (host, diagnosis.facts)
-            for host, diagnosis in zip(hosts, diagnoses, strict=True)
-            if diagnosis.facts is not None
-        ]
-        found = None
-        if network is not None and len(passed) > 1:
-            found = await examine_network(passed, inventory.network, known_hosts, network)
-        return Examination(diagnoses=tuple(diagnoses), network=found)
+
+    @property
+    def _known_hosts(self) -> list[Path]:
+        return [self.home.known_hosts]
 
     def list_nodes(self) -> list[HostView]:
         """The hosts of the inventory, asked now."""
@@ -201,31 +169,36 @@ class SOLLOLClient:
     # jobs
 
     async def prepare_job(
-        self, spec: JobSpec | Mapping[str, Any], *, queue: bool = True
-    ) -> Prepared:
+        self, spec: "JobSpec | Mapping[str, Any]", *, queue: bool = True
+    ) -> "Prepared":
         """Checks and plans a job without starting anything. Raises NoWorkersError when it cannot
         have its workers now and may not `queue` for them."""
+        from sollol_tui.jobs.submit import prepare
+        from sollol_tui.model.spec import JobSpec
+
         if not isinstance(spec, JobSpec):
             from sollol_tui.model.job_file import spec_from_data
 
             spec = spec_from_data(spec)
         return await prepare(self._store, spec, self.inventory(), Path.cwd(), may_wait=queue)
 
-    def start_job(self, prepared: Prepared) -> JobView:
+    def start_job(self, prepared: "Prepared") -> JobView:
         """Submits what was prepared. Raises NoWorkersError when its hosts were taken meanwhile and
         it may not queue."""
+        from sollol_tui.jobs.submit import submit
+
         with self._lock:
             return read_job(self._store, submit(self._store, prepared))
 
-    def submit_job(self, spec: JobSpec | Mapping[str, Any], *, queue: bool = True) -> JobView:
+    def submit_job(self, spec: "JobSpec | Mapping[str, Any]", *, queue: bool = True) -> JobView:
         """Checks, plans and starts a job, or puts it into the queue; returns at once, the job runs
         on its own."""
         return self.start_job(_run(self.prepare_job(spec, queue=queue)))
 
-    def list_jobs(self) -> list[JobView]:
-        """All jobs, newest first."""
+    def list_jobs(self, limit: int | None = None) -> list[JobView]:
+        """All jobs, or the newest `limit` of them; newest first."""
         with self._lock:
-            return list(read_jobs(self._store))
+            return list(read_jobs(self._store, limit))
 
     def get_job_status(self, job_id: str) -> JobView:
         with self._lock:
@@ -234,6 +207,8 @@ class SOLLOLClient:
     def cancel_job(self, job_id: str, *, now: bool = False) -> None:
         """Asks the job to stop after a checkpoint, or at once. It is over when its state says so.
         Raises JobError when it has ended already."""
+        from sollol_tui.jobs import requests
+
         with self._lock:
             requests.ask_to_cancel(self._store, self._store.find_job(job_id), now=now)
             revive(self._store)
@@ -241,44 +216,71 @@ class SOLLOLClient:
     def pause_job(self, job_id: str) -> None:
         """Asks the job to save a checkpoint and let go of its workers. It has when its state says
         paused. Raises JobError when it ends or has ended."""
+        from sollol_tui.jobs import requests
+
         with self._lock:
             requests.ask_to_pause(self._store, self._store.find_job(job_id))
             revive(self._store)
 
+    def join_job(self, job_id: str, host: str | None = None) -> list[str]:
+        """Asks that hosts take part in a job that runs: those of the pattern `host`, or the
+        coordinator; returns those. They do when the job's workers say so. Raises JobError when they
+        do already, or when nothing of the job runs."""
+        from sollol_tui.jobs import requests
+
+        inventory = self.inventory()
+        with self._lock:
+            job = self._store.find_job(job_id)
+            asked = requests.ask_to_join(self._store, job, inventory, host)
+            revive(self._store)
+        return asked
+
+    def leave_job(self, job_id: str, host: str | None = None) -> list[str]:
+        """Asks that hosts leave a job that runs: those of the pattern `host`, or the coordinator;
+        returns those. The others go on. Raises JobError when nobody would be left."""
+        from sollol_tui.jobs import requests
+
+        inventory = self.inventory()
+        with self._lock:
+            job = self._store.find_job(job_id)
+            asked = requests.ask_to_leave(self._store, job, inventory, host)
+            revive(self._store)
+        return asked
+
     def resume_job(self, job_id: str, *, workers: str | None = None) -> None:
         """Lets a paused job go on at the sample where it stopped, as soon as its workers are free:
-        those that it had, or those of the pattern. Raises JobError when it is not paused."""
+        those that it had, or those of the pattern. One that is pausing is waited for. Raises
+        JobError when it is not paused."""
+        from sollol_tui.jobs import requests
+
+        if self.is_pausing(job_id):
+            self.wait(job_id, "paused")
         inventory = self.inventory()
         with self._lock:
             requests.resume(self._store, self._store.find_job(job_id), inventory, workers)
             revive(self._store)
 
-    def wait_job(
-        self, job_id: str, wanted: str = "done", *, timeout_s: float | None = None
-    ) -> JobView:
+    def is_pausing(self, job_id: str) -> bool:
+        """Whether the job was asked to pause and has not come to it yet."""
+        with self._lock:
+            job = self._store.find_job(job_id)
+            asked = "pause" in self._store.open_requests(job)
+            return asked or self._store.job(job).state is JobState.PAUSING
+
+    def wait(self, job_id: str, wanted: str = "done", *, timeout_s: float | None = None) -> JobView:
         """Returns the job once it is running, paused, done or at step=N, as `wanted`. Raises
         JobError when it ended otherwise, and WaitError after `timeout_s`."""
-        goal = parse_goal(wanted)
-        began = revived_at = time.monotonic()
-        while not goal.is_reached(view := self.get_job_status(job_id)):
-            if goal.is_missed(view):
-                why = f": {view.reason}" if view.reason else ""
-                raise JobError(f"{view.id} is {view.state}{why}", remedy=f"sollol show {view.id}")
-            now = time.monotonic()
-            if timeout_s is not None and now - began > timeout_s:
-                raise WaitError(
-                    f"{view.id} is {view.state} and not {goal} after {timeout_s:g} s",
-                    remedy="it goes on; wait longer, or see: sollol status",
-                )
-            if now - revived_at > _REVIVE_EVERY_S:
-                self.revive()
-                revived_at = now
-            time.sleep(_POLL_S)
-        return view
+        from sollol_tui.awaited import until
+
+        return _run(until(self, job_id, wanted, timeout_s=timeout_s))
 
     def fetch(self, job_id: str) -> Path:
         """Brings the adapter of a job that has ended once more, and returns its folder. Raises
         NotFoundError when its training did not come to an end."""
+        from sollol_tui.jobs.records import load
+        from sollol_tui.jobs.results import collect, worker_with_result
+        from sollol_tui.model.spec import JobSpec
+
         with self._lock:
             job = self._store.find_job(job_id)
             worker, record = worker_with_result(self._store, job), self._store.job(job)
@@ -288,16 +290,62 @@ class SOLLOLClient:
             self._store.note_output(job, output)
         return output
 
-    def open_logs(self, job_id: str, *, tail_bytes: int | None = None) -> LogReader:
+    def logs(
+        self, job_id: str, *, host: str | None = None, follow: bool = False
+    ) -> "Iterator[LogLine]":
+        """The lines of all ranks' logs, or of one host's; with `follow` until the job ends."""
+        from sollol_tui.awaited import log_lines
+        from sollol_tui.blocking import iterate
+
+        return iterate(log_lines(self, job_id, host=host, follow=follow))
+
+    def open_logs(self, job_id: str, *, tail_bytes: int | None = None) -> "LogReader":
         """A reader of the job's merged logs, from their beginning or near their end."""
+        from sollol_tui.jobs.logs import LogReader
+
         with self._lock:
             job = self._store.find_job(job_id)
         return LogReader(self.home.job(job), tail_bytes=tail_bytes)
 
     def events(self, job_id: str, *kinds: str) -> list[EventRecord]:
-        """What the job's workers said, in the order in which it was heard."""
+        """What the job's workers said so far, in the order in which it was heard."""
+        return self.events_after(job_id, 0, kinds)
+
+    def events_after(self, job_id: str, number: int, kinds: Sequence[str]) -> list[EventRecord]:
+        """What was heard after the event of that number; only these `kinds` if any."""
         with self._lock:
-            return read_events(self._store, self._store.find_job(job_id), kinds)
+            return read_events(self._store, self._store.find_job(job_id), kinds, after=number)
+
+    def follow_events(self, job_id: str, *kinds: str) -> Iterator[EventRecord]:
+        """What the job's workers said and say, until it has ended."""
+        from sollol_tui.awaited import event_records
+        from sollol_tui.blocking import iterate
+
+        return iterate(event_records(self, job_id, kinds, follow=True))
+
+    def metrics(self, job_id: str, *, follow: bool = False) -> "Iterator[StepPoint]":
+        """Loss, speed and the like of each step that was told; with `follow` until the job ends."""
+        from sollol_tui.awaited import metric_points
+        from sollol_tui.blocking import iterate
+
+        return iterate(metric_points(self, job_id, follow=follow))
+
+    def timeline(self, job_id: str | None = None, kinds: Collection[str] = ()) -> "list[Happening]":
+        """What happened to a job and why, in sentences; without a job: to all of them. Only these
+        `kinds` if any."""
+        from sollol_tui.jobs.timeline import read_timeline
+
+        with self._lock:
+            job = self._store.find_job(job_id) if job_id is not None else None
+            return read_timeline(self._store, job, kinds)
+
+    def job_spec(self, job_id: str) -> "JobSpec":
+        """What was asked for when the job was submitted, with whole paths."""
+        from sollol_tui.jobs.records import load
+        from sollol_tui.model.spec import JobSpec
+
+        with self._lock:
+            return load(JobSpec, self._store.job(self._store.find_job(job_id)).spec)
 
     def evaluations(self, job_id: str) -> tuple[EvaluationView, ...]:
         """What the job's held-out rows (val_size) said, in the order of steps."""
@@ -318,10 +366,6 @@ class SOLLOLClient:
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine to its end, also from inside a running event loop (a notebook)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work).result()
+    from sollol_tui.blocking import run
+
+    return run(work)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from sollol_tui import parsed
 from sollol_tui.model.errors import InputError, NotFoundError, SollolError
 from sollol_tui.model.inventory import Inventory
 
@@ -46,8 +47,10 @@ def find_inventory(given: str | Path | None = None) -> Path:
 class InventoryFile:
     """One inventory, read again whenever its file has changed. Not safe for several threads."""
 
-    def __init__(self, given: str | Path | None = None) -> None:
+    def __init__(self, given: str | Path | None = None, *, parsed: Path | None = None) -> None:
+        """`parsed` is the folder where what was parsed is kept for the next process."""
         self._given = given
+        self._parsed = parsed
         self._path: Path | None = None
         self._seen: _Mark | None = None
         self._good: Inventory | None = None
@@ -68,10 +71,7 @@ class InventoryFile:
             status = path.stat()
             mark = (status.st_mtime_ns, status.st_size, status.st_ino)
             if self._good is None or mark != self._seen:
-                # Late: what reads no inventory loads neither YAML nor pydantic.
-                from sollol_tui.model.inventory_file import parse_inventory
-
-                self._good = parse_inventory(path.read_bytes(), str(path))
+                self._good = self._parse(path.read_bytes(), str(path))
                 self._seen, self.problem = mark, ""
         except InputError as error:
             self._seen = mark
@@ -81,6 +81,17 @@ class InventoryFile:
             self._keep_last(NotFoundError(f"{path} cannot be read: {error.strerror}"))
         assert self._good is not None
         return self._good
+
+    def _parse(self, raw: bytes, file: str) -> Inventory:
+        if self._parsed and (known := parsed.recall(self._parsed, raw, file)) is not None:
+            return known
+        # Late: YAML and pydantic take longer to load than most commands take in all.
+        from sollol_tui.model.inventory_file import parse_inventory
+
+        inventory = parse_inventory(raw, file)
+        if self._parsed:
+            parsed.keep(self._parsed, raw, inventory)
+        return inventory
 
     def _keep_last(self, error: SollolError) -> None:
         if self._good is None:

@@ -113,7 +113,7 @@ def wait(session: Session, job: str, wanted: str, timeout: float | None) -> int:
     """
     with session.client() as client:
         try:
-            view = client.wait_job(job, wanted, timeout_s=timeout)
+            view = client.wait(job, wanted, timeout_s=timeout)
         except JobError as error:
             click.echo(f"sollol: {error}", err=True)
             return ExitCode.JOB_FAILED

@@ -28,8 +28,7 @@ def jobs(session: Session, everything: bool, count: int, as_json: bool) -> None:
     Example: sollol jobs -a
     """
     with session.client() as client:
-        listed = client.list_jobs()
-    listed = listed if everything else listed[:count]
+        listed = client.list_jobs(None if everything else count)
     if as_json:
         data = {"schema": "sollol.jobs/1", "jobs": [asdict(job) for job in listed]}
         click.echo(json.dumps(data))

@@ -1,6 +1,5 @@
 """`sollol status` and `sollol version`: the cluster at a glance."""
 
-import asyncio
 import json
 
 import click
@@ -28,6 +27,8 @@ def status(
     """
     with session.client() as client:
         if not cached:
+            import asyncio
+
             asyncio.run(client.probe_hosts(timeout_s=PROBE_TIMEOUT_S))
         snapshot = client.snapshot()
     if as_json:

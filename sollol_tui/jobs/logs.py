@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sollol_tui.model.snapshot import Keyed
 from sollol_tui.model.text import clean_lines
 
 _LOG: Final = re.compile(r"log\.(agent|\d{1,4})\.(\d{1,4})")
@@ -13,7 +14,7 @@ _CHUNK: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogLine:
+class LogLine(Keyed):
     """One clean line. `slot` is None for the agent."""
 
     host: str

@@ -8,16 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sollol_tui.jobs.database import open_database
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.leases import Leases
 from sollol_tui.jobs.records import JobRecord, WorkerRecord, dump
 from sollol_tui.model.errors import JobError, NotFoundError
-from sollol_tui.model.inventory import Inventory
-from sollol_tui.model.plan import Plan
-from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import (
     TERMINAL,
     UNATTENDED,
@@ -29,6 +26,11 @@ from sollol_tui.model.states import (
 )
 
 Slots = dict[tuple[str, int | None], int]
+if TYPE_CHECKING:  # a reading command has no use for pydantic
+    from sollol_tui.model.inventory import Inventory
+    from sollol_tui.model.plan import Plan
+    from sollol_tui.model.spec import JobSpec
+
 _SHORTEST_PREFIX: Final = 3  # of an id's digits: fewer may begin another job's tomorrow
 
 
@@ -64,9 +66,9 @@ class Store:
     def add_job(
         self,
         *,
-        spec: JobSpec,
-        plan: Plan,
-        inventory: Inventory,
+        spec: "JobSpec",
+        plan: "Plan",
+        inventory: "Inventory",
         model: str,
         dataset: str,
         name: str,
@@ -103,7 +105,7 @@ class Store:
             if not self.connection.execute("SELECT 1 FROM jobs WHERE id = ?", (job,)).fetchone():
                 return job
 
-    def note_plan(self, job: str, plan: Plan) -> None:
+    def note_plan(self, job: str, plan: "Plan") -> None:
         """Stores who takes part now. Other workers of the job have no slot any more."""
         with self.transaction():
             self._set_job(job, plan=dump(plan))
@@ -249,7 +251,7 @@ class Store:
         """The intent to launch, stored before it is acted on: a repeat is the same launch."""
         self._set_job(job, generation=generation, main_port=main_port)
 
-    def note_slots(self, job: str, plan: Plan) -> None:
+    def note_slots(self, job: str, plan: "Plan") -> None:
         """From now on these slots are given."""
         self.connection.executemany(
             "INSERT OR IGNORE INTO slots (job, slot, host, gpu) VALUES (?, ?, ?, ?)",
@@ -261,7 +263,7 @@ class Store:
         )
 
     def note_wish(
-        self, job: str, *, spec: JobSpec, inventory: Inventory, same_hosts: Sequence[str]
+        self, job: str, *, spec: "JobSpec", inventory: "Inventory", same_hosts: Sequence[str]
     ) -> None:
         """What a job is planned from, the next time."""
         hosts = json.dumps(same_hosts) if same_hosts else None

@@ -3,12 +3,14 @@
 import json
 import sqlite3
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psutil
 
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.store import Store
+from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.events import finite, whole
 from sollol_tui.model.inventory import ConnectionKind, Host, Inventory
 from sollol_tui.model.snapshot import (
@@ -24,6 +26,12 @@ from sollol_tui.model.snapshot import (
 from sollol_tui.model.states import TERMINAL, UNLEASED, JobState
 
 MAX_JOBS: Final = 200
+# Not all of them: the inventory that a job was planned with may be long, and nobody sees it here.
+_COLUMNS: Final = (
+    "id, name, state, reason, stage, step, max_steps, samples_done, samples_total, loss,"
+    " first_loss, samples_per_s, eta_s, world_size, model, dataset, output_dir, traceback,"
+    " created_at, started_at, ended_at, updated_at"
+)
 
 
 def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
@@ -59,12 +67,21 @@ def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
     )
 
 
-def read_jobs(store: Store, limit: int = MAX_JOBS) -> tuple[JobView, ...]:
+def read_jobs(store: Store, limit: int | None = MAX_JOBS) -> tuple[JobView, ...]:
+    """The newest jobs, at most `limit` of them, newest first."""
+    newest = "SELECT id FROM jobs ORDER BY created_at DESC, id LIMIT ?"
+    count = -1 if limit is None else limit
     rows = store.connection.execute(
-        "SELECT * FROM jobs ORDER BY created_at DESC, id LIMIT ?", (limit,)
-    )
+        f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({newest}) ORDER BY created_at DESC, id",
+        (count,),
+    ).fetchall()
+    workers: dict[str, list[sqlite3.Row]] = {}
+    for worker in store.connection.execute(
+        f"SELECT * FROM workers WHERE job IN ({newest}) ORDER BY position", (count,)
+    ):
+        workers.setdefault(worker["job"], []).append(worker)
     places = _places(store)
-    return tuple(_job(store, row, places.get(row["id"])) for row in rows)
+    return tuple(_job(row, workers.get(row["id"], ()), places.get(row["id"])) for row in rows)
 
 
 def _places(store: Store) -> dict[str, int]:
@@ -75,9 +92,13 @@ def _places(store: Store) -> dict[str, int]:
 
 def read_job(store: Store, job: str) -> JobView:
     """Raises NotFoundError."""
-    store.job(job)
-    row = store.connection.execute("SELECT * FROM jobs WHERE id = ?", (job,)).fetchone()
-    return _job(store, row, _places(store).get(job))
+    row = store.connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job,)).fetchone()
+    if row is None:
+        raise NotFoundError(f"no job '{job}'", remedy="see: sollol jobs")
+    workers = store.connection.execute(
+        "SELECT * FROM workers WHERE job = ? ORDER BY position", (job,)
+    ).fetchall()
+    return _job(row, workers, _places(store).get(job))
 
 
 def read_evaluations(store: Store, job: str) -> tuple[EvaluationView, ...]:
@@ -95,10 +116,7 @@ def read_evaluations(store: Store, job: str) -> tuple[EvaluationView, ...]:
     return tuple(known[step] for step in sorted(known))
 
 
-def _job(store: Store, row: sqlite3.Row, place: int | None) -> JobView:
-    workers = store.connection.execute(
-        "SELECT * FROM workers WHERE job = ? ORDER BY position", (row["id"],)
-    )
+def _job(row: sqlite3.Row, workers: Sequence[sqlite3.Row], place: int | None) -> JobView:
     live = JobState(row["state"]) not in TERMINAL
     return JobView(
         id=row["id"],

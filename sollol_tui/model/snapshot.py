@@ -7,6 +7,17 @@ from typing import Any
 from sollol_tui.model.states import JobState
 
 
+class Keyed:
+    """What also answers `view["field"]`, as a dict would. A wrong key is a KeyError."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Any:
+        if not isinstance(key, str) or key.startswith("_") or not hasattr(self, key):
+            raise KeyError(key)
+        return getattr(self, key)
+
+
 class HostState(StrEnum):
     UP = "up"
     DOWN = "down"
@@ -16,7 +27,7 @@ class HostState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GpuReading:
+class GpuReading(Keyed):
     index: int
     name: str
     util_percent: float | None = None
@@ -26,7 +37,7 @@ class GpuReading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Keyed):
     """How busy a host is. None is what it did not tell."""
 
     cpu_percent: float | None
@@ -38,9 +49,9 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HostView:
+class HostView(Keyed):
     """One row of the hosts table. `at` is when the figures were read, on the coordinator's clock;
-    `since` when it got its state. Answers `view["name"]` like a dict."""
+    `since` when it got its state."""
 
     name: str
     state: HostState
@@ -57,12 +68,9 @@ class HostView:
     share: float | None = None
     local: bool = False
 
-    def __getitem__(self, key: str) -> Any:
-        return _item(self, key)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobWorkerView:
+class JobWorkerView(Keyed):
     """One worker of a job. `unseen_since` is set while the coordinator cannot see it."""
 
     host: str
@@ -74,9 +82,9 @@ class JobWorkerView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobView:
+class JobView(Keyed):
     """One row of the jobs table and the head of a job's page. Times are seconds since the epoch on
-    the coordinator's clock. Answers `view["id"]` like a dict."""
+    the coordinator's clock."""
 
     id: str
     name: str
@@ -108,12 +116,9 @@ class JobView:
         """0 to 1."""
         return min(1.0, self.samples_done / self.samples_total) if self.samples_total else 0.0
 
-    def __getitem__(self, key: str) -> Any:
-        return _item(self, key)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationView:
+class EvaluationView(Keyed):
     """What the held-out rows said after a step; `loss` is per token."""
 
     step: int
@@ -129,14 +134,14 @@ class EvaluationView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CoordinatorView:
+class CoordinatorView(Keyed):
     cpu_percent: float
     ram_percent: float
     takes_part: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Keyed):
     """Hosts in the inventory's order, jobs newest first. `inventory_problem` says why the hosts are
     those of an older inventory file, and is empty when they are not."""
 
@@ -150,10 +155,3 @@ class Snapshot:
     def as_data(self) -> dict[str, Any]:
         """The object behind `sollol status --json`."""
         return {"schema": "sollol.status/1", **asdict(self)}
-
-
-def _item(view: Any, key: str) -> Any:
-    try:
-        return getattr(view, key)
-    except AttributeError:
-        raise KeyError(key) from None

@@ -1,0 +1,135 @@
+"""AsyncSOLLOLClient: SOLLOLClient for programs with an event loop of their own.
+
+Made from the same code: what waits for hosts or for a job is a coroutine that both share; what
+reads or writes the state for a moment is a method of SOLLOLClient, in a thread. It decides nothing.
+
+async with AsyncSOLLOLClient() as client:
+    job = await client.submit_job({"model": "./model", "dataset": "rows.jsonl"})
+    async for line in client.logs(job["id"], follow=True):
+        print(line["text"])
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from sollol_tui import awaited
+from sollol_tui.client import SOLLOLClient
+
+if TYPE_CHECKING:
+    from sollol_tui.jobs.logs import LogLine
+    from sollol_tui.jobs.records import EventRecord
+    from sollol_tui.jobs.submit import Prepared
+    from sollol_tui.model.metrics import StepPoint
+    from sollol_tui.model.snapshot import HostView, JobView
+    from sollol_tui.model.spec import JobSpec
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _in_thread(
+    act: Callable[Concatenate[SOLLOLClient, P], T],
+) -> Callable[Concatenate["AsyncSOLLOLClient", P], Coroutine[Any, Any, T]]:
+    """The same method, awaited. A caller that is cancelled does not undo what was asked."""
+
+    @wraps(act)
+    async def method(self: "AsyncSOLLOLClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.to_thread(act, self.state, *args, **kwargs)
+
+    return method
+
+
+class AsyncSOLLOLClient:
+    """Reads and steers the cluster of one inventory, as SOLLOLClient does. `state` is that client:
+    its methods take a moment each, or ask hosts where they are coroutines themselves."""
+
+    def __init__(
+        self,
+        inventory: str | Path | None = None,
+        *,
+        home: Path | None = None,
+        connect_timeout_s: float | None = None,
+    ) -> None:
+        """`connect_timeout_s` takes the place of every host's connect_timeout."""
+        self.state = SOLLOLClient(inventory, home=home, connect_timeout_s=connect_timeout_s)
+
+    async def __aenter__(self) -> "AsyncSOLLOLClient":
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.state.close()
+
+    async def list_nodes(self) -> "list[HostView]":
+        """The hosts of the inventory, asked now."""
+        await self.state.probe_hosts()
+        return list((await self.snapshot()).hosts)
+
+    async def submit_job(
+        self, spec: "JobSpec | Mapping[str, Any]", *, queue: bool = True
+    ) -> "JobView":
+        """Checks, plans and starts a job, or puts it into the queue; returns at once, the job runs
+        on its own."""
+        return await self.start_job(await self.prepare_job(spec, queue=queue))
+
+    async def prepare_job(
+        self, spec: "JobSpec | Mapping[str, Any]", *, queue: bool = True
+    ) -> "Prepared":
+        """Checks and plans a job without starting anything."""
+        return await self.state.prepare_job(spec, queue=queue)
+
+    async def resume_job(self, job_id: str, *, workers: str | None = None) -> None:
+        """Lets a paused job go on; one that is pausing is waited for."""
+        if await self.is_pausing(job_id):
+            await self.wait(job_id, "paused")
+        await asyncio.to_thread(self.state.resume_job, job_id, workers=workers)
+
+    async def wait(
+        self, job_id: str, wanted: str = "done", *, timeout_s: float | None = None
+    ) -> "JobView":
+        """The job once it is running, paused, done or at step=N, as `wanted`. Raises JobError when
+        it ended otherwise, and WaitError after `timeout_s`."""
+        return await awaited.until(self.state, job_id, wanted, timeout_s=timeout_s)
+
+    async def logs(
+        self, job_id: str, *, host: str | None = None, follow: bool = False
+    ) -> "AsyncIterator[LogLine]":
+        """The lines of all ranks' logs, or of one host's; with `follow` until the job ends."""
+        async for lines in awaited.log_lines(self.state, job_id, host=host, follow=follow):
+            for line in lines:
+                yield line
+
+    async def follow_events(self, job_id: str, *kinds: str) -> "AsyncIterator[EventRecord]":
+        """What the job's workers said and say, until it has ended."""
+        async for records in awaited.event_records(self.state, job_id, kinds, follow=True):
+            for record in records:
+                yield record
+
+    async def metrics(self, job_id: str, *, follow: bool = False) -> "AsyncIterator[StepPoint]":
+        """Loss, speed and the like of each step that was told; with `follow` until the job ends."""
+        async for points in awaited.metric_points(self.state, job_id, follow=follow):
+            for point in points:
+                yield point
+
+    inventory = _in_thread(SOLLOLClient.inventory)
+    snapshot = _in_thread(SOLLOLClient.snapshot)
+    start_job = _in_thread(SOLLOLClient.start_job)
+    list_jobs = _in_thread(SOLLOLClient.list_jobs)
+    get_job_status = _in_thread(SOLLOLClient.get_job_status)
+    newest_live_job = _in_thread(SOLLOLClient.newest_live_job)
+    cancel_job = _in_thread(SOLLOLClient.cancel_job)
+    pause_job = _in_thread(SOLLOLClient.pause_job)
+    join_job = _in_thread(SOLLOLClient.join_job)
+    leave_job = _in_thread(SOLLOLClient.leave_job)
+    is_pausing = _in_thread(SOLLOLClient.is_pausing)
+    events = _in_thread(SOLLOLClient.events)
+    evaluations = _in_thread(SOLLOLClient.evaluations)
+    timeline = _in_thread(SOLLOLClient.timeline)
+    job_spec = _in_thread(SOLLOLClient.job_spec)
+    fetch = _in_thread(SOLLOLClient.fetch)
+    revive = _in_thread(SOLLOLClient.revive)
