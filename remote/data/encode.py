@@ -1,10 +1,13 @@
 """Rows become tokens and the mask of what is learnt, in shards that are whole or not there. Several
 processes share the blocks of a dataset; none of them loads torch.
 
-A process of its own: `python -P -m remote.data.encode FOLDER PART PARTS PARENT`, with the recipe
-and the tokenizer in FOLDER; it prints the first row that cannot be used as a JSON line, or nothing.
+A process of its own: `python -P -m remote.data.encode FOLDER PARTS PARENT`, with the recipe and the
+tokenizer in FOLDER. It forks the processes that share the work once it holds what all of them read,
+a large vocabulary above all, so that each adds little to the memory of one. It prints the first row
+that cannot be used as a JSON line, or nothing, and ends with KILLED where one of them was killed.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -12,6 +15,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +32,9 @@ from remote.files import write_atomic
 from remote.processes import die_with_parent
 
 BLOCK_ROWS = 4096  # row numbers of a shard
-BATCH_ROWS, BATCH_CHARS = 256, 1 << 20
+BATCH_ROWS, BATCH_CHARS = 64, 1 << 18
 RECIPE, TOKENIZER = "recipe.json", "tokenizer.json"
+KILLED = 9  # this program's exit status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,13 +81,26 @@ def shards(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.npz"))
 
 
-def encode_part(folder: Path, part: int, parts: int) -> BadRow | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """What all who share the work read."""
+
+    folder: Path
+    recipe: Recipe
+    tokenizer: Tokenizer
+
+    @classmethod
+    def read(cls, folder: Path) -> "Encoder":
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return cls(folder=folder, recipe=Recipe.read(folder), tokenizer=tokenizer)
+
+
+def encode_part(encoder: Encoder, part: int, parts: int) -> BadRow | None:
     """Writes the shards of every `parts`-th block that are not there yet. Ends at the first row
     that breaks its format: the plan was made for all rows, so none is left out silently."""
-    recipe = Recipe.read(folder)
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
+    folder, recipe, tokenizer = encoder.folder, encoder.recipe, encoder.tokenizer
     done = {path.name for path in shards(folder)}
 
     def mine(file: int, number: int) -> bool:
@@ -187,13 +206,46 @@ class _Block:
         part.rename(path)
 
 
-def main(arguments: list[str]) -> None:
-    folder, part, parts, parent = arguments
+def encode_in_parts(encoder: Encoder, parts: int) -> BadRow | None:
+    """Shares the blocks among processes that are forks of this one. Returns the first row of all
+    that cannot be used; raises ChildProcessError where one of them died."""
+    gc.freeze()  # a collection in a fork would copy what all of them share
+    forks = get_context("fork")
+    crew = []
+    for part in range(parts):
+        ours, theirs = forks.Pipe(duplex=False)
+        process = forks.Process(
+            target=_forked, args=(encoder, part, parts, os.getpid(), theirs), daemon=True
+        )
+        process.start()
+        theirs.close()
+        crew.append((process, ours))
+    found = []
+    for process, said in crew:
+        try:
+            found.append(said.recv())
+        except EOFError:
+            process.join()
+            raise ChildProcessError(process.exitcode) from None
+    return min(filter(None, found), key=lambda bad: (bad.file, bad.row), default=None)
+
+
+def _forked(encoder: Encoder, part: int, parts: int, parent: int, said: Connection) -> None:
+    die_with_parent(parent)
+    said.send(encode_part(encoder, part, parts))
+
+
+def main(arguments: list[str]) -> int:
+    folder, parts, parent = arguments
     die_with_parent(int(parent))
-    bad = encode_part(Path(folder), int(part), int(parts))
+    try:
+        bad = encode_in_parts(Encoder.read(Path(folder)), int(parts))
+    except ChildProcessError as error:
+        return KILLED if error.args[0] < 0 else 1
     if bad is not None:
         print(json.dumps({"file": bad.file, "row": bad.row, "reason": bad.reason}))
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -18,7 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from remote.data.encode import BLOCK_ROWS, TOKENIZER, BadRow, Recipe, encode_part, shards
+from remote.data.encode import (
+    BLOCK_ROWS,
+    KILLED,
+    TOKENIZER,
+    BadRow,
+    Encoder,
+    Recipe,
+    encode_part,
+    shards,
+)
 from remote.data.formats import Examples, Text
 from remote.data.hub import fetch
 from remote.data.render import DataError, Style
@@ -28,7 +37,7 @@ from remote.data.tokenfile import Stored, merge, split, stored
 
 PAYLOAD = Path(__file__).resolve().parents[2]
 MAKERS = ("encode", "formats", "parquet", "plain", "render", "rows", "source", "tokenfile", "turns")
-MOST_PROCESSES = 8
+MOST_PROCESSES = 4  # a rank with so many beside it stays below 600 MB
 TOLD_EVERY_S = 20.0
 SMALL_BYTES = 4 << 20  # encoded sooner than a process starts
 
@@ -177,7 +186,10 @@ def _make(
     (work / TOKENIZER).write_text(serialised)
     recipe.write(work)
     processes = min(processes, MOST_PROCESSES, 1 + source.size_bytes // SMALL_BYTES)
-    bad = encode_part(work, 0, 1) if processes == 1 else _encode_in_parts(work, processes, say)
+    if processes == 1:
+        bad = encode_part(Encoder.read(work), 0, 1)
+    else:
+        bad = _encode_in_parts(work, processes, say)
     if bad is not None:
         raise DataError(f"{source.title}, {bad.reason}")
     template = "none" if isinstance(first, Text) else recipe.style.name
@@ -195,33 +207,33 @@ def _said(source: Source, problem: Problem) -> str:
 
 
 def _encode_in_parts(work: Path, parts: int, say: Callable[[str], None]) -> BadRow | None:
-    """Shares the blocks among processes. Names the first row of all that cannot be used."""
-    command = [sys.executable, "-P", "-m", "remote.data.encode", str(work)]
-    environment = os.environ | {"PYTHONPATH": str(PAYLOAD), "TOKENIZERS_PARALLELISM": "false"}
-    running: list[subprocess.Popen[bytes]] = []
-    try:
-        for part in range(parts):
-            own = [str(part), str(parts), str(os.getpid())]
-            running.append(
-                subprocess.Popen(
-                    [*command, *own],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                )
-            )
-        outputs = [_output(process, work, say) for process in running]
-    finally:
-        for process in running:
+    """Encodes with several processes, none of which is a fork of this one, which holds torch."""
+    command = [sys.executable, "-P", "-m", "remote.data.encode"]
+    environment = os.environ | {
+        "PYTHONPATH": str(PAYLOAD),
+        "TOKENIZERS_PARALLELISM": "false",
+        "OPENBLAS_NUM_THREADS": "1",  # numpy's, which a process that forks must not have
+    }
+    with subprocess.Popen(
+        [*command, str(work), str(parts), str(os.getpid())],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            output = _output(process, work, say)
+        finally:
             process.kill()
-            process.wait()
-    if failed := [process.returncode for process in running if process.returncode]:
+    if process.returncode == KILLED:
         raise DataError(
-            f"a process that tokenises ended with {failed[0]} before it was done; the log above "
-            "says why (-9: killed, for want of memory most likely)"
+            "a process that tokenises was killed, for want of memory most likely; end what else "
+            "runs on this host, or lower cpu_cores, so that fewer tokenise at once"
         )
-    bad = [BadRow(**json.loads(line)) for output in outputs for line in output.splitlines()]
-    return min(bad, key=lambda row: (row.file, row.row), default=None)
+    if process.returncode:
+        raise DataError(
+            f"tokenising ended with {process.returncode} before it was done; the log says why"
+        )
+    return BadRow(**json.loads(output)) if output else None
 
 
 def _output(process: subprocess.Popen[bytes], work: Path, say: Callable[[str], None]) -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from remote.data import tokenfile, tokens
@@ -31,6 +32,7 @@ tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[2])
 dataset, folder = Path(sys.argv[1]), Path(sys.argv[3])
 tokens.tokenise(dataset, "auto", tokenizer, 64, folder=folder, processes=int(sys.argv[4]))
 """
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
 
 
 def write(path: Path, count: int, start: int = 0) -> Path:
@@ -118,6 +120,65 @@ def test_the_first_bad_row_is_named_whoever_reads_it(tmp_path, tokenizer, monkey
         made(dataset, tokenizer, tmp_path, processes=2)
 
 
+def held_bytes(process: psutil.Process) -> int:
+    """What a process holds, with its part of what it shares with others."""
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:
+        return 0
+
+
+def test_a_rank_that_tokenises_on_many_cores_stays_below_600_mb(tmp_path, tokenizer):
+    """Else each core holds another 100 MB of libraries and vocabulary."""
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    answers = (" ".join(map(str, range(n, n + 50))) for n in range(20_000))
+    rows = ({"prompt": "count", "completion": answer} for answer in answers)
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    arguments = [str(tmp_path / name) for name in ("rows.jsonl", "tokenizer", "tokens")]
+    rank = psutil.Popen(
+        [sys.executable, "-P", "-c", f"import remote.start\n{BUILD}", *arguments, "64"],
+        env=ENVIRONMENT,
+    )
+    most = crew = 0
+    while rank.poll() is None:
+        family = rank.children(recursive=True)
+        crew = max(crew, len(family))
+        most = max(most, sum(map(held_bytes, [rank, *family])))
+    assert rank.returncode == 0
+    assert crew > 4
+    assert most < 600 << 20
+
+
+def test_a_process_that_is_killed_is_told_as_want_of_memory(tmp_path, tokenizer, monkeypatch):
+    dataset = write(tmp_path / "rows.jsonl", 60_000)
+    monkeypatch.setattr(tokens, "SMALL_BYTES", 1)
+    said: list[Exception] = []
+
+    def make() -> None:
+        try:
+            made(dataset, tokenizer, tmp_path, processes=2)
+        except DataError as error:
+            said.append(error)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    forks: list[psutil.Process] = []
+
+    def forked() -> bool:
+        forks[:] = [
+            child
+            for child in psutil.Process().children(recursive=True)
+            if child.parent() != psutil.Process() and "remote.data.encode" in child.cmdline()
+        ]
+        return len(forks) == 2
+
+    wait_for(forked)
+    forks[0].kill()
+    maker.join(DEADLINE_S)
+    assert "was killed, for want of memory most likely" in str(said[0])
+    wait_for(lambda: not processes_with(str(tmp_path / "tokens")))
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_start_is_gone_on_with_and_leaves_nobody_behind(
     tmp_path, tokenizer, monkeypatch, processes
@@ -127,7 +188,7 @@ def test_a_killed_start_is_gone_on_with_and_leaves_nobody_behind(
     arguments = [str(dataset), str(tmp_path / "tokenizer"), str(tmp_path / "tokens")]
     builder = subprocess.Popen(
         [sys.executable, "-P", "-c", BUILD, *arguments, str(processes)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"},
+        env=ENVIRONMENT,
     )
 
     def finished() -> dict[str, int]:
