@@ -16,6 +16,7 @@ from remote.schedule import learning_rate
 from remote.session import Cursor, Session
 
 NAMED_ROWS = 20
+WIRE_BYTES = {"fp32": 4, "bf16": 2}  # of a number of the gradient
 
 
 class TrainError(RuntimeError):

@@ -12,6 +12,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the plan says how many cores are ours
 
@@ -30,9 +31,10 @@ from remote.reports import Reports
 from remote.result import save_checkpoint, write_result
 from remote.run import Rank, Run, read_run
 from remote.session import Cursor, Session
+from remote.speed import Speeds, Spent, line_of
 from remote.start import start
 from remote.state import Learnt
-from remote.step import TrainError, add_up, commit, compute, next_step
+from remote.step import WIRE_BYTES, TrainError, add_up, commit, compute, next_step
 from remote.watchdog import Watchdog
 
 FORESEEN = (ModelError, DataError, WorldError, TrainError)  # their sentences say what to do
@@ -51,9 +53,11 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
     )
     reports = Reports(session, cursor)
     began = time.monotonic()
+    speeds = Speeds(sum_bytes=session.gradients.values.numel() * WIRE_BYTES[session.settings.wire])
     while True:
+        step_began = time.monotonic()
         # First of all, so that nobody leaves before all hold the last step.
-        session.engine.settle(learnt)
+        members = session.engine.settle(learnt)
         if cursor.stopping or cursor.samples_done == session.samples_total:
             break
         wanted = read_control(run_dir)
@@ -84,6 +88,14 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
         )
         last = cursor.stopping or cursor.samples_done == session.samples_total
         tell(session, progress, committed, last=last)
+        spent = Spent(
+            samples=len(step.samples),
+            whole_s=time.monotonic() - step_began,
+            until_summed_s=sync_s,
+            speeds=tally.speeds,
+        )
+        if told := speeds.add(members, spent, last=last):
+            tell_speeds(session, cursor, told)
         reports.add(committed)
         if alarm := watchdog.look(committed.loss):
             raise TrainError(f"step {cursor.step}: {alarm}{newest_checkpoint(session)}")
@@ -109,6 +121,7 @@ def look_back(session: Session, cursor: Cursor, reports: Reports) -> None:
     if settings.save_steps and cursor.step % settings.save_steps == 0:
         with suppress(MemberLostError):  # the next checkpoint compares again
             agree_on_weights(session.engine, session.model)
+            tell_weights(session, cursor)
         if session.keeps_checkpoints:
             save_checkpoint(session, cursor)
 
@@ -140,6 +153,21 @@ def tell(session: Session, progress: Progress, committed: Committed, *, last: bo
     session.events.emit("step", **event, world_size=len(members.ranks))
     if line := progress.line(event):
         print(line, flush=True)
+
+
+def tell_weights(session: Session, cursor: Cursor) -> None:
+    """Says that the ranks have just been found to hold the same."""
+    members = session.engine.members()
+    if members.is_first:
+        session.events.emit(
+            "weights", step=cursor.step, ranks=len(members.ranks), digest=session.model.digest()
+        )
+
+
+def tell_speeds(session: Session, cursor: Cursor, told: dict[str, Any]) -> None:
+    if session.engine.members().is_first:
+        session.events.emit("speed", step=cursor.step, **told)
+        print(line_of(told), flush=True)
 
 
 def answer_prompts(session: Session, phase: str) -> None:

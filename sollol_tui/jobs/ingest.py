@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sollol_tui.jobs import events
+from sollol_tui.jobs.measured import note_speeds
 from sollol_tui.jobs.progress import Progress
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.events import Event, decode, finite, whole
@@ -32,6 +33,7 @@ class Ingest:
         self._stored: dict[tuple[str, str], int] = {}
         self._news: dict[tuple[str, str], list[tuple[int, Event]]] = {}
         self._metrics: dict[str, Event] = {}
+        self._speed: Event | None = None
 
     def store(self) -> None:
         """Brings what was read since the last call into the state, in one transaction: each one
@@ -45,9 +47,12 @@ class Ingest:
             self._store.note_progress(self._job, self._progress.figures())
             for host, event in self._metrics.items():
                 self._note_metrics(host, event)
+            if self._speed is not None:
+                self._note_speed(self._speed)
         self._stored |= {key: self._read[key] for key in self._news}
         self._news.clear()
         self._metrics.clear()
+        self._speed = None
 
     def read(self, host: str, file: str, path: Path) -> None:
         """Takes the whole lines that `path`, the copy of `file` of `host`, has got since."""
@@ -77,6 +82,8 @@ class Ingest:
                 self._progress.apply(host, event)
                 if event.kind == "host_metrics" and offset >= stored:
                     self._metrics[host] = event
+                if event.kind == "speed" and offset >= stored:
+                    self._speed = event
                 if offset >= stored and event.kind not in _NOT_STORED and self._fits(host, line):
                     news.append((offset, event))
             offset += len(line)
@@ -101,6 +108,11 @@ class Ingest:
         if before < MAX_STORED_BYTES <= self._sizes[host]:
             log.warning("%s says too much: its further events are only in its copies", host)
         return self._sizes[host] < MAX_STORED_BYTES
+
+    def _note_speed(self, event: Event) -> None:
+        """For the plans of later jobs."""
+        progress = self._progress
+        note_speeds(self._store, self._inventory, self._job, progress.plan, progress.ready, event)
 
     def _note_metrics(self, host: str, event: Event) -> None:
         gpus = event.data.get("gpus")

@@ -11,7 +11,9 @@ from sollol_tui.model.snapshot import EvaluationView
 from sollol_tui.model.states import JobState, WorkerState
 from sollol_tui.model.text import clean
 
-FIGURES: Final = frozenset({"loading", "sample", "step", "host_metrics", "told"})
+FIGURES: Final = frozenset(
+    {"loading", "sample", "step", "host_metrics", "told", "speed", "weights"}
+)
 """Kinds of events that say how far something is, and tell nobody why."""
 WORTH_TELLING: Final = frozenset({"transition", "worker", "stuck"})
 """Kinds among which `occasion` finds what somebody wants to be told who does not look."""
