@@ -27,7 +27,6 @@ class JobsTable(Vertical):
         yield Static(NO_JOBS, classes="empty", markup=False)
 
     def on_mount(self) -> None:
-        self._only = ""
         self._admits: Callable[[JobView], bool] = lambda job: True
         self._say("jobs")
 
@@ -39,8 +38,8 @@ class JobsTable(Vertical):
         except ValueError as error:
             self._say(f"jobs - {clean(str(error))}")
             return
-        self._only = text
         self._say(f"jobs - only {clean(text)}" if text else "jobs")
+        self.query_one(".empty", Static).update(NONE_ADMITTED if text else NO_JOBS)
         self.watch_snapshot()
 
     def _say(self, title: str) -> None:
@@ -56,7 +55,6 @@ class JobsTable(Vertical):
         jobs = [job for job in jobs_in_order(self.snapshot.jobs) if self._admits(job)]
         bar_width = LONG_BAR if self.size.width >= _ROOMY else 13
         self.set_class(not jobs, "-empty")
-        self.query_one(".empty", Static).update(NONE_ADMITTED if self._only else NO_JOBS)
         rows = [_row(job, now, bar_width) for job in jobs]
         self.query_one(KeyedTable).show_rows(job_columns(bar_width), rows)
 

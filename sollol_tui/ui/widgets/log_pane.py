@@ -13,7 +13,8 @@ from textual import events
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.reactive import reactive
+from textual.geometry import Size
+from textual.reactive import Reactive, reactive
 from textual.widgets import Input, Log, Static
 
 from sollol_tui.model.columns import Tone, job_sentence, job_tone
@@ -62,6 +63,15 @@ class LogView(Log):
     ]  # fmt: skip
 
     follows: reactive[bool] = reactive(True)
+    # Textual lays the whole screen out anew when this changes, which is with every batch of lines.
+    virtual_size: Reactive[Size] = Reactive(Size(0, 0), layout=False)
+
+    def watch_virtual_size(self, size: Size) -> None:
+        """Only a scrollbar that comes or goes changes the layout."""
+        if (size.height > self.container_size.height) != self.show_vertical_scrollbar:
+            self.refresh(layout=True)
+        elif self.show_vertical_scrollbar:
+            self.vertical_scrollbar.window_virtual_size = size.height
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
@@ -278,7 +288,9 @@ class LogPane(Vertical):
             text.append(f"\n{clean(self.trouble)}", tone_style(self.app, Tone.BAD))
         if (head_text := text.markup) != self._head:
             self._head = head_text
-            head.update(text)
+            # A layout of the whole screen costs more than all else here, and most news needs none.
+            rows = len(text.wrap(self.app.console, max(1, head.content_size.width)))
+            head.update(text, layout=rows != head.content_size.height)
 
 
 def _safe(text: str) -> str:

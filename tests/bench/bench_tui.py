@@ -1,0 +1,137 @@
+"""What the TUI costs on a terminal (a pty of 120x40): share of a core, and how long a key takes.
+
+    python -m tests.bench.bench_tui busy|idle|burst|hosts [SECONDS]
+
+`busy`: 20 hosts, 3 jobs whose figures change every second, 500 log lines a second. `idle`: the same
+without news. `burst`: 200,000 lines at once. `hosts`: 200 hosts, of which all change every 2 s.
+"""
+
+import fcntl
+import os
+import pty
+import resource
+import select
+import struct
+import sys
+import termios
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+SIZE = (40, 120)
+WARM_UP_S = 3.0
+KEYS = 40
+COPIED = b"\x1b]52;"  # what `y` sends to the terminal's clipboard
+
+
+def app(kind: str) -> None:
+    """The side in the pty: the real application, fed from memory."""
+    from sollol_tui.ui.app import SollolApp
+    from tests.ui.sample import HOSTS, RUNNING, SampleClient, snapshot
+
+    count = 200 if kind == "hosts" else 20
+    hosts = [replace(HOSTS[n % 4], name=f"host{n:03}", job=None) for n in range(count)]
+    jobs = tuple(replace(RUNNING, id=f"j-{n}", name=f"job-{n}") for n in range(3))
+    client = SampleClient(shown=snapshot(hosts=hosts, jobs=jobs, at=time.time()))
+
+    def feed() -> None:
+        began, tick, lines = time.monotonic(), 0, 0
+        if kind == "burst":
+            time.sleep(WARM_UP_S)
+            client.say("j-0", *(f"line {n} of a burst that a rank wrote" for n in range(200_000)))
+        while True:
+            time.sleep(0.1)
+            tick += 1
+            if kind == "busy":
+                due = int((time.monotonic() - began) * 500)
+                client.say(
+                    "j-0", *(f"[{n:6}/99999] loss 1.{n % 1000:03}" for n in range(lines, due))
+                )
+                lines = due
+            if (kind == "busy" and tick % 10 == 0) or (kind == "hosts" and tick % 20 == 0):
+                busy = [
+                    replace(host, cpu_percent=float((tick + n) % 100), at=time.time())
+                    for n, host in enumerate(hosts)
+                ]
+                moved = tuple(
+                    replace(job, step=tick, samples_done=280_000 + tick, loss=1 + tick % 97 / 100)
+                    for job in jobs
+                )
+                client.show(snapshot(hosts=busy, jobs=moved, at=time.time()))
+
+    threading.Thread(target=feed, daemon=True).start()
+    SollolApp(client).run()  # type: ignore[arg-type]
+
+
+class Screen:
+    """The terminal's side: reads what is painted, and presses keys."""
+
+    def __init__(self, kind: str) -> None:
+        self.child, self.terminal = pty.fork()
+        if self.child == 0:
+            os.environ["TERM"] = "xterm-256color"
+            os.execv(sys.executable, [sys.executable, "-m", "tests.bench.bench_tui", "app", kind])
+        fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
+
+    def watch(self, seconds: float) -> int:
+        """Reads for so long; returns how many bytes were painted."""
+        painted, end = 0, time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self.terminal], [], [], left)[0]:
+                painted += len(os.read(self.terminal, 1 << 16))
+        return painted
+
+    def press(self, key: bytes, sign: bytes, limit_s: float = 5.0) -> float:
+        """Seconds until the terminal shows `sign` after a key."""
+        began, seen = time.monotonic(), b""
+        os.write(self.terminal, key)
+        while sign not in seen and time.monotonic() - began < limit_s:
+            if select.select([self.terminal], [], [], 0.05)[0]:
+                seen = seen[-4096:] + os.read(self.terminal, 1 << 16)
+        return time.monotonic() - began
+
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.child}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def rss_mib(self) -> float:
+        pages = int(Path(f"/proc/{self.child}/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    def leave(self) -> None:
+        os.write(self.terminal, b"q")
+        with suppress(OSError):  # the terminal ends with the application
+            self.watch(5.0)
+        os.close(self.terminal)
+        os.waitpid(self.child, 0)
+
+
+def main(kind: str, seconds: float) -> None:
+    screen = Screen(kind)
+    screen.watch(WARM_UP_S)
+    before, memory, began = screen.cpu_s(), screen.rss_mib(), time.monotonic()
+    lags, painted = [], 0
+    while time.monotonic() - began < seconds:
+        if kind == "burst":
+            lags.append(screen.press(b"y", COPIED))
+        painted += screen.watch(0.25)
+    took = time.monotonic() - began
+    share = (screen.cpu_s() - before) / took
+    print(f"{kind}: {share:.1%} of a core, {painted / took / 1024:.0f} KiB/s painted, "
+          f"{screen.rss_mib():.0f} MiB ({screen.rss_mib() - memory:+.0f})")  # fmt: skip
+    while kind == "busy" and len(lags) < KEYS:
+        lags.append(screen.press(b"y", COPIED))
+        screen.watch(0.25)
+    if lags := sorted(lags):
+        print(f"a key is answered in {lags[len(lags) // 2] * 1000:.0f} ms, 95 % of them within "
+              f"{lags[len(lags) * 95 // 100] * 1000:.0f} ms")  # fmt: skip
+    screen.leave()
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "app":
+        app(sys.argv[2])
+    else:
+        main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 15.0)
