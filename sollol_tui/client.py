@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without S
     from sollol_tui.jobs.logs import LogLine, LogReader
     from sollol_tui.jobs.submit import Prepared
     from sollol_tui.model.diagnosis import Check, Examination
+    from sollol_tui.model.evidence import Evidence
     from sollol_tui.model.happenings import Happening
     from sollol_tui.model.metrics import StepPoint
     from sollol_tui.model.spec import JobSpec
@@ -153,9 +154,15 @@ class SOLLOLClient:
         anything, and only what is safe."""
         from sollol_tui import upkeep
 
-        return await upkeep.examine(
+        examined = await upkeep.examine(
             self.inventory(), hosts, self._known_hosts, report, network=network, fix=fix
         )
+        if examined.network is not None:  # the plans of later jobs stand on it
+            from sollol_tui.jobs.measured import note_links
+
+            with self._lock:
+                note_links(self._store, self.inventory(), examined.network.links)
+        return examined
 
     @property
     def _known_hosts(self) -> list[Path]:
@@ -351,6 +358,14 @@ class SOLLOLClient:
         """What the job's held-out rows (val_size) said, in the order of steps."""
         with self._lock:
             return read_evaluations(self._store, self._store.find_job(job_id))
+
+    def evidence(self, job_id: str) -> "Evidence":
+        """What the job's ranks measured and compared of themselves: speed-up, where the time goes,
+        equal weights; beside what the plan predicted."""
+        from sollol_tui.jobs.evidence import read_evidence
+
+        with self._lock:
+            return read_evidence(self._store, self._store.find_job(job_id))
 
     def revive(self) -> list[str]:
         """Restarts the supervisors of live jobs that have lost theirs; returns those jobs."""

@@ -11,6 +11,7 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.news import News
+from sollol_tui.cli.proof import ProofTeller
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.stages import Stages
 from sollol_tui.model.errors import NotFoundError
@@ -42,13 +43,14 @@ def follow_job(client: "SOLLOLClient", job: str) -> JobView:
 
 def _follow(client: "SOLLOLClient", job: str) -> JobView:
     state, stages, step, printed_at, revived_at = None, Stages(), -1, 0.0, time.monotonic()
-    news = News(client, job)
+    news, proof = News(client, job), ProofTeller(client, job)
     while True:
         view = client.get_job_status(job)
         lines = news.read()  # after the state: who says that it ended has said everything
         if time.monotonic() - revived_at > _REVIVE_EVERY_S:
             client.revive()
             revived_at = time.monotonic()
+        lines += proof.read(last=view.state is JobState.DONE)
         told = (view.state, view.reason if view.state is JobState.QUEUED else "")
         if told != state and view.state not in UNATTENDED:
             stages.settle()

@@ -1,17 +1,22 @@
-"""`sollol jobs`, `show`, `fetch`: what there is, and its result."""
+"""`sollol jobs`, `show`: what there is."""
 
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
+from sollol_tui.cli.proof import proof
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import print_jobs
 from sollol_tui.model.snapshot import EvaluationView, JobView
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
+
+if TYPE_CHECKING:
+    from sollol_tui.model.evidence import Evidence
 
 
 @click.command()
@@ -48,18 +53,25 @@ def show(session: Session, job: str, as_json: bool) -> None:
     """
     with session.client() as client:
         view, evaluations = client.get_job_status(job), client.evaluations(job)
+        evidence = client.evidence(view.id)
     if as_json:
-        told = {"job": asdict(view), "evaluations": [asdict(each) for each in evaluations]}
+        told = {
+            "job": asdict(view),
+            "evaluations": [asdict(each) for each in evaluations],
+            "evidence": asdict(evidence),
+        }
         click.echo(json.dumps({"schema": "sollol.job/1", **told}))
         return
     if view.traceback:
         click.echo("\n".join(clean_lines(view.traceback)))
         click.echo()
-    for name, value in _facts(view, evaluations):
+    for name, value in _facts(view, evaluations, evidence):
         click.echo(f"{name:<10} {value}")
 
 
-def _facts(view: JobView, evaluations: Sequence[EvaluationView]) -> list[tuple[str, str]]:
+def _facts(
+    view: JobView, evaluations: Sequence[EvaluationView], evidence: "Evidence"
+) -> list[tuple[str, str]]:
     now = time.time()
     reason = f": {clean(view.reason)}" if view.reason else ""
     facts = [
@@ -67,7 +79,11 @@ def _facts(view: JobView, evaluations: Sequence[EvaluationView]) -> list[tuple[s
         ("state", f"{view.state}{reason}"),
         ("model", clean(view.model)),
         ("dataset", clean(view.dataset)),
-        ("progress", f"step {view.step}/{view.max_steps}, {view.samples_done} samples"),
+        (
+            "progress",
+            f"step {view.step:,}/{view.max_steps:,}, {view.samples_done:,} of "
+            f"{view.samples_total:,} samples committed",
+        ),
     ]
     if view.loss is not None:
         facts.append(("loss", f"{view.first_loss:.3f} at first, {view.loss:.3f} now"))
@@ -79,6 +95,7 @@ def _facts(view: JobView, evaluations: Sequence[EvaluationView]) -> list[tuple[s
         facts.append(("held out", evaluations[-1].sentence.removeprefix("held-out ") + least))
     if view.samples_per_s is not None:
         facts.append(("speed", f"{format_rate(view.samples_per_s)}, world {view.world_size}"))
+    facts += proof(evidence)
     began, ended = view.started_at or view.created_at, view.ended_at or now
     facts.append(("time", format_duration(ended - began)))
     for worker in view.workers:
@@ -86,16 +103,3 @@ def _facts(view: JobView, evaluations: Sequence[EvaluationView]) -> list[tuple[s
         slots = ", ".join(map(str, worker.slots))
         facts.append(("worker", f"{worker.host}  rank {slots}  {worker.state}{why}"))
     return [*facts, ("output", clean(view.output_dir))]
-
-
-@click.command()
-@click.argument("job")
-@pass_session
-def fetch(session: Session, job: str) -> None:
-    """Bring the adapter of a job that has ended once more.
-
-    \b
-    Example: sollol fetch j-7f3a
-    """
-    with session.client(acts=True) as client:
-        click.echo(f"adapter  {clean(str(client.fetch(job)))}")
