@@ -29,6 +29,11 @@ class Home:
         return self.root / "known_hosts"
 
     @property
+    def ssh_agent(self) -> Path:
+        """Where the ssh-agent of the user's last command listens."""
+        return self.root / "ssh_agent"
+
+    @property
     def hashes(self) -> Path:
         """What files hash to; a cache."""
         return self.root / "hashes.db"

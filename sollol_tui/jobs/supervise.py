@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from sollol_tui.hosts.ssh_agent import lend
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.home import VARIABLE, Home, open_home
 from sollol_tui.jobs.store import Store
@@ -70,6 +71,7 @@ def is_supervised(home: Home, job: str) -> bool:
 def revive(store: Store) -> list[str]:
     """Restarts the supervisor of every job that needs one and has none; returns those jobs. One
     that has just failed is given a pause: it is likely to fail again."""
+    lend(store.home.ssh_agent)  # to those that run, too
     orphans = [
         job
         for job in store.attended_jobs()

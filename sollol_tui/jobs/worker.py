@@ -14,12 +14,13 @@ from typing import Any, Final, Literal, TypeVar
 from sollol_tui.hosts.commands import clean_up, control, free_port, inspect, start_agent
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.follow import follow
-from sollol_tui.hosts.provision import Environment, Step, provision
+from sollol_tui.hosts.provision import Environment, Step
 from sollol_tui.hosts.ssh import HostConnection, connect
+from sollol_tui.hosts.ssh_agent import WAITS, Renewal, asked, renew
 from sollol_tui.hosts.steps import Site
 from sollol_tui.jobs.delivery import delivery
 from sollol_tui.jobs.home import Home
-from sollol_tui.model.errors import HostError, UnreachableError
+from sollol_tui.model.errors import AuthenticationError, HostError, UnreachableError
 from sollol_tui.model.inventory import Host, Packages
 from sollol_tui.model.plan import DatasetFacts, PlannedWorker
 
@@ -83,17 +84,35 @@ class Worker:
         )
 
     async def over_ssh(self, act: Callable[[HostConnection], Awaitable[T]]) -> T:
-        """Does something over a connection, again after the connection was lost."""
-        for pause_s in (*RECONNECT_S[:RETRIES], None):
+        """Does something over a connection, again after the connection was lost, and once the
+        user's ssh-agent is there again where it is the one that is missing."""
+        pauses = iter(RECONNECT_S[:RETRIES])
+        while True:
+            ssh_agent = asked()
             try:
                 async with connect(self.host, [self.home.known_hosts]) as connection:
                     return await act(connection)
+            except AuthenticationError as error:
+                if not await self._other_ssh_agent(ssh_agent, error, self.say):
+                    raise
             except UnreachableError as error:
-                if pause_s is None:
+                if (pause_s := next(pauses, None)) is None:
                     raise
                 self.say(f"{error.message}; trying again")
                 await asyncio.sleep(pause_s)
-        raise AssertionError("unreachable")
+
+    async def _other_ssh_agent(
+        self, failed: str, error: AuthenticationError, say: Callable[[str], None]
+    ) -> bool:
+        """Returns True once there is another ssh-agent to try, however long that takes, and False
+        at once when the one that `failed` is the only one. Nobody is asked to let us in meanwhile:
+        hosts shut out who fails again and again."""
+        was_away = False
+        while (renewal := await renew(self.home.ssh_agent, failed)) is Renewal.AWAY:
+            was_away = True
+            say(f"{error.message}; {WAITS}")
+            await asyncio.sleep(RECONNECT_S[1])
+        return was_away or renewal is Renewal.NEW
 
     async def _prepare(
         self, packages: Packages, dataset: DatasetFacts, model: str, connection: HostConnection
@@ -130,6 +149,7 @@ class Worker:
                 on_over(self.host.name)
 
         while True:
+            ssh_agent = asked()
             try:
                 async with connect(self.host, [self.home.known_hosts]) as connection:
                     await follow(
@@ -140,6 +160,9 @@ class Worker:
                         on_beat=seen,
                         on_data=lambda file, path: on_data(self.host.name, file, path),
                     )
+            except AuthenticationError as error:
+                await self._other_ssh_agent(ssh_agent, error, partial(on_seen, self.host.name))
+                on_seen(self.host.name, error.message)
             except HostError as error:
                 on_seen(self.host.name, error.message)
             await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])

@@ -4,6 +4,7 @@ Refuses: to know the other machines, and to hide anything from the code under te
 plain OpenSSH host.
 """
 
+import contextlib
 import os
 import shlex
 import shutil
@@ -251,6 +252,16 @@ class Machine:
             make_key(self._host_key)
         self.run(self._sshd_command())
         self.wait_until_up()
+
+    def end_logins(self) -> int:
+        """Kills the sshd of every connection, as a router does that forgets them; says how many."""
+        ended = 0
+        for seen in self._all_processes():
+            if seen.program.startswith("sshd") and not seen.listens_for_ssh:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(seen.outer_pid, signal.SIGKILL)
+                    ended += 1
+        return ended
 
     # Between tests
 
