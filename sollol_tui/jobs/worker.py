@@ -121,6 +121,7 @@ class Worker:
         site = await Site.read(
             connection, facts, packages, accelerator=self.planned.accelerator, env=self.host.env
         )
+        environment = await provision(site, report=self._report)
         delivered, workdir = delivery(self.home, self.job), facts.workdir
         data = await delivered.bring_dataset(connection, workdir, dataset, self.say)
         folder = await delivered.bring_model(connection, workdir, environment, model, self.say)
