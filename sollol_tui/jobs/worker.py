@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 from sollol_tui.hosts.commands import clean_up, control, free_port, inspect, start_agent
 from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.follow import follow
-from sollol_tui.hosts.provision import Environment, Step
+from sollol_tui.hosts.provision import Environment, Step, provision
 from sollol_tui.hosts.ssh import HostConnection, connect
 from sollol_tui.hosts.ssh_agent import WAITS, Renewal, asked, renew
 from sollol_tui.hosts.steps import Site
