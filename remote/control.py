@@ -12,6 +12,7 @@ FILE = "control"
 class Action(StrEnum):
     RUN = "run"
     STOP = "stop"  # finish the step, save a checkpoint, leave
+    LEAVE = "leave"  # finish the step, have the other hosts go on, leave (engine: elastic)
     KILL = "kill"  # leave now
 
 

@@ -9,39 +9,72 @@ from remote.progress import Committed
 from remote.session import Cursor, Session
 
 FOLDER = "runs"  # where HF's Trainer puts it
+TAGS = {
+    "loss": "train/loss",
+    "learning_rate": "train/learning_rate",
+    "grad_norm": "train/grad_norm",
+    "epoch": "train/epoch",
+    "eval_loss": "eval/loss",
+}
 
 
 class Reports:
-    """Writes from the rank that speaks for the job; silent where nobody asked."""
+    """Writes from the rank that speaks for the job, whichever that is now; silent where nobody
+    asked. Who comes to speak for it writes down from the run's log what its own folder lacks, so
+    that the curves are whole on whatever machine is left."""
 
     def __init__(self, session: Session, cursor: Cursor) -> None:
+        self._session = session
+        self._cursor = cursor
         self._writer: Any = None
-        if session.settings.report_to == "tensorboard" and session.engine.members().is_first:
-            from tensorboardX import SummaryWriter
-
-            # What a killed rank wrote beyond its checkpoint is not to be shown twice.
-            self._writer = SummaryWriter(
-                str(session.run_dir / FOLDER), purge_step=cursor.step + 1 if cursor.step else None
-            )
+        # What was drawn beyond it is drawn again: a killed rank may have been ahead of its
+        # checkpoint, and one that is healed has missed the steps of the others.
+        self._told = 0 if session.engine.heals else cursor.step
 
     def add(self, step: Committed) -> None:
-        if self._writer is None:
-            return
-        for name, value in {
-            "train/loss": step.loss,
-            "train/learning_rate": step.lr,
-            "train/grad_norm": step.grad_norm,
-            "train/epoch": step.epoch,
-        }.items():
-            self._writer.add_scalar(name, value, step.step)
+        self._write(
+            {
+                "step": step.step,
+                "loss": step.loss,
+                "learning_rate": step.lr,
+                "grad_norm": step.grad_norm,
+                "epoch": step.epoch,
+            }
+        )
 
     def add_evaluation(self, evaluation: Evaluation) -> None:
-        if self._writer is not None:
-            self._writer.add_scalar("eval/loss", evaluation.loss, evaluation.step)
+        self._write({"step": evaluation.step, "eval_loss": evaluation.loss})
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
+            self._writer = None
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        """An entry as the run's log has it."""
+        if self._session.settings.report_to != "tensorboard":
+            return
+        if not self._session.engine.members().is_first:
+            self.close()
+            return
+        if self._writer is None:
+            self._open(entry["step"])
+        self._add(entry)
+
+    def _open(self, step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        folder = str(self._session.run_dir / FOLDER)
+        self._writer = SummaryWriter(folder, purge_step=self._told + 1)
+        for entry in self._cursor.history:
+            if self._told < entry["step"] < step:
+                self._add(entry)
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        for key, tag in TAGS.items():
+            if key in entry:
+                self._writer.add_scalar(tag, entry[key], entry["step"])
+        self._told = max(self._told, entry["step"])
 
 
 def check_reports(report_to: str, host: str) -> None:

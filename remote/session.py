@@ -15,6 +15,7 @@ from remote.engine import Engine
 from remote.events import EventWriter
 from remote.model import FlatGradients, Model
 from remote.run import Rank, Run, Train
+from remote.watchdog import Trend
 
 Say = Callable[[str], None]
 
@@ -27,6 +28,7 @@ class Cursor:
     samples_done: int = 0
     stopping: bool = False  # the ranks have agreed to stop after this step
     history: list[dict[str, Any]] = field(default_factory=list)
+    trend: Trend = field(default_factory=Trend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ Trains nothing. Whatever would make ranks train apart is refused here, by name.
 
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,19 +15,21 @@ from remote.agreement import agree_to_start, terms
 from remote.base import load_tokenizer
 from remote.batches import Layout
 from remote.checkpoint import Checkpoints, damage
+from remote.cores import threads_of_rank
+from remote.control import read_control
 from remote.data.tokens import Dataset, tokenise
 from remote.engine import Engine, WorldError
 from remote.engine.elastic import ElasticEngine
 from remote.engine.static import StaticEngine
 from remote.events import EventWriter
 from remote.fit import choose_layout, warm_up
-from remote.launch import threads_of_rank
 from remote.model import FlatGradients, Model, load_model
 from remote.presence import Presence
 from remote.reports import check_reports
 from remote.run import Rank, Run
 from remote.session import Cursor, Say, Session, order_of, speaker
 from remote.state import Learnt, make_moments
+from remote.watchdog import Trend
 
 ENGINES = ("static", "elastic")
 
@@ -118,7 +121,13 @@ def start_engine(run: Run, own: Rank, run_dir: Path, launch: int, say: Say) -> E
             return StaticEngine(run, own)
         case "elastic":
             return ElasticEngine(
-                run, own, run_dir=run_dir, launch=launch, lighthouses=run.lighthouses, say=say
+                run,
+                own,
+                run_dir=run_dir,
+                launch=launch,
+                lighthouses=run.lighthouses,
+                say=say,
+                wanted=partial(read_control, run_dir),
             )
         case _:
             raise WorldError(
@@ -214,4 +223,5 @@ def resume(session: Session, say: Say) -> Cursor:
         step=step,
         samples_done=snapshot.cursor["samples_done"],
         history=snapshot.state["log_history"],
+        trend=Trend.of_history(snapshot.state["log_history"]),
     )

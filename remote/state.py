@@ -3,6 +3,7 @@ Decides nothing."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ class Learnt:
             "samples_done": cursor.samples_done,
             "stopping": cursor.stopping,
             "history": cursor.history,
+            "trend": asdict(cursor.trend),
             "moment_steps": int(self._moments[0]["step"]),
         }
         return pack([*self._model.parameters, *self._all_moments()], note)
@@ -65,6 +67,8 @@ class Learnt:
         cursor.step, cursor.samples_done = note["step"], note["samples_done"]
         cursor.stopping = note["stopping"]
         cursor.history[:] = note["history"]
+        for name, value in note["trend"].items():
+            setattr(cursor.trend, name, value)
 
     @property
     def _moments(self) -> list[dict[str, Any]]:

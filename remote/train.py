@@ -5,6 +5,7 @@ the job: run.json says what to do, the control file when to stop. It does not kn
 the gradients.
 """
 
+import faulthandler
 import os
 import sys
 import time
@@ -21,12 +22,16 @@ import torch
 from remote.agreement import agree_on_weights
 from remote.base import ModelError
 from remote.control import Action, read_control
+from remote.cores import threads_of_rank
 from remote.data.render import DataError
-from remote.engine import MemberLostError, StepLost, WorldError
+from remote.disk import patient_stream
+from remote.engine import DismissedError, MemberLostError, StepLost, WorldError
 from remote.evaluation import evaluate, is_due
 from remote.events import EventWriter
-from remote.launch import die_with_launcher, threads_of_rank
+from remote.launch import die_with_launcher
+from remote.processes import FAULT_SIGNAL
 from remote.progress import Committed, Progress, duration
+from remote.pulse import Doing, Pulse
 from remote.reports import Reports
 from remote.result import save_checkpoint, write_result
 from remote.run import Rank, Run, read_run
@@ -41,31 +46,54 @@ FORESEEN = (ModelError, DataError, WorldError, TrainError)  # their sentences sa
 
 
 def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
-    """Trains until every sample of the run is committed, or until told to stop."""
-    session, cursor, learnt = start(run, own, run_dir, events)
+    """Trains until every sample of the run is committed, or until told to leave."""
+    try:
+        session, cursor, learnt = start(run, own, run_dir, events)
+    except DismissedError as dismissed:
+        print(f"{dismissed} before the first step", flush=True)
+        return
     if cursor.step == 0:
         answer_prompts(session, "before")
+    reports = Reports(session, cursor)
+    began = time.monotonic()
+    try:
+        take_steps(session, cursor, learnt, reports)
+        conclude(session, cursor, learnt, reports)
+        if cursor.samples_done < session.samples_total:
+            stop(session, cursor)
+        else:
+            finish(session, cursor, learnt, time.monotonic() - began)
+    except DismissedError as dismissed:
+        depart(session, cursor, reports, dismissed.action)
+    session.engine.close()
+
+
+def take_steps(session: Session, cursor: Cursor, learnt: Learnt, reports: Reports) -> None:
+    """Returns once all samples are committed, or the ranks have agreed to stop."""
     progress = Progress(
         session.max_steps, session.samples_total, cursor.samples_done, cursor.history
     )
     watchdog = Watchdog(
-        session.settings.loss_watchdog, session.settings.loss_watchdog_steps, cursor.history
+        session.settings.loss_watchdog, session.settings.loss_watchdog_steps, cursor.trend
     )
-    reports = Reports(session, cursor)
-    began = time.monotonic()
     speeds = Speeds(sum_bytes=session.gradients.values.numel() * WIRE_BYTES[session.settings.wire])
+    pulse = Pulse(session.run_dir, session.own.slot, session.events.attempt)
     while True:
         step_began = time.monotonic()
+        pulse.begin_step()
         # First of all, so that nobody leaves before all hold the last step.
         members = session.engine.settle(learnt)
         if cursor.stopping or cursor.samples_done == session.samples_total:
-            break
-        wanted = read_control(run_dir)
-        if wanted is Action.KILL:
-            print("leaving at once, as asked", flush=True)
             return
+        wanted = read_control(session.run_dir)
+        if wanted is Action.KILL:
+            raise DismissedError(wanted)
+        if wanted is Action.LEAVE:
+            session.engine.leave()
+        pulse.now(Doing.COMPUTING)
         step = next_step(session, cursor)
         computed = compute(session, step)
+        pulse.now(Doing.WAITING)
         added_at = time.monotonic()
         tally = add_up(session, replace(computed, stop_wanted=float(wanted is Action.STOP)))
         if isinstance(tally, StepLost):
@@ -73,6 +101,7 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
         sync_s = time.monotonic() - added_at
         grad_norm = commit(session, step, tally)
 
+        pulse.took(step.number)
         cursor.step = step.number
         cursor.samples_done += len(step.samples)
         cursor.stopping = tally.stop_wanted > 0
@@ -101,12 +130,6 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
             raise TrainError(f"step {cursor.step}: {alarm}{newest_checkpoint(session)}")
         if not last:
             look_back(session, cursor, reports)
-    conclude(session, cursor, learnt, reports)
-    if cursor.samples_done < session.samples_total:
-        stop(session, cursor)
-    else:
-        finish(session, cursor, learnt, time.monotonic() - began)
-    session.engine.close()
 
 
 def look_back(session: Session, cursor: Cursor, reports: Reports) -> None:
@@ -186,8 +209,26 @@ def newest_checkpoint(session: Session) -> str:
     return f"; checkpoints kept: {', '.join(map(str, steps))}" if steps else ""
 
 
+def depart(session: Session, cursor: Cursor, reports: Reports, action: Action) -> None:
+    """Leaves without the others: they go on without this rank, or nobody can go on."""
+    if action is Action.KILL:
+        print("leaving at once, as asked", flush=True)
+        return
+    session.checkpoints.wait()
+    if session.keeps_checkpoints and cursor.step and cursor.step not in session.checkpoints.steps():
+        save_checkpoint(session, cursor)
+    session.checkpoints.close()
+    reports.close()
+    if action is Action.STOP:
+        stop(session, cursor)
+        return
+    session.events.emit("left", step=cursor.step, samples_done=cursor.samples_done)
+    print(f"left after step {cursor.step}, as asked", flush=True)
+
+
 def stop(session: Session, cursor: Cursor) -> None:
-    if session.keeps_checkpoints and cursor.step not in session.checkpoints.steps():
+    kept = [0, *session.checkpoints.steps()]
+    if session.keeps_checkpoints and cursor.step not in kept:
         raise TrainError(
             f"stopped after step {cursor.step}, whose checkpoint could not be written (the notice "
             "before this says why); a resume would start from an older one"
@@ -237,6 +278,8 @@ def main(arguments: list[str]) -> int:
         attempt=attempt,
         generation=run.generation,
     )
+    sys.stdout, sys.stderr = patient_stream(1), patient_stream(2)
+    faulthandler.register(FAULT_SIGNAL)  # its agent asks where it stands when it takes no steps
     if "OMP_NUM_THREADS" not in run.env:
         torch.set_num_threads(threads_of_rank(run))
     try:

@@ -6,39 +6,54 @@ high steps, one after the other, is a divergence.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 SMOOTHING = 0.9
 FLOOR = 0.5  # nats per token
 
 
-class Watchdog:
-    """`factor` 0 watches nothing. `history` is the run's log so far, where it is resumed."""
+@dataclass(slots=True, kw_only=True)
+class Trend:
+    """How the losses of the run went so far; all that a watchdog remembers."""
 
-    def __init__(self, factor: float, patience: int, history: Iterable[dict[str, Any]]) -> None:
-        self._factor = factor
-        self._patience = patience
-        self._smoothed: float | None = None
-        self._lowest = float("inf")
-        self._high_steps = 0
+    smoothed: float | None = None
+    lowest: float | None = None  # of the smoothed ones
+    high_steps: int = 0  # in a row
+
+    @classmethod
+    def of_history(cls, history: Iterable[dict[str, Any]]) -> Self:
+        """As far as the run's log tells it."""
+        trend = cls()
         for entry in history:
             if "loss" in entry:
-                self._smooth(entry["loss"])
+                trend.take(entry["loss"])
+        return trend
+
+    def take(self, loss: float) -> None:
+        before = loss if self.smoothed is None else self.smoothed
+        self.smoothed = SMOOTHING * before + (1 - SMOOTHING) * loss
+        self.lowest = self.smoothed if self.lowest is None else min(self.lowest, self.smoothed)
+
+
+class Watchdog:
+    """`factor` 0 watches nothing."""
+
+    def __init__(self, factor: float, patience: int, trend: Trend) -> None:
+        self._factor = factor
+        self._patience = patience
+        self._trend = trend
 
     def look(self, loss: float) -> str | None:
         """Takes a committed step's loss; returns what is wrong once it has been for too long."""
-        limit = self._factor * max(self._lowest, FLOOR)
-        self._high_steps = self._high_steps + 1 if self._factor and loss > limit else 0
-        self._smooth(loss)
-        if not self._factor or self._high_steps < self._patience:
+        trend, lowest = self._trend, self._trend.lowest
+        high = lowest is not None and loss > self._factor * max(lowest, FLOOR)
+        trend.high_steps = trend.high_steps + 1 if self._factor and high else 0
+        trend.take(loss)
+        if not self._factor or trend.high_steps < self._patience:
             return None
         return (
             f"the loss is {loss:.3f} and has been above {self._factor:g} x its best "
-            f"({self._lowest:.3f}) for {self._patience} steps, so the training diverges; lower "
+            f"({trend.lowest:.3f}) for {self._patience} steps, so the training diverges; lower "
             "learning_rate or raise warmup_ratio (loss_watchdog: 0 would let it go on)"
         )
-
-    def _smooth(self, loss: float) -> None:
-        before = loss if self._smoothed is None else self._smoothed
-        self._smoothed = SMOOTHING * before + (1 - SMOOTHING) * loss
-        self._lowest = min(self._lowest, self._smoothed)

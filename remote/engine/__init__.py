@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from remote.control import Action
 from remote.run import Rank
 
 if TYPE_CHECKING:
@@ -19,6 +20,15 @@ class WorldError(RuntimeError):
 class MemberLostError(WorldError):
     """A collective outside of a step broke off. Where the engine heals, `settle` goes on without
     the lost member."""
+
+
+class DismissedError(Exception):
+    """This rank is to leave now, as the coordinator asked: no step is waited for any more. Nothing
+    that was committed is lost by it, and no other rank waits for this one."""
+
+    def __init__(self, action: Action) -> None:
+        super().__init__(f"asked to {action}")
+        self.action = action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +134,15 @@ class Engine(Protocol):
         """Waits for the planned ranks as long as they live; a WorldError names the silent."""
         ...
 
+    def leave(self) -> None:
+        """Has the others go on without this rank after the step in flight: `settle` raises
+        DismissedError once they do. Nothing happens where members cannot change."""
+        ...
+
     def settle(self, state: State) -> Members:
         """Before each step, and after the last: settles who takes part, and gives all of them the
-        same state. Waits as long as nothing may be committed."""
+        same state. Waits as long as nothing may be committed, or until a DismissedError says that
+        this rank is wanted no longer."""
         ...
 
     def members(self) -> Members:

@@ -14,15 +14,28 @@ from pathlib import Path
 
 import torch
 
-from remote.engine import MemberLostError, Members, State, StepLost, Tally, WorldError
+from remote.control import Action
+from remote.engine import (
+    DismissedError,
+    MemberLostError,
+    Members,
+    State,
+    StepLost,
+    Tally,
+    WorldError,
+)
 from remote.engine.group import Abandoned, Group, GroupLostError, OwnStore, Pace
 from remote.engine.heal import copy_over, heal
+from remote.engine.loading import tell_loading, who_is_loading
 from remote.engine.lookout import PAUSE_S, SILENT_S, Answer, Lookout
 from remote.engine.memory import Memory
+from remote.engine.orders import PATIENCE_S, Orders
 from remote.engine.quorum import (
     Go,
+    Left,
     Record,
     Replaced,
+    Shrink,
     Superseded,
     Unequal,
     Voice,
@@ -35,6 +48,7 @@ from remote.engine.words import row_of, word_of
 from remote.run import Lighthouse, Rank, Run
 
 NO_STATE = -1  # the step of a rank whose state no longer counts
+LOADING_S = 20.0  # without a word from it a rank that loads is silent; it speaks every 5 s
 
 
 class ElasticEngine:
@@ -49,14 +63,19 @@ class ElasticEngine:
         launch: int,
         lighthouses: Sequence[Lighthouse],
         say: Callable[[str], None],
+        wanted: Callable[[], Action],
     ) -> None:
+        """`wanted` says what the coordinator wants of this rank now."""
         self._run = run
         self._own = own
         self._say = say
         self._launch = launch
         self._replica = f"{own.slot}.{launch}.{uuid.uuid4().hex}"
         self._store = OwnStore(own.address)
+        self._lighthouses = tuple(lighthouses)
         self._lookout = Lookout(lighthouses, self._replica, say)
+        self._orders = Orders(wanted)
+        self._leaving = False
         self._memory = Memory(run, run_dir, own.slot)
         self._group: Group | None = None
         self._abandoned = Abandoned()
@@ -68,18 +87,27 @@ class ElasticEngine:
         self._shares = Shares(run.train.global_batch, [0.0])
         self._staging = torch.empty(0)
         self._last_reason = ""
+        self._hosts = {
+            rank.slot: f"{rank.host} (slot {rank.slot}, {rank.address})" for rank in run.world
+        }
+        self._last_sign: dict[int, float] = {}  # when a rank that is not ready was last heard of
 
     def say_alive(self) -> None:
-        """Nothing: a rank that is not ready must not be waited for."""
+        """Tells those who are ready that this rank is loading; nobody waits for it in a job that
+        runs."""
+        tell_loading(self._lighthouses, self._job, self._own.slot)
 
     def join(self) -> None:
         """From now on this rank is waited for. Who is planned and silent is told by `settle`."""
-        if not self._lookout.begin(self._run.start_timeout_s):
+        if not self._lookout.begin(self._run.start_timeout_s, self._orders.obey):
             raise WorldError(
                 f"no lighthouse answered {self._own.host} for {self._run.start_timeout_s:g} s: "
                 f"{self._lookout.where}; see the logs of the agents there, and whether their "
                 "firewalls admit this host"
             )
+
+    def leave(self) -> None:
+        self._leaving = True
 
     def settle(self, state: State) -> Members:
         self._note_commit(state)
@@ -87,7 +115,7 @@ class ElasticEngine:
         waiting_since = began
         while True:
             own = self._voice(state)
-            answer = self._lookout.ask(own)
+            answer = self._lookout.ask(own, self._orders.obey)
             if own not in answer.voices:
                 continue  # an answer to what we said earlier
             ruling = rule(answer.voices, own)
@@ -101,6 +129,11 @@ class ElasticEngine:
                 case Wait():
                     if not ruling.at_once:
                         waiting_since = self._wait(ruling, answer, began, waiting_since)
+                case Shrink():
+                    self._take_record(ruling.record)
+                case Left():
+                    self._take_record(ruling.record)
+                    raise DismissedError(Action.LEAVE)
                 case Superseded():
                     self._follow(ruling.record, "another rank has")
                 case Replaced():
@@ -161,7 +194,7 @@ class ElasticEngine:
     def _voice(self, state: State) -> Voice:
         """What we say when a step may begin."""
         self._said = Voice(
-            job=f"{self._run.job}.{self._run.nonce}",
+            job=self._job,
             replica=self._replica,
             slot=self._own.slot,
             launch=self._launch,
@@ -179,8 +212,13 @@ class ElasticEngine:
             group=self._group.key if self._group else "",
             group_size=self._group.size if self._group else 0,
             speed=self._shares.own_speed,
+            leaving=self._leaving,
         )
         return self._said
+
+    @property
+    def _job(self) -> str:
+        return f"{self._run.job}.{self._run.nonce}"
 
     def _take_part(self, quorum_id: int, ruling: Go, state: State) -> bool:
         """Meets the members and brings those who differ to the source's state; False when somebody
@@ -235,7 +273,7 @@ class ElasticEngine:
             group=self._group.key,
             group_size=self._group.size,
         )
-        while own not in (answer := self._lookout.ask(own)).voices:
+        while own not in (answer := self._lookout.ask(own, self._obey_in_a_step)).voices:
             continue
         if missing := missing_from(answer.voices, own, self._voices):
             raise GroupLostError(f"{', '.join(voice.name for voice in missing)} is gone")
@@ -265,16 +303,16 @@ class ElasticEngine:
 
     def _wait(self, ruling: Wait, answer: Answer, began: float, since: float) -> float:
         """Waits for an instant, and returns since when the lighthouse has been giving nothing."""
-        names = {
-            rank.slot: f"{rank.host} (slot {rank.slot}, {rank.address})" for rank in self._run.world
-        }
-        absent = ", ".join(names.get(slot, f"slot {slot}") for slot in ruling.absent)
+        for voice in answer.voices:
+            self._hosts[voice.slot] = f"{voice.name[:-1]}, {voice.address})"
+        absent = ", ".join(self._hosts.get(slot, f"slot {slot}") for slot in ruling.absent)
         now = time.monotonic()
         started = any(voice.holds for voice in answer.voices)
-        if not started and now - began > self._run.start_timeout_s:
+        if not started and (silent := self._silent(ruling.absent, began)):
             raise WorldError(
-                f"{len(ruling.absent)} of {len(self._memory.record.members)} ranks were silent for "
-                f"{self._run.start_timeout_s:g} s: {absent}; see their logs, or raise start_timeout"
+                f"{len(silent)} of {len(self._memory.record.members)} ranks were silent for "
+                f"{self._run.start_timeout_s:g} s: {', '.join(silent)}; see their logs, or raise "
+                "start_timeout"
             )
         reason = f"waiting for {absent}: {ruling.reason}" if absent else ruling.reason
         if started and reason != self._last_reason:
@@ -282,6 +320,8 @@ class ElasticEngine:
             self._say(reason)
         if record := self._memory.released():
             self._follow(record, f"the supervisor released {len(record.members)} ranks")
+        self._orders.obey(alone=True)
+        self._leaving = self._leaving or self._orders.wanted is Action.LEAVE
         time.sleep(PAUSE_S)
         # Before the start all stay where the others will look for them.
         joins = self._memory.holds or self._launch > 1
@@ -289,6 +329,31 @@ class ElasticEngine:
             return since
         self._lookout.move_on()
         return now
+
+    def _silent(self, absent: Sequence[int], began: float) -> list[str]:
+        """Who has given no sign of life for `start_timeout`."""
+        now, limit_s = time.monotonic(), self._run.start_timeout_s
+
+        def silent() -> list[int]:
+            return [
+                slot for slot in absent if now - max(began, self._last_sign.get(slot, 0)) > limit_s
+            ]
+
+        if silent():
+            for slot in who_is_loading(self._lighthouses, self._job, LOADING_S):
+                self._last_sign[slot] = now
+        return [self._hosts.get(slot, f"slot {slot}") for slot in silent()]
+
+    def _obey_in_a_step(self) -> None:
+        """The others wait for this rank's part of the sum, unless there is no one to tell it to."""
+        if self._lookout.silent_for_s > PATIENCE_S[Action.STOP]:
+            self._orders.obey()
+
+    def _take_record(self, record: Record) -> None:
+        """What was agreed on without a step; a group of the old members is none any more."""
+        self._memory.keep(record)
+        self._memory.attempt = max(self._memory.attempt, record.attempt)
+        self._leave_group()
 
     def _follow(self, record: Record, why: str) -> None:
         self._say(f"going on as generation {record.generation}: {why}")

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from remote.engine.lighthouse import coordination
+from remote.engine.loading import NOT_BEGUN
 from remote.engine.quorum import Voice
 from remote.run import Lighthouse
 
@@ -42,6 +43,7 @@ class Lookout:
         self._lock = threading.Lock()
         self._place = 0  # counts on for ever; the lighthouse is this modulo their number
         self._heard_at = time.monotonic()
+        self._answered_at = self._heard_at
         self._over = threading.Event()
         self._passed_over: set[Lighthouse] = set()  # said once, until it is heard again
         self._asker: tuple[int, Any] | None = None
@@ -52,15 +54,26 @@ class Lookout:
     def where(self) -> str:
         return ", ".join(f"{each.host} ({each.address}:{each.port})" for each in self._lighthouses)
 
-    def begin(self, timeout_s: float) -> bool:
+    @property
+    def silent_for_s(self) -> float:
+        """How long no lighthouse has answered anything."""
+        return time.monotonic() - self._answered_at
+
+    def begin(self, timeout_s: float, meanwhile: Callable[[], None]) -> bool:
         """From now on this rank is counted, and waited for, while it lives. Its beats go on before
         it asks, so that it is not taken for dead while a busy host connects it a second time. False
-        when no lighthouse answered."""
+        when no lighthouse answered. `meanwhile` is called while it waits, and may raise."""
         self._beats.start()
-        return self._counted.wait(timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while not self._counted.wait(LOOK_S):
+            meanwhile()
+            if time.monotonic() > deadline:
+                return False
+        return True
 
-    def ask(self, voice: Voice) -> Answer:
-        """Waits until everybody who beats has asked, or has been given up by the lighthouse."""
+    def ask(self, voice: Voice, meanwhile: Callable[[], None]) -> Answer:
+        """Waits until everybody who beats has asked, or has been given up by the lighthouse.
+        `meanwhile` is called while it waits, and may raise."""
         while True:
             place = self._place
             answer: SimpleQueue[Any] = SimpleQueue()
@@ -72,12 +85,14 @@ class Lookout:
                 try:
                     outcome = answer.get(timeout=LOOK_S)
                 except Empty:
+                    meanwhile()
                     continue
                 if isinstance(outcome, Answer):
                     self._hear(place)
                     return outcome
                 self._asker = None
                 self._judge(place)
+                meanwhile()
                 self._over.wait(PAUSE_S)
                 break
 
@@ -100,7 +115,7 @@ class Lookout:
             quorum = self._asker[1].quorum(
                 self._replica,
                 timeout=timedelta(seconds=ASK_TIMEOUT_S),
-                step=max(0, voice.step),
+                step=voice.step + 1 if voice.holds else NOT_BEGUN,
                 world_size=1,
                 data=voice.data(),
             )
@@ -142,7 +157,8 @@ class Lookout:
     def _hear(self, place: int) -> None:
         with self._lock:
             if place == self._place:
-                self._heard_at = max(self._heard_at, time.monotonic())
+                self._answered_at = time.monotonic()
+                self._heard_at = max(self._heard_at, self._answered_at)
                 self._passed_over.discard(self._lighthouses[place % len(self._lighthouses)])
 
     def _judge(self, place: int) -> None:

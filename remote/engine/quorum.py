@@ -30,6 +30,11 @@ class Record:
         """The record of those who added up one more step in the group of this attempt."""
         return replace(self, attempt=attempt, members=tuple(members))
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether a majority is known to hold it, so that the members may change again."""
+        return self.before == self.members
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
@@ -54,6 +59,7 @@ class Voice:
     group_size: int = 0
     doing: str = GATHERING  # else the sum that it has computed its part of
     speed: float = 0.0
+    leaving: bool = False  # wants the others to go on without it
 
     @property
     def generation(self) -> int:
@@ -127,6 +133,21 @@ class Unequal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shrink:
+    """All who are here take this record, in which those who leave no longer count, and ask again.
+    It binds nobody before a majority of the old members is seen to hold it."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """The others go on without this rank, and do not need it for their majority."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Go:
     """These ranks take the next step, in the order of their slots, from the state of `source`."""
 
@@ -138,7 +159,7 @@ class Go:
     patients: tuple[Voice, ...] = field(default=())  # healed from the source before they compute
 
 
-Ruling = Wait | Superseded | Replaced | Unequal | Go
+Ruling = Wait | Superseded | Replaced | Unequal | Shrink | Left | Go
 
 
 def rule(voices: Iterable[Voice], own: Voice) -> Ruling:
@@ -159,7 +180,8 @@ def rule(voices: Iterable[Voice], own: Voice) -> Ruling:
                 return Unequal(voice=voice, reference=source, what=differing)
             del present[voice.slot]  # its own rank refuses to go on; nobody waits for that
     record = max(
-        (present[slot].record for slot in sorted(present)), key=lambda record: record.attempt
+        (present[slot].record for slot in sorted(present)),
+        key=lambda record: (record.attempt, record.is_confirmed),
     )
     if absent := _missing(record, present):
         return Wait(
@@ -167,13 +189,23 @@ def rule(voices: Iterable[Voice], own: Voice) -> Ruling:
             absent=absent,
         )
     members = tuple(present[slot] for slot in sorted(present))
+    attempt = max(voice.attempt for voice in members)
+    record = _confirmed(record, source, members)
+    leavers = _leavers(members)
+    if leavers and record.is_confirmed:
+        stayers = tuple(voice for voice in members if voice.slot not in leavers)
+        rest = tuple(slot for slot in record.members if slot not in leavers)
+        if rest == record.members and _version(_source(stayers)) == _version(source):
+            if own.slot in leavers:
+                return Left(record=record)
+            members, source = stayers, _source(stayers)
+        elif rest not in ((), record.members) and _are_one(source, members):
+            return Shrink(record=record.after_commit(attempt + 1, rest))
     return Go(
         members=members,
         source=source,
-        record=replace(
-            _confirmed(record, source, members), group=tuple(voice.slot for voice in members)
-        ),
-        attempt=max(voice.attempt for voice in members),
+        record=replace(record, group=tuple(voice.slot for voice in members)),
+        attempt=attempt,
         fresh_group=not _is_group(members),
         patients=_patients(source, members),
     )
@@ -210,7 +242,12 @@ def _source(voices: Sequence[Voice]) -> Voice:
     equal ones the lowest slot. What a rank loaded from its disk counts only while nobody has
     more."""
     holders = [voice for voice in voices if voice.holds] or voices
-    return max(holders, key=lambda voice: (voice.step, voice.record.attempt, -voice.slot))
+    return max(holders, key=lambda voice: (*_version(voice)[1:], -voice.slot))
+
+
+def _version(voice: Voice) -> tuple[bool, int, int]:
+    """What tells its state from others of the same run."""
+    return voice.holds, voice.step, voice.record.attempt
 
 
 def _difference(voice: Voice, reference: Voice) -> str:
@@ -243,6 +280,17 @@ def _confirmed(record: Record, source: Voice, members: Sequence[Voice]) -> Recor
     if is_majority(holding, record.members) and is_majority(holding, record.before):
         return replace(record, before=record.members)
     return record
+
+
+def _leavers(members: Sequence[Voice]) -> set[int]:
+    """Who may be let go now. The last one stays, or nobody would have what was learnt."""
+    leavers = {voice.slot for voice in members if voice.leaving}
+    return leavers if len(leavers) < len(members) else set()
+
+
+def _are_one(source: Voice, members: Sequence[Voice]) -> bool:
+    """Whether all hold the same state, so that a new record says nothing new about anybody's."""
+    return all(voice.holds for voice in members) and not _patients(source, members)
 
 
 def _is_group(members: Sequence[Voice]) -> bool:

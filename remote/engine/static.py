@@ -90,6 +90,9 @@ class StaticEngine:
         if all(rank.gpu is not None for rank in self._ranks):
             self._gradients = dist.new_group(backend="nccl")
 
+    def leave(self) -> None:
+        """Nothing: this world goes on with all of its ranks, or ends."""
+
     def settle(self, state: State) -> Members:
         self._shares.begin_step()
         return self.members()

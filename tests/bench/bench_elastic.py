@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from remote.control import Action
 from remote.engine import StepLost, Tally
 from remote.engine.elastic import ElasticEngine
 from remote.engine.group import Group, OwnStore
@@ -51,6 +52,7 @@ def rank(
         launch=1,
         lighthouses=lights,
         say=lambda message: None,
+        wanted=lambda: Action.RUN,
     )
     engine.join()
     training, flat = Training(), torch.ones(floats)

@@ -2,12 +2,12 @@
 
 import random
 
-from remote.watchdog import Watchdog
+from remote.watchdog import Trend, Watchdog
 
 
 def alarms(losses: list[float], factor: float = 3.0, patience: int = 5) -> list[int]:
     """After how many losses it would have stopped the run."""
-    watchdog = Watchdog(factor, patience, ())
+    watchdog = Watchdog(factor, patience, Trend())
     return [number for number, loss in enumerate(losses, 1) if watchdog.look(loss)]
 
 
@@ -29,7 +29,8 @@ def test_noise_and_a_loss_near_zero_are_none():
 
 
 def test_a_resumed_run_remembers_how_good_it_was():
-    watchdog = Watchdog(3.0, 2, [{"step": 1, "loss": 1.0}, {"step": 1, "eval_loss": 9.0}])
+    log = [{"step": 1, "loss": 1.0}, {"step": 1, "eval_loss": 9.0}]
+    watchdog = Watchdog(3.0, 2, Trend.of_history(log))
     assert watchdog.look(4.0) is None
     said = watchdog.look(4.2)
     assert said is not None

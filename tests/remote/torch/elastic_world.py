@@ -15,13 +15,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from remote.control import Action, read_control, write_control
 from remote.data.order import deal, samples_of_step
-from remote.engine import MemberLostError, StepLost, Tally
+from remote.engine import DismissedError, MemberLostError, StepLost, Tally
 from remote.engine.elastic import ElasticEngine
 from remote.engine.heal import pack, unpack
 from remote.run import Lighthouse, Rank, Run, Train
@@ -134,13 +136,18 @@ def work(setting: Mapping[str, Any]) -> None:
         launch=setting["launch"],
         lighthouses=setting["lighthouses"],
         say=lambda message: tell("notice", message=message),
+        wanted=partial(read_control, folder / f"w{slot + 1}"),
     )
     training = Training(setting["rows"])
     tell("begun", pid=os.getpid())
-    engine.join()
+    ready = folder / f"ready.{slot}"
+    while setting.get("loads") and not ready.exists():
+        engine.say_alive()
+        time.sleep(setting["loads"])
     spoil = folder / f"spoil.{slot}"
     last = folder / "last"
     try:
+        engine.join()
         while True:
             members = engine.settle(training)
             tell(
@@ -151,6 +158,8 @@ def work(setting: Mapping[str, Any]) -> None:
             )
             if last.exists() and training.step >= int(last.read_text()):
                 break
+            if read_control(folder / f"w{slot + 1}") is Action.LEAVE:
+                engine.leave()
             due = samples(training.step)
             share = due[deal(len(due), members.weights)[members.place]]
             gradient = training.gradient(share)
@@ -169,6 +178,9 @@ def work(setting: Mapping[str, Any]) -> None:
             if spoil.exists():
                 spoil.unlink()
                 training.weights[0] += 1
+    except DismissedError as dismissed:
+        tell(dismissed.action, step=training.step, digest=training.digest())
+        return
     except Exception as error:
         tell("failed", error=f"{type(error).__name__}: {error}")
         raise
@@ -255,6 +267,10 @@ class ElasticWorld:
             }
             self.ranks[slot] = self._context.Process(target=_enter, args=(setting,))
             self.ranks[slot].start()
+
+    def order(self, slot: int, action: Action) -> None:
+        """The coordinator's word to the host of a slot."""
+        write_control(self.folder / f"w{slot + 1}", action)
 
     def signal(self, slot: int, number: int) -> None:
         os.kill(self.ranks[slot].pid, number)

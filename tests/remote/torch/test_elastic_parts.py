@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from remote.control import Action
 from remote.data.order import deal
-from remote.engine import Tally
+from remote.engine import DismissedError, Tally
 from remote.engine.group import SLACK_S, Group, GroupLostError, OwnStore, Pace
 from remote.engine.heal import copy_over, pack, unpack
 from remote.engine.lighthouse import NoLighthouseError, serve
+from remote.engine.loading import tell_loading, who_is_loading
 from remote.engine.lookout import Lookout
+from remote.engine.orders import Orders
 from remote.engine.shares import Shares, redealt, step_time
 from remote.run import Lighthouse
 
@@ -142,7 +145,62 @@ def test_a_rank_that_finds_no_lighthouse_says_where_it_looked():
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     lookout = Lookout([Lighthouse(host="w1", address="127.0.0.1", port=port)], "0.1.x", said.append)
-    assert not lookout.begin(1.2)
+    assert not lookout.begin(1.2, lambda: None)
     lookout.close()
     assert lookout.where == f"w1 (127.0.0.1:{port})"
     assert said == ["the lighthouse on w1 is passed over: nobody listens there"]
+
+
+def obeyed(orders: Orders, **how: bool) -> bool:
+    try:
+        orders.obey(**how)
+    except DismissedError:
+        return True
+    return False
+
+
+def test_a_waiting_rank_obeys_at_once_or_gives_the_others_time_and_counts_each_wait_anew():
+    now, wanted = [100.0], [Action.RUN]
+    orders = Orders(lambda: wanted[0], lambda: now[0])
+
+    def wait(seconds: float) -> bool:
+        """Whether it leaves within so long, asked ever again."""
+        end = now[0] + seconds
+        while now[0] < end:
+            now[0] += 0.1
+            if obeyed(orders):
+                return True
+        return False
+
+    assert not wait(60)
+    wanted[0] = Action.STOP
+    assert not wait(1.5)
+    now[0] += 30  # a step was taken meanwhile
+    assert not wait(1.5)
+    assert wait(1.0)
+    now[0] += 1
+    assert obeyed(orders, alone=True)
+    wanted[0] = Action.LEAVE
+    now[0] += 1
+    assert not obeyed(orders, alone=True)
+    assert not wait(9)
+    assert wait(1.5)
+    wanted[0] = Action.KILL
+    assert wait(0.5)
+
+
+def test_who_is_loading_is_told_at_all_lighthouses_of_the_job():
+    servers = [serve("127.0.0.1", 0, 60) for _ in range(2)]
+    lights = [
+        Lighthouse(host="w1", address="127.0.0.1", port=int(server.address().rpartition(":")[2]))
+        for server in servers
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        gone = Lighthouse(host="w3", address="127.0.0.1", port=closed.getsockname()[1])
+    tell_loading([gone, *lights], "j-1.abc", 3)
+    tell_loading([lights[1]], "j-2.abc", 4)
+    for light in lights:
+        assert who_is_loading([gone, light], "j-1.abc", 20) == {3}
+    assert who_is_loading(lights, "j-1.abc", 0) == set()
+    for server in servers:
+        server.shutdown()

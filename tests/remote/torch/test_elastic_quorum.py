@@ -11,8 +11,10 @@ import pytest
 
 from remote.engine.quorum import (
     Go,
+    Left,
     Record,
     Replaced,
+    Shrink,
     Superseded,
     Unequal,
     Voice,
@@ -177,9 +179,51 @@ def test_other_data_are_refused_by_all_at_the_start_and_by_the_joiner_later():
     assert [member.slot for member in ruling.members] == [0, 2]
 
 
+def adopted(record: Record, voices: Sequence[Voice]) -> list[Voice]:
+    return [replace(said, record=record, attempt=record.attempt) for said in voices]
+
+
+def test_who_leaves_is_not_needed_by_the_others_even_when_it_has_the_lowest_slot():
+    both = record(0, 1, attempt=1)
+    said = [voice(0, record=both, leaving=True), voice(1, record=both)]
+    shrink = rule(said, said[0])
+    assert isinstance(shrink, Shrink)
+    assert rule(said, said[1]) == shrink
+    said = adopted(shrink.record, said)
+    left, ruling = rule(said, said[0]), rule(said, said[1])
+    assert isinstance(left, Left)
+    assert isinstance(ruling, Go)
+    assert [member.slot for member in ruling.members] == [1]
+    alone = replace(said[1], record=ruling.record)
+    assert isinstance(rule([alone], alone), Go)
+    returned = replace(said[0], leaving=False)
+    assert isinstance(rule([returned], returned), Wait)
+
+
+def test_a_leave_that_only_one_side_heard_of_lets_nobody_go_on_alone():
+    both = record(0, 1, attempt=1)
+    said = [voice(0, record=both, leaving=True), voice(1, record=both)]
+    shrink = rule(said, said[0])
+    assert isinstance(shrink, Shrink)
+    [heard] = adopted(shrink.record, said[1:])
+    assert isinstance(rule([heard], heard), Wait)
+    assert isinstance(rule([said[0], heard], heard), Go)  # it comes to it by another step
+
+
+def test_the_last_one_stays_and_who_holds_the_newest_step_leaves_after_it_gave_it_on():
+    last = voice(0, record=record(0), leaving=True)
+    assert isinstance(rule([last], last), Go)
+    unequal = [voice(0, step=6, leaving=True), voice(1), voice(2)]
+    assert [member.slot for member in go(*unequal).members] == [0, 1, 2]
+    restarted = voice(1, launch=2, holds=False, step=0, record=record(1, attempt=2))
+    assert go(voice(0, record=record(1, attempt=2), leaving=True), restarted).patients == (
+        restarted,
+    )
+
+
 class Walk:
-    """Ranks in memory that crash, start again, are cut off, join, and commit steps of which only
-    some hear; the rule alone decides what they do."""
+    """Ranks in memory that crash, start again, are cut off, join, leave, and commit steps of which
+    only some hear; the rule alone decides what they do."""
 
     def __init__(self, seed: int, planned: int) -> None:
         self.chance = random.Random(seed)
@@ -192,7 +236,7 @@ class Walk:
         self.cells: list[set[int]] = [set(range(6))]
         self.acknowledged: tuple[int, ...] = ()
         self.went: list[int] = []  # the cells that took a step since the last change of the cells
-        self.steps = 0
+        self.steps = self.leaves = 0
         for slot in self.planned:
             self.launch(slot)
 
@@ -212,9 +256,11 @@ class Walk:
         )
 
     def happen(self) -> None:
-        match self.chance.choices(["step", "crash", "launch", "split", "heal"], [10, 1.5, 2, 1, 1])[
-            0
-        ]:
+        happenings = {"step": 10, "crash": 1.5, "launch": 2, "split": 1, "heal": 1, "leave": 1}
+        match self.chance.choices([*happenings], [*happenings.values()])[0]:
+            case "leave" if self.voices:
+                slot = self.chance.choice(sorted(self.voices))
+                self.voices[slot] = replace(self.voices[slot], leaving=True)
             case "crash" if self.voices:
                 slot = self.chance.choice(sorted(self.voices))
                 del self.voices[slot], self.history[slot]
@@ -235,9 +281,22 @@ class Walk:
 
     def step(self, cell: int, slots: Sequence[int]) -> None:
         heard = [self.voices[slot] for slot in slots]
-        if not heard or not isinstance(ruling := rule(heard, heard[0]), Go):
+        if not heard:
             return
-        assert all(rule(heard, own) == ruling for own in heard)
+        rulings = [rule(heard, own) for own in heard]
+        for own, said in zip(heard, rulings, strict=True):
+            match said:
+                case Shrink() if self.chance.random() < 0.7:
+                    self.become(own.slot, self.history[own.slot], said.record, said.record.attempt)
+                case Left() if self.chance.random() < 0.7:
+                    self.disks[own.slot] = said.record
+                    del self.voices[own.slot], self.history[own.slot]
+                    self.leaves += 1
+        goes = [ruling for ruling in rulings if isinstance(ruling, Go)]
+        if not goes:
+            return
+        ruling = goes[0]
+        assert all(other == ruling for other in goes)
         lineage = self.history[ruling.source.slot]
         size = len(self.acknowledged)
         if any(known[:size] == self.acknowledged for known in self.history.values()):
@@ -276,10 +335,12 @@ class Walk:
 
 @pytest.mark.parametrize("planned", [1, 2, 3, 4])
 def test_never_do_two_sides_take_a_step_nor_is_an_acknowledged_one_lost(planned):
-    steps = 0
+    steps = leaves = 0
     for seed in range(300):
         walk = Walk(seed, planned)
         for _ in range(60):
             walk.happen()
         steps += walk.steps
+        leaves += walk.leaves
     assert steps > 300 * 5
+    assert leaves > 300 * (planned > 1) / 10
