@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sollol_tui.inventories import InventoryFile
 from sollol_tui.jobs.events import read_events
@@ -27,6 +27,7 @@ from sollol_tui.model.states import JobState
 if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without SSH and pydantic
     from sollol_tui.jobs.logs import LogLine, LogReader
     from sollol_tui.jobs.submit import Prepared
+    from sollol_tui.model.checkpoints import CheckpointSurvey
     from sollol_tui.model.diagnosis import Check, Examination
     from sollol_tui.model.evidence import Evidence
     from sollol_tui.model.happenings import Happening
@@ -281,21 +282,33 @@ class SOLLOLClient:
 
         return _run(until(self, job_id, wanted, timeout_s=timeout_s))
 
-    def fetch(self, job_id: str) -> Path:
-        """Brings the adapter of a job that has ended once more, and returns its folder. Raises
-        NotFoundError when its training did not come to an end."""
-        from sollol_tui.jobs.records import load
-        from sollol_tui.jobs.results import collect, worker_with_result
-        from sollol_tui.model.spec import JobSpec
+    def fetch(
+        self,
+        job_id: str,
+        *,
+        to: str | None = None,
+        checkpoint: "int | Literal['newest'] | None" = None,
+        report: "Callable[[int, int], None]" = lambda done, total: None,
+    ) -> Path:
+        """Brings the adapter of a job that has ended once more, or one of a job's checkpoints, into
+        the folder `to` or beside the job's output_dir, and returns that folder. `report` hears of
+        bytes done and in all. Raises NotFoundError when there is no such thing."""
+        from sollol_tui.jobs.results import fetch_adapter, fetch_checkpoint
 
         with self._lock:
             job = self._store.find_job(job_id)
-            worker, record = worker_with_result(self._store, job), self._store.job(job)
-        spec, wanted = load(JobSpec, record.spec), Path(record.output_dir)
-        output = _run(collect(self.home, job, spec, worker, wanted))
+        if checkpoint is None:
+            return _run(fetch_adapter(self._store, job, to, report))
+        step = None if checkpoint == "newest" else checkpoint
+        return _run(fetch_checkpoint(self._store, job, step, to, report))
+
+    def checkpoints(self, job_id: str) -> "CheckpointSurvey":
+        """The job's checkpoints and who holds each whole: asks every worker of the job."""
+        from sollol_tui.jobs.holdings import Holders
+
         with self._lock:
-            self._store.note_output(job, output)
-        return output
+            holders = Holders.of(self._store, self._store.find_job(job_id))
+        return _run(holders.survey())
 
     def logs(
         self, job_id: str, *, host: str | None = None, follow: bool = False
@@ -371,6 +384,12 @@ class SOLLOLClient:
         """Restarts the supervisors of live jobs that have lost theirs; returns those jobs."""
         with self._lock:
             return revive(self._store)
+
+    def newest_job(self) -> JobView:
+        """The newest job, ended or not. Raises JobError when there is none."""
+        if newest := self.list_jobs(1):
+            return newest[0]
+        raise JobError("there is no job yet", remedy="start one with: sollol train")
 
     def newest_live_job(self) -> JobView:
         """The newest job that has not ended. Raises JobError when there is none."""

@@ -29,7 +29,8 @@ _NAME: Final = re.compile(r"checkpoint-([1-9]\d{0,14})")
 
 def kept(home: Home, job: str) -> int | None:
     """The step of the newest checkpoint that the coordinator has; None for none."""
-    return max(_steps(path.name for path in _folder(home, job).glob(f"{PREFIX}*")), default=None)
+    names = (path.name for path in kept_folder(home, job).glob(f"{PREFIX}*"))
+    return max(_steps(names), default=None)
 
 
 async def bring_newest(home: Home, job: str, workers: Sequence[Worker]) -> int | None:
@@ -62,7 +63,7 @@ async def bring_newest(home: Home, job: str, workers: Sequence[Worker]) -> int |
 
 async def give(home: Home, job: str, worker: Worker, step: int) -> None:
     """Makes sure that a worker has the coordinator's checkpoint of that step, whole."""
-    tree = await asyncio.to_thread(read_tree, _folder(home, job) / f"{PREFIX}{step}")
+    tree = await asyncio.to_thread(read_tree, kept_folder(home, job) / f"{PREFIX}{step}")
     target = f"{worker.run_dir}/checkpoints/{PREFIX}{step}"
 
     def report(done: int, total: int) -> None:
@@ -91,7 +92,7 @@ async def _list(run_dir: str, connection: HostConnection) -> list[int]:
 async def _fetch(
     home: Home, job: str, step: int, worker: Worker, connection: HostConnection
 ) -> None:
-    folder, name = _folder(home, job), f"{PREFIX}{step}"
+    folder, name = kept_folder(home, job), f"{PREFIX}{step}"
 
     def publish(part: Path) -> Path:
         place = folder / name
@@ -110,7 +111,8 @@ async def _fetch(
     await fetch_tree(connection, source, part, publish=publish, report=report)
 
 
-def _folder(home: Home, job: str) -> Path:
+def kept_folder(home: Home, job: str) -> Path:
+    """Where the coordinator keeps the newest checkpoint of a job."""
     return home.job(job) / "checkpoints"
 
 

@@ -73,6 +73,19 @@ class Output:
         Path(tempfile.mkdtemp(prefix=".sollol-", dir=parent)).rmdir()
 
 
+def chosen_place(text: str, folder: Path, owned_by: str) -> Path:
+    """The folder that a person chose for a result, as an absolute path. Raises InputError unless it
+    is not there, is empty, or holds what the same owner has put there before."""
+    path = locate(text, folder)
+    if path.exists() and not path.is_dir():
+        raise InputError.single("--to", f"{clean(str(path), limit=400)} is a file; name a folder")
+    if path.is_dir() and any(path.iterdir()) and owner(path) != owned_by:
+        raise InputError.single(
+            "--to", f"{clean(str(path), limit=400)} holds other files; name another folder"
+        )
+    return path
+
+
 def part_of(output: Path, job: str) -> Path:
     """Where the job's result is put together, beside its place."""
     return output.with_name(f".{job}.part")

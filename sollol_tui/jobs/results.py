@@ -1,4 +1,5 @@
-"""Brings a finished job's adapter to the coordinator and lays beside it what explains it."""
+"""Brings a finished job's adapter, or one of a job's checkpoints, to a folder of this machine and
+lays beside it what explains it."""
 
 import os
 import shutil
@@ -7,9 +8,11 @@ from pathlib import Path
 
 from sollol_tui.hosts.fetch import fetch_tree
 from sollol_tui.hosts.ssh import connect
+from sollol_tui.hosts.transfer import Report, silent
 from sollol_tui.jobs.events import read_events
+from sollol_tui.jobs.holdings import Holders, choose
 from sollol_tui.jobs.home import Home
-from sollol_tui.jobs.output import JOB_FILE, part_of, publish
+from sollol_tui.jobs.output import JOB_FILE, chosen_place, part_of, publish
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Place, Worker
@@ -19,7 +22,14 @@ from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
 
 
-async def collect(home: Home, job: str, spec: JobSpec, worker: Worker, output: Path) -> Path:
+async def collect(
+    home: Home,
+    job: str,
+    spec: JobSpec,
+    worker: Worker,
+    output: Path,
+    report: Report = silent,
+) -> Path:
     """Fetches the result from `worker` into `output`, verified, with the resolved job.yaml and the
     logs of all ranks, and returns its path: another one beside `output` when that holds something
     else by now. It appears there whole, or not at all. Raises HostError and StateError."""
@@ -31,13 +41,54 @@ async def collect(home: Home, job: str, spec: JobSpec, worker: Worker, output: P
                 f"{worker.place.run_dir}/result",
                 part_of(output, job),
                 publish=partial(_publish, home, job, spec, output),
+                report=report,
             )
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StateError(
-            f"the adapter cannot be put into {output}: {reason}",
-            remedy=f"make that possible, then: sollol fetch {job}",
-        ) from error
+        raise _no_place("the adapter", output, error, f"sollol fetch {job}") from error
+
+
+async def fetch_adapter(store: Store, job: str, to: str | None, report: Report = silent) -> Path:
+    """Brings the adapter of a job that has ended into the folder `to`, else to where the job put it
+    when it was done; returns where it is. Raises NotFoundError when there is none."""
+    worker, record = worker_with_result(store, job), store.job(job)
+    output = Path(record.output_dir) if to is None else chosen_place(to, Path.cwd(), job)
+    spec = load(JobSpec, record.spec)
+    place = await collect(store.home, job, spec, worker, output, report)
+    if to is None:
+        store.note_output(job, place)
+    return place
+
+
+async def fetch_checkpoint(
+    store: Store, job: str, step: int | None, to: str | None, report: Report = silent
+) -> Path:
+    """Brings a checkpoint, the newest when no `step` is told, verified and with the resolved
+    job.yaml, into the folder `to`, else beside the job's output_dir; returns where it is. Raises
+    NotFoundError, HostError and StateError."""
+    holders, record = Holders.of(store, job), store.job(job)
+    spec, beside = load(JobSpec, record.spec), Path(record.output_dir)
+    chosen = choose(await holders.survey(), step)
+    name = f"checkpoint-{chosen.step}"
+    owned_by = f"{job}-{name}"
+    output = beside.with_name(f"{beside.name}-{name}")
+    output = chosen_place(str(output) if to is None else to, Path.cwd(), owned_by)
+
+    def put(part: Path) -> Path:
+        _write_job_file(part / JOB_FILE, owned_by, spec)
+        return publish(part, output, owned_by)
+
+    try:
+        return await holders.bring(chosen, part_of(output, owned_by), put, report)
+    except (OSError, ValueError) as error:
+        again = f"sollol fetch {job} --checkpoint {chosen.step}"
+        raise _no_place(name, output, error, again) from error
+
+
+def _no_place(what: str, output: Path, error: Exception, again: str) -> StateError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return StateError(
+        f"{what} cannot be put into {output}: {reason}", remedy=f"make that possible, then: {again}"
+    )
 
 
 def _publish(home: Home, job: str, spec: JobSpec, output: Path, part: Path) -> Path:
