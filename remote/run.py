@@ -49,7 +49,8 @@ class Lora:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Train:
-    """How to train. `global_batch` is samples per optimizer step; `batch_size` samples in memory at
+    """How to train. `warmup_steps`, where given, count instead of `warmup_ratio`, a share of the
+    run. `global_batch` is samples per optimizer step; `batch_size` samples in memory at
     once (None: as many as fit), which never changes what is learnt; `save_steps` 0 keeps only the
     last checkpoint; None leaves `packing` and `gradient_checkpointing` to each rank, and makes
     `eval_steps` equal to `save_steps`; `loss_watchdog` 0 watches nothing."""
@@ -66,6 +67,7 @@ class Train:
     learning_rate: float = 2e-4
     schedule: str = "cosine"
     warmup_ratio: float = 0.03
+    warmup_steps: int | None = None
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     lora: Lora = field(default_factory=Lora)
@@ -80,6 +82,12 @@ class Train:
     loss_watchdog_steps: int = 20
     sample_prompts: list[str] = field(default_factory=list)
     sample_tokens: int = 48
+
+    def warmup_samples(self, total: int) -> float:
+        """Over how many of the `total` samples of the run the learning rate rises."""
+        if self.warmup_steps is None:
+            return self.warmup_ratio * total
+        return min(self.warmup_steps * self.global_batch, total)
 
     @property
     def evaluated_every(self) -> int:
@@ -99,6 +107,7 @@ class Run:
     lighthouses: tuple[Lighthouse, ...] = ()  # in the order in which ranks ask them
     start_timeout_s: float = 120.0
     cpu_cores: int | None = None
+    ram_gb: float | None = None  # GiB, of all that this host runs of the job
     nice: int = 0
     env: dict[str, str] = field(default_factory=dict)
     model: str  # what this host loads: a folder or a name on the hub
@@ -119,6 +128,10 @@ class Run:
     @property
     def main_address(self) -> str:
         return next(rank.address for rank in self.world if rank.rank == 0)
+
+    @property
+    def ram_bytes(self) -> int | None:
+        return None if self.ram_gb is None else int(self.ram_gb * 1024**3)
 
     @property
     def own_ranks(self) -> tuple[Rank, ...]:

@@ -11,14 +11,13 @@ SHAPES: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate(
-    peak: float, shape: str, warmup_ratio: float, *, done: int, total: int, global_batch: int
+    peak: float, shape: str, warmup: float, *, done: int, total: int, global_batch: int
 ) -> float:
     """The rate of the step that follows `done` committed samples of `total`. It rises over the
-    first `warmup_ratio` of the run (its first step is never at zero, also in a run of one step),
-    then falls to zero at the end unless constant."""
+    first `warmup` samples (its first step is never at zero, also in a run of one step), then falls
+    to zero at the end unless constant."""
     if shape not in SHAPES:
         raise ValueError(f"unknown schedule {shape!r}; it may be {', '.join(SHAPES)}")
-    warmup = warmup_ratio * total
     if done < warmup:
         return peak * (done + global_batch) / (warmup + global_batch)
     return peak * SHAPES[shape]((done - warmup) / (total - warmup))

@@ -49,7 +49,7 @@ def next_step(session: Session, cursor: Cursor) -> Step:
         lr=learning_rate(
             settings.learning_rate,
             settings.schedule,
-            settings.warmup_ratio,
+            settings.warmup_samples(session.samples_total),
             done=cursor.samples_done,
             total=session.samples_total,
             global_batch=settings.global_batch,

@@ -10,9 +10,10 @@ from sollol_tui.model.spec import JobSpec
 
 _TRAIN_KEYS = (
     *("format", "epochs", "batch_size", "max_length", "learning_rate", "schedule", "warmup_ratio"),
-    *("weight_decay", "max_grad_norm", "lora", "seed", "wire", "save_steps", "save_total_limit"),
+    *("warmup_steps", "weight_decay", "max_grad_norm", "lora", "seed", "wire", "save_steps"),
     *("packing", "quantize", "gradient_checkpointing", "torch_compile", "val_size", "eval_steps"),
     *("report_to", "loss_watchdog", "loss_watchdog_steps", "sample_prompts", "sample_tokens"),
+    "save_total_limit",
 )
 
 

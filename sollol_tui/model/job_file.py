@@ -9,7 +9,8 @@ from ruamel.yaml.error import YAMLError
 
 from sollol_tui.model.document import Document, Path, check, read_document, unknown_key
 from sollol_tui.model.errors import InputError, Problem
-from sollol_tui.model.spec import ALIASES, JobSpec, job_keys
+from sollol_tui.model.other_trainers import ALIASES, FOREIGN, RefusedError, in_our_words
+from sollol_tui.model.spec import JobSpec, job_keys
 
 
 def parse_job_file(raw: bytes, file: str, overrides: Mapping[str, Any] | None = None) -> JobSpec:
@@ -31,7 +32,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     key = key.strip()
     if not equals or not key:
         raise InputError.single("--set", f"'{text}' is not KEY=VALUE")
-    if ALIASES.get(key, key) not in job_keys():
+    if ALIASES.get(key, key) not in (*job_keys(), *FOREIGN):
         raise InputError.single("--set", unknown_key(key, job_keys()))
     try:
         return key, YAML(typ="safe", pure=True).load(value)
@@ -41,11 +42,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 def _spec(document: Document, overrides: Mapping[str, Any]) -> JobSpec:
     data: dict[str, Any] = {}
-    if problems := _said_twice(document):
+    said, problems = _in_our_words(document, document.data)
+    laid_over, wrong = _in_our_words(replace(document, places={}), overrides)
+    if problems := [*problems, *wrong, *_said_twice(document, said)]:
         raise InputError(problems)
-    for source in (document.data, overrides):
-        for key, value in source.items():
-            _put(data, list(_path(key)), value)
+    for settings in (said, laid_over):
+        for name, value in settings.values():
+            _put(data, name.split("."), value)
     elsewhere: dict[Path, str] = {}
     if document.data:
         elsewhere = {_path(key): "command line" for key in overrides}
@@ -69,20 +72,41 @@ def _canonical(path: Path) -> Path:
     return (*_path(path[0]), *path[1:]) if path and isinstance(path[0], str) else path
 
 
-def _said_twice(document: Document) -> list[Problem]:
-    """A key of the file that has another name there too: which one is meant, nobody knows."""
-    names: dict[str, list[str]] = {}
-    for key, value in document.data.items():
-        name = ALIASES.get(key, key)
-        inner = [f"{name}.{each}" for each in value] if isinstance(value, Mapping) else [name]
-        for each in inner:
-            names.setdefault(each, []).append(key)
+Settings = dict[str, tuple[str, Any]]  # by the key that was written: ours, and the value
+
+
+def _in_our_words(document: Document, data: Mapping[str, Any]) -> tuple[Settings, list[Problem]]:
+    """What a file or flags say under the names of a spec, and what of it cannot be followed."""
+    settings, problems = {}, []
+    for key, value in data.items():
+        try:
+            setting = in_our_words(key, value)
+        except RefusedError as error:
+            problems.append(document.problem((key,), str(error)))
+        else:
+            if setting is not None:
+                settings[key] = setting
+    return settings, problems
+
+
+def _said_twice(document: Document, said: Settings) -> list[Problem]:
+    """A key of the file that has another name there too, with another value: which one is meant,
+    nobody knows."""
+    names: dict[str, dict[str, Any]] = {}
+    for key, (name, value) in said.items():
+        inner = (
+            {f"{name}.{each}": content for each, content in value.items()}
+            if isinstance(value, Mapping)
+            else {name: value}
+        )
+        for each, content in inner.items():
+            names.setdefault(each, {})[key] = content
     return [
         document.problem((key,), f"'{key}' is another name of '{name}'")
         for name, keys in names.items()
-        if len(keys) > 1
+        if any(value != first for first in [*keys.values()][:1] for value in keys.values())
         for key in keys
-        if key in ALIASES
+        if key != name and not name.startswith(f"{key}.")
     ]
 
 

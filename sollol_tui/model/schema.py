@@ -16,7 +16,8 @@ from sollol_tui.model.inventory_settings import (
     PackageSettings,
 )
 from sollol_tui.model.names import NAME
-from sollol_tui.model.spec import ALIASES, JobSpec, Lora, Notify, Resources
+from sollol_tui.model.other_trainers import ALIASES, FOREIGN, VALUES
+from sollol_tui.model.spec import JobSpec, Lora, Notify, Resources
 
 Schema = dict[str, Any]
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -90,8 +91,16 @@ def job_schema() -> Schema:
     for prefix, kind in (("lora", Lora), ("resources", Resources), ("notify", Notify)):
         inner = definitions[kind.__name__]["properties"]
         own |= {f"{prefix}.{f.name}": inner[f.name] for f in fields(kind)}
+    for key, words in VALUES.items():
+        own[key] = {**own[key], "enum": [*own[key]["enum"], *words]}
     for alias, key in ALIASES.items():
         own[alias] = _another_name(own[key], key)
+    for key, foreign in FOREIGN.items():
+        known = [value for value, _ in foreign.means]
+        own[key] = {
+            "enum": [*known, None],
+            "description": f"Of other trainers: {foreign.otherwise}.",
+        }
     required = [
         {"anyOf": [{"required": [name]} for name in (key, *_names_of(key))]}
         for key in job.pop("required")

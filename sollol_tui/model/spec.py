@@ -1,7 +1,6 @@
 """The job spec: what a user asks for. The same keys in a file, as flags and in Python."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,6 +18,7 @@ class Engine(StrEnum):
     ELASTIC = "elastic"
 
 
+_WARMUP_RATIO = 0.03
 _STRICT: dict[str, Any] = {
     "extra": "forbid",
     "allow_inf_nan": False,
@@ -102,8 +102,10 @@ class JobSpec:
     """The highest learning rate, reached after warm-up."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rate falls after warm-up."""
-    warmup_ratio: Annotated[float, Ge(0), Le(1)] = 0.03
+    warmup_ratio: Annotated[float, Ge(0), Le(1)] = _WARMUP_RATIO
     """The share of the run in which the learning rate rises."""
+    warmup_steps: Annotated[int, Ge(0)] | None = None
+    """The steps in which it rises, instead of a share of the run."""
     weight_decay: Annotated[float, Ge(0), Le(10)] = 0.0
     """AdamW's weight decay."""
     max_grad_norm: Annotated[float, Gt(0)] = 1.0
@@ -162,6 +164,9 @@ class JobSpec:
 
     def contradiction(self) -> tuple[str, str] | None:
         """A key that cannot be meant beside another one, and why."""
+        if self.warmup_steps is not None and self.warmup_ratio != _WARMUP_RATIO:
+            key = "warmup_steps"
+            return key, f"{key} and warmup_ratio both say how long the rate rises; keep one"
         if self.gradient_accumulation_steps is None:
             return None
         key = "gradient_accumulation_steps"
@@ -185,34 +190,6 @@ class JobSpec:
         """Plain data, as a job file holds it."""
         data: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return data
-
-
-# Names of TRL, axolotl, LLaMA-Factory and HF TrainingArguments for the same thing.
-ALIASES: Mapping[str, str] = {
-    "base_model": "model",
-    "model_name_or_path": "model",
-    "num_train_epochs": "epochs",
-    "num_epochs": "epochs",
-    "per_device_train_batch_size": "batch_size",
-    "micro_batch_size": "batch_size",
-    "max_seq_length": "max_length",
-    "sequence_len": "max_length",
-    "cutoff_len": "max_length",
-    "lr": "learning_rate",
-    "lr_scheduler_type": "schedule",
-    "lr_scheduler": "schedule",
-    "sample_packing": "packing",
-    "val_set_size": "val_size",
-    "bnb_4bit_quant_type": "quantize",
-    "lora_r": "lora.r",
-    "lora_rank": "lora.r",
-    "lora_alpha": "lora.alpha",
-    "lora_dropout": "lora.dropout",
-    "lora_target_modules": "lora.target",
-    "lora_target": "lora.target",
-    "lora_modules_to_save": "lora.modules_to_save",
-    "additional_target": "lora.modules_to_save",
-}
 
 
 def job_keys() -> list[str]:

@@ -11,7 +11,8 @@ from sollol_tui.model.document import read_document
 from sollol_tui.model.errors import InputError
 from sollol_tui.model.inventory_file import parse_inventory
 from sollol_tui.model.job_file import parse_job_file
-from sollol_tui.model.spec import ALIASES, job_keys
+from sollol_tui.model.other_trainers import ALIASES, FOREIGN
+from sollol_tui.model.spec import job_keys
 from tests.cli.shell import sollol
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -78,6 +79,7 @@ JOBS = [
     "model: m\ndataset: d\n",
     "base_model: m\ndataset: d\nlora_r: 16\nlora.alpha: 32\nlr: 1e-4\nglobal_batch: auto\n",
     "model: m\ndataset: d\nlora: {r: 8, target: [q_proj]}\nformat: {text: body}\n",
+    "model: m\ndataset: d\nload_in_4bit: true\nbf16: auto\nlr_scheduler: constant_with_warmup\n",
 ]
 WRONG_JOBS = [
     "model: m\n",
@@ -88,6 +90,8 @@ WRONG_JOBS = [
     "model: m\ndataset: d\nlora: {rank: 8}\n",
     "model: m\ndataset: d\nglobal_batch: some\n",
     "model: m\ndataset: d\nlora_r: 0\n",
+    "model: m\ndataset: d\nload_in_8bit: true\n",
+    "model: m\ndataset: d\nlr_scheduler_type: cosine_with_restarts\n",
 ]
 
 
@@ -119,7 +123,7 @@ def test_jobs_that_are_refused_do_not_fit_the_schema(text: str) -> None:
 
 def test_every_key_is_explained() -> None:
     job, inventory = validator("job").schema, validator("inventory").schema
-    keys = {*job_keys(), *ALIASES, "lora", "resources", "notify"}
+    keys = {*job_keys(), *ALIASES, *FOREIGN, "lora", "resources", "notify"}
     assert keys == set(job["properties"])
     unexplained = [
         f"{place}.{key}"

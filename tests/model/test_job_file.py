@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from sollol_tui.model.errors import InputError
 from sollol_tui.model.job_file import parse_job_file, parse_setting, spec_from_data
-from sollol_tui.model.spec import ALIASES, JobSpec, job_keys
+from sollol_tui.model.other_trainers import ALIASES, FOREIGN
+from sollol_tui.model.spec import JobSpec, job_keys
 
 WHOLE = b"""\
 name: code-alpaca-tiny
@@ -121,6 +122,53 @@ def test_what_is_missing_is_named() -> None:
     assert "lacks the key 'dataset'" in complaint("model: m\n")
 
 
+@pytest.mark.parametrize(
+    ("lines", "key", "value"),
+    [
+        ("lr_scheduler_type: constant_with_warmup", "schedule", "constant"),
+        ("load_in_4bit: true", "quantize", "nf4"),
+        ("load_in_4bit: true\nbnb_4bit_quant_type: nf4\nadapter: qlora", "quantize", "nf4"),
+        ("load_in_4bit: false\nload_in_8bit: false\nadapter: lora", "quantize", "none"),
+        ("warmup_steps: 10", "warmup_steps", 10),
+        ("num_train_epochs: 3.0", "epochs", 3),
+        ("bf16: auto\nfp16: false\ntf32: false\noptim: adamw_torch", "seed", 42),
+        ("micro_batch_size: 2", "batch_size", 2),
+        ("chat_template:\ndeepspeed: null", "seed", 42),
+    ],
+)
+def test_pasted_settings_of_other_trainers_are_followed(
+    lines: str, key: str, value: object
+) -> None:
+    spec = parse_job_file(f"model: m\ndataset: d\n{lines}\n".encode(), "t.yml")
+    assert getattr(spec, key) == value
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("load_in_8bit: true", "t.yml:3:1  load_in_8bit: a base is held whole or in 4 bits"),
+        ("fp16: true", "t.yml:3:1  fp16: each device computes in bf16 where"),
+        ("optim: lion_8bit", "t.yml:3:1  optim: AdamW (adamw_torch_fused) is the optimizer"),
+        ("datasets: [{path: a}]", "t.yml:3:1  datasets: write dataset: and a file"),
+        ("use_dora: true", "t.yml:3:1  use_dora: adapters are plain LoRA"),
+        ("warmup_steps: 5\nwarmup_ratio: 0.1", "t.yml:3:1  warmup_steps and warmup_ratio both"),
+        ("lr_scheduler_type: cosine_with_restarts", "not 'cosine_with_restarts'"),
+        ("load_in_4bit: true\nquantize: none", "t.yml:3:1  'load_in_4bit' is another name of"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_by_name(line: str, said: str) -> None:
+    assert said in complaint(f"model: m\ndataset: d\n{line}\n")
+
+
+def test_other_words_work_as_flags_and_from_python() -> None:
+    told = dict([parse_setting("load_in_4bit=true")])
+    spec = spec_from_data({"model": "m", "dataset": "d", **told})
+    assert spec.quantize == "nf4"
+    assert parse_job_file(b"model: m\ndataset: d\nquantize: none\n", "t.yml", told) == spec
+    with pytest.raises(InputError, match="load_in_8bit: a base is held whole"):
+        spec_from_data({"model": "m", "dataset": "d", "load_in_8bit": True})
+
+
 def test_a_mistake_on_the_command_line_has_no_line_number() -> None:
     with pytest.raises(InputError) as refusal:
         spec_from_data({"model": "m", "dataset": "d", "epochs": 0}, "command line")
@@ -171,7 +219,11 @@ VALUES = st.recursive(
 
 
 @settings(max_examples=300, deadline=2000)
-@given(st.dictionaries(st.sampled_from([*job_keys(), *ALIASES, "lora", "x"]), VALUES, max_size=6))
+@given(
+    st.dictionaries(
+        st.sampled_from([*job_keys(), *ALIASES, *FOREIGN, "lora", "x"]), VALUES, max_size=6
+    )
+)
 def test_no_data_crashes_the_reader(data: dict[str, object]) -> None:
     with suppress(InputError):
         assert isinstance(spec_from_data(data), JobSpec)

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote.data.order import deal, samples_of_step, steps_of_run
+from remote.run import Train
 from remote.schedule import learning_rate
 
 WORLD = 3
@@ -48,7 +49,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 @pytest.mark.parametrize("shape", ["cosine", "linear", "constant"])
 def test_the_rate_rises_then_falls_and_no_step_is_wasted_at_zero(shape):
     rates = [
-        learning_rate(1.0, shape, 0.1, done=done, total=1000, global_batch=10)
+        learning_rate(1.0, shape, 100, done=done, total=1000, global_batch=10)
         for done in range(0, 1000, 10)
     ]
     peak = rates.index(max(rates))
@@ -59,6 +60,13 @@ def test_the_rate_rises_then_falls_and_no_step_is_wasted_at_zero(shape):
     assert (rates[-1] < 0.02) == (shape != "constant")
 
 
+def test_the_rate_rises_over_a_share_of_the_run_or_over_so_many_steps():
+    assert Train(warmup_ratio=0.1, global_batch=8).warmup_samples(1000) == 100
+    assert Train(warmup_ratio=0.1, warmup_steps=5, global_batch=8).warmup_samples(1000) == 40
+    assert Train(warmup_steps=0).warmup_samples(1000) == 0
+    assert Train(warmup_steps=999, global_batch=8).warmup_samples(1000) == 1000
+
+
 def test_a_run_of_one_step_learns():
-    rate = learning_rate(1.0, "cosine", 0.03, done=0, total=5, global_batch=8)
+    rate = learning_rate(1.0, "cosine", 0.15, done=0, total=5, global_batch=8)
     assert rate > 0.9
