@@ -15,8 +15,8 @@ from remote.agreement import agree_to_start, terms
 from remote.base import load_tokenizer
 from remote.batches import Layout
 from remote.checkpoint import Checkpoints, damage
-from remote.cores import threads_of_rank
 from remote.control import read_control
+from remote.cores import threads_of_rank
 from remote.data.tokens import Dataset, tokenise
 from remote.engine import Engine, WorldError
 from remote.engine.elastic import ElasticEngine
