@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from remote import processes, remains
-from remote.control import Action, read_control
+from remote import cores, processes, remains
+from remote.control import Action, read_control, write_control
 from remote.ending import (
     describe_exit,
     last_event,
@@ -22,7 +22,9 @@ from remote.ending import (
     tail,
 )
 from remote.events import EventWriter
+from remote.health import Health, Problem, Verdict
 from remote.launch import Launch, prepare_launch, prepare_lighthouse
+from remote.limits import Kills, Memory
 from remote.monitor import INTERVAL_S, Monitor
 from remote.run import Lighthouse, Rank, Run, RunError
 
@@ -30,6 +32,8 @@ CONTROL_INTERVAL_S = 0.25
 STOP_TIMEOUT_S = 120.0  # a step, a checkpoint and a slow disk fit in
 CRASH_GRACE_S = 5.0  # the others may still be writing why they fail too
 RESTART_AFTER_S = (1.0, 2.0, 4.0)  # a crashed rank of an elastic run, each time
+OUT_OF_MEMORY_RESTARTS = 1  # the same settings need the same memory again
+_PARTINGS = {Action.STOP: "stopped", Action.LEAVE: "left"}  # and how ranks end that obey
 _WAKING = {signal.SIGCHLD, signal.SIGTERM}
 
 
@@ -55,8 +59,12 @@ class Daemon:
         self._lighthouses: dict[int, Lighthouse] = {}  # by pid
         self._restarts: dict[int, float] = {}  # when a crashed slot is started again
         self._crashes: Counter[int] = Counter()  # of each slot, and of each lighthouse by its port
-        self._endings: list[str] = []  # "finished" or "stopped", as each rank itself said
+        self._shortages: Counter[int] = Counter()  # of memory, of each slot
+        self._endings: list[str] = []  # "finished", "stopped" or "left", as each rank itself said
         self._failure: str | None = None
+        self._problem: Problem | None = None  # of the failure, where it is one of these
+        self._verdicts: dict[int, Verdict] = {}  # on ranks that are being ended, by launcher
+        self._kills: dict[int, Kills] = {}  # what the kernel had counted when a rank began
         self._action = Action.RUN
         self._give_up_at: float | None = None
         self._removing = False
@@ -68,6 +76,13 @@ class Daemon:
         signal.pthread_sigmask(signal.SIG_BLOCK, _WAKING)
         processes.become_subreaper()
         self._events.emit("agent_started", pid=os.getpid(), boot_id=processes.boot_id())
+        # Before anything is started, because what is started inherits it.
+        self._memory = Memory(self._run_dir, self._run.host, self._run.ram_bytes)
+        self._cores = cores.deal(self._run)
+        self._health = Health(self._run_dir, self._run, self._events, self._memory)
+        self._monitor = Monitor()
+        for message in filter(None, [self._memory.sentence, self._cores.sentence]):
+            self._events.emit("notice", message=message)
         try:
             for lighthouse in self._run.own_lighthouses:
                 self._light(lighthouse)
@@ -83,10 +98,18 @@ class Daemon:
 
     def _start(self, rank: Rank) -> None:
         attempt = next_attempt(self._run_dir, str(rank.slot))
-        launch = prepare_launch(self._run_dir, self._run, rank, attempt, self._secrets, os.getpid())
-        log = log_file(self._run_dir, str(rank.slot), attempt)
-        pid = self._spawn(launch.argv, launch.env, log, f"rank.{rank.slot}", attempt)
-        self._running[pid] = launch
+        launch = prepare_launch(
+            self._run_dir,
+            self._run,
+            rank,
+            attempt,
+            self._secrets,
+            os.getpid(),
+            self._cores.of_slot.get(rank.slot),
+        )
+        kills = self._memory.kills()
+        pid = self._spawn(launch.argv, launch.env, launch.log, f"rank.{rank.slot}", attempt)
+        self._running[pid], self._kills[pid] = launch, kills
         self._events.emit("rank_started", of_slot=rank.slot, of_attempt=attempt, pid=pid)
 
     def _light(self, lighthouse: Lighthouse) -> None:
@@ -119,7 +142,6 @@ class Daemon:
 
     def _supervise(self) -> None:
         """Returns when no rank runs any more, or when those that do have to be killed."""
-        monitor = Monitor()
         metrics_at = time.monotonic()
         while self._running or self._restarts:
             woken = signal.sigtimedwait(_WAKING, CONTROL_INTERVAL_S)
@@ -132,14 +154,19 @@ class Daemon:
             if self._action is Action.KILL or (self._give_up_at and now >= self._give_up_at):
                 return
             self._start_again(now)
+            for verdict in self._health.look(self._running, now):
+                self._end(verdict)
+            if self._health.shortage and self._action is Action.RUN:
+                write_control(self._run_dir, Action.STOP)  # the ranks of all hosts hear of it
             if now >= metrics_at:
                 metrics_at = now + INTERVAL_S
-                self._report_metrics(monitor)
+                self._report_metrics()
 
     def _obey(self, action: Action) -> None:
-        if action is Action.STOP and self._action is Action.RUN:
+        if action in _PARTINGS and self._action is Action.RUN:
             # The ranks read the same file between steps and leave by themselves.
             self._give_up_at = time.monotonic() + STOP_TIMEOUT_S
+        if action is Action.STOP and self._restarts:
             self._endings += ["stopped" for _ in self._restarts]
             self._restarts.clear()
         self._action = action
@@ -149,10 +176,18 @@ class Daemon:
             del self._restarts[slot]
             self._start(self._run.rank_of_slot(slot))
 
-    def _report_metrics(self, monitor: Monitor) -> None:
+    def _end(self, verdict: Verdict) -> None:
+        """Kills one rank with all that it started."""
+        self._verdicts[verdict.launcher] = verdict
+        table = processes.process_table()
+        for pid in (verdict.launcher, *processes.descendants([verdict.launcher], table)):
+            if pid in table:
+                processes.send_signal(table[pid].identity, signal.SIGKILL)
+
+    def _report_metrics(self) -> None:
         table = processes.process_table()
         own = processes.descendants([os.getpid()], table)
-        self._events.emit("host_metrics", **monitor.sample(own))
+        self._events.emit("host_metrics", **self._monitor.sample(own))
         # Recorded so that `clean` finds them should this agent be killed: a child that left its
         # session and cleared its environment can be told from a stranger's by nothing else.
         for identity in {table[pid].identity for pid in own} - self._seen:
@@ -169,20 +204,27 @@ class Daemon:
             if pid == 0:
                 return
             if launch := self._running.pop(pid, None):
-                self._rank_exited(launch, os.waitstatus_to_exitcode(status))
+                self._rank_exited(pid, launch, os.waitstatus_to_exitcode(status))
             elif lighthouse := self._lighthouses.pop(pid, None):
                 self._lighthouse_ended(lighthouse, os.waitstatus_to_exitcode(status))
 
-    def _rank_exited(self, launch: Launch, code: int) -> None:
+    def _rank_exited(self, pid: int, launch: Launch, code: int) -> None:
         slot = launch.rank.slot
-        log = tail(log_file(self._run_dir, str(slot), launch.attempt))
+        log = tail(launch.log)
         said = last_event(
-            events_file(self._run_dir, str(slot), launch.attempt), "finished", "stopped", "failed"
+            events_file(self._run_dir, str(slot), launch.attempt),
+            *("finished", "stopped", "left", "failed"),
         )
         code = rank_code(code, log)
+        verdict, kills = self._verdicts.pop(pid, None), self._kills.pop(pid)
         cause: str | None = None
+        problem: Problem | None = None
         if self._removing:
             reason = "ended by the agent"
+        elif verdict:
+            reason, problem = verdict.reason, verdict.problem
+        elif code != 0 and (lack := self._memory.blame(kills, was_killed=code == -signal.SIGKILL)):
+            reason, problem = lack, Problem.OUT_OF_MEMORY
         elif said and said["kind"] == "failed":
             reason, cause = str(said.get("error")), said.get("traceback") or last_traceback(log)
         elif code == 0 and not said and self._action is Action.RUN:
@@ -199,6 +241,7 @@ class Daemon:
             of_attempt=launch.attempt,
             code=code,
             reason=reason,
+            problem=problem,
             traceback=cause,
         )
         if self._removing or self._action is Action.KILL:
@@ -206,16 +249,22 @@ class Daemon:
         if said and said["kind"] != "failed":
             # Its files are complete by then, so a crash while its libraries unload does not matter.
             self._endings.append(said["kind"])
-        elif code == 0 and self._action is Action.STOP:
-            self._endings.append("stopped")  # it was asked to before it had begun
+        elif code == 0 and self._action in _PARTINGS:
+            self._endings.append(_PARTINGS[self._action])  # it was asked to before it had begun
         else:
-            self._rank_crashed(slot, reason, foreseen=bool(said and said.get("foreseen")))
+            foreseen = problem is None and bool(said and said.get("foreseen"))
+            self._rank_crashed(slot, reason, problem, foreseen=foreseen)
 
-    def _rank_crashed(self, slot: int, reason: str, *, foreseen: bool) -> None:
+    def _rank_crashed(
+        self, slot: int, reason: str, problem: Problem | None, *, foreseen: bool
+    ) -> None:
         """What a crash means. A static world cannot go on without a rank, so the run ends here. Of
         an elastic one the others go on, and the rank is started again, unless it said by itself
         what is wrong: that would be so again."""
         crashes, most = self._crashes[slot], len(RESTART_AFTER_S)
+        if problem is Problem.OUT_OF_MEMORY:
+            self._shortages[slot] += 1
+            most = crashes + (self._shortages[slot] <= OUT_OF_MEMORY_RESTARTS)
         if self._run.is_elastic and not foreseen and crashes < most and self._action is Action.RUN:
             self._crashes[slot] += 1
             pause_s = RESTART_AFTER_S[crashes]
@@ -228,6 +277,7 @@ class Daemon:
             return
         if self._failure is None:
             self._failure = f"slot {slot} on {self._run.host}: {reason}"
+            self._problem = problem
             if not self._run.is_elastic:
                 self._give_up_at = time.monotonic() + CRASH_GRACE_S
 
@@ -259,13 +309,20 @@ class Daemon:
             reap=self._reap,
         )
         self._reap()
+        gpus = [rank.gpu for rank in self._run.own_ranks if rank.gpu is not None]
+        pids = {identity.pid for identity in self._seen}
+        held = self._monitor.wait_for_gpus(gpus, pids) if gpus else []
+        self._memory.release()
         shutil.rmtree(self._run_dir / remains.TEMPORARY, ignore_errors=True)
         outcome, reason = self._outcome(overdue)
+        self._health.close()
         self._events.emit(
             "agent_finished",
             outcome=outcome,
             leftover_processes=len(leftovers),
+            gpus_held=held,
             reason=reason,
+            problem=self._problem,
         )
         self._events.close()
 
@@ -275,8 +332,12 @@ class Daemon:
         if self._failure:
             return "failed", self._failure
         if overdue:
-            return "killed", f"ranks still ran {STOP_TIMEOUT_S:.0f} s after `stop`"
-        return ("stopped", "asked to stop") if "stopped" in self._endings else ("done", None)
+            return "killed", f"ranks still ran {STOP_TIMEOUT_S:.0f} s after `{self._action}`"
+        if "left" in self._endings:
+            return "left", "asked to leave"
+        if "stopped" not in self._endings:
+            return "done", None
+        return "stopped", self._health.shortage or "asked to stop"
 
     def _everything(self) -> list[remains.Remnant]:
         """The run's living processes: what was recorded and what became ours as orphans."""

@@ -14,6 +14,11 @@ TRACEBACK_LIMIT = 8192
 _BEGINS = "Traceback (most recent call last):"
 _CHAINS = ("During handling of the above exception", "The above exception was the direct cause")
 _PREFIX = re.compile(r"^\[?(?:rank|default)\d+\]?: ?", re.MULTILINE)
+_STACK = re.compile(
+    r"^(?:Current thread|Thread) 0x.* \(most recent call first\):\n(?:(?:  .*|Current thread .*|"
+    r"Thread .*|)\n)*",
+    re.MULTILINE,
+)
 _SUMMARY_CODE = re.compile(r"^\s*exitcode\s*:\s*(-?\d+)", re.MULTILINE)
 _DIED_WITH = re.compile(r"died with <Signals\.SIG\w+: (\d+)>")
 _IN_USE = re.compile("EADDRINUSE|address already in use|another process is utilizing", re.I)
@@ -83,6 +88,19 @@ def last_traceback(log: str) -> str | None:
     if len(text) <= TRACEBACK_LIMIT:
         return text
     return "...\n" + text[-(TRACEBACK_LIMIT - 4) :]
+
+
+def dumped_stack(log: Path, begins_at: int) -> str | None:
+    """What faulthandler has written into a log since it had `begins_at` bytes, bounded; None where
+    it has written nothing, as a process that is stopped does not."""
+    try:
+        with log.open("rb") as file:
+            file.seek(begins_at)
+            text = file.read(TAIL_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return None
+    found = _STACK.search(_PREFIX.sub("", text))
+    return found[0][:TRACEBACK_LIMIT].rstrip() if found else None
 
 
 def port_is_taken(port: int, text: str) -> bool:

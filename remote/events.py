@@ -1,4 +1,6 @@
-"""The one way a worker says something about itself: a JSON line in a file that it alone writes."""
+"""The one way a worker says something about itself: a JSON line in a file that it alone writes. A
+full disk delays lines and tears none.
+"""
 
 import json
 import math
@@ -8,7 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from remote.disk import is_full
+
 VERSION = 1
+BACKLOG_BYTES = 1024**2  # how much waits for room on the disk; what comes then is lost
 
 
 class EventWriter:
@@ -26,6 +31,7 @@ class EventWriter:
         }
         self.attempt = attempt
         self._seq = 0
+        self._backlog = bytearray()
         self._lock = threading.Lock()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(path, flags, 0o600)
@@ -43,12 +49,26 @@ class EventWriter:
             }
             self._seq += 1
             text = json.dumps(_finite(line), separators=(",", ":"), allow_nan=False)
-            view = memoryview(text.encode() + b"\n")
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            if len(self._backlog) < BACKLOG_BYTES:
+                self._backlog += text.encode() + b"\n"
+            self._write()
+
+    def catch_up(self) -> bool:
+        """Writes what a full disk has delayed; whether nothing is left."""
+        with self._lock:
+            return self._write()
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+    def _write(self) -> bool:
+        try:
+            while self._backlog:
+                del self._backlog[: os.write(self._descriptor, self._backlog)]
+        except OSError as error:
+            if not is_full(error):
+                raise
+        return not self._backlog
 
 
 def _finite(value: Any) -> Any:

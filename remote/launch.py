@@ -1,8 +1,9 @@
 """How one rank is started: `accelerate launch`, its configuration file, arguments and environment.
 Decides nothing about when, and leaves what is needed to repeat it by hand in the run directory.
 
-Run as a program it is the last step before accelerate: `python -m remote.launch PARENT NICE
-COMMAND...` ties the process to its agent, lowers its priority and becomes the command.
+Run as a program it is the last step before accelerate: `python -m remote.launch PARENT NICE CORES
+COMMAND...` ties the process to its agent, lowers its priority, puts it on its cores and becomes the
+command.
 """
 
 import json
@@ -10,9 +11,11 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from remote.cores import Core, threads_of_rank
 from remote.files import write_atomic
 from remote.lease import is_locked
 from remote.link import interfaces, owner_of
@@ -20,6 +23,9 @@ from remote.processes import die_with_parent
 from remote.remains import COOKIE, TEMPORARY
 from remote.run import Lighthouse, Rank, Run, RunError
 
+ALL_CORES = "all"
+# Where a host runs out of memory the kernel takes a rank before the agent or anybody's editor.
+FIRST_TO_GO = "500"
 STRAGGLER_S = 120  # a lighthouse waits so long for a rank that lives: a slow step or a checkpoint
 PAYLOAD = Path(__file__).resolve().parent.parent
 # What a login shell or an outer launcher may have set and a rank of ours must not inherit.
@@ -50,12 +56,20 @@ class Launch:
     attempt: int
     argv: list[str]
     env: dict[str, str]
+    log: Path
 
 
 def prepare_launch(
-    run_dir: Path, run: Run, rank: Rank, attempt: int, secrets: Mapping[str, str], agent_pid: int
+    run_dir: Path,
+    run: Run,
+    rank: Rank,
+    attempt: int,
+    secrets: Mapping[str, str],
+    agent_pid: int,
+    cores: Core | None = None,
 ) -> Launch:
-    """Writes accelerate.<slot>.yaml and says what to execute. Secrets stand in `env` only."""
+    """Writes accelerate.<slot>.yaml and says what to execute. Secrets stand in `env` only. The rank
+    stays on `cores`."""
     config = run_dir / f"accelerate.{rank.slot}.yaml"
     command = [
         *(sys.executable, "-P", "-m", "accelerate.commands.launch"),
@@ -66,8 +80,13 @@ def prepare_launch(
     repeat = shlex.join(["env", *_assignments_by_hand(env, secrets), *command])
     write_atomic(config, _configuration(run, rank, repeat).encode())
     (run_dir / TEMPORARY).mkdir(exist_ok=True)
-    trampoline = [sys.executable, "-P", "-m", "remote.launch", str(agent_pid), str(run.nice)]
-    return Launch(rank=rank, attempt=attempt, argv=[*trampoline, *command], env=env)
+    return Launch(
+        rank=rank,
+        attempt=attempt,
+        argv=[*_trampoline(agent_pid, run, cores), *command],
+        env=env,
+        log=run_dir / f"log.{rank.slot}.{attempt}",
+    )
 
 
 def prepare_lighthouse(
@@ -78,9 +97,14 @@ def prepare_lighthouse(
         *(sys.executable, "-P", "-m", "remote.engine.lighthouse"),
         *(lighthouse.address, str(lighthouse.port), str(STRAGGLER_S)),
     ]
-    trampoline = [sys.executable, "-P", "-m", "remote.launch", str(agent_pid), str(run.nice)]
     env = {"PYTHONPATH": str(PAYLOAD), "PYTHONNOUSERSITE": "1", COOKIE: str(run_dir)}
-    return [*trampoline, *command], os.environ | env
+    return [*_trampoline(agent_pid, run, None), *command], os.environ | env
+
+
+def _trampoline(agent_pid: int, run: Run, cores: Core | None) -> list[str]:
+    """What stands before a command so that it starts as this program's last step."""
+    told = ",".join(map(str, sorted(cores))) if cores else ALL_CORES
+    return [*(sys.executable, "-P", "-m", "remote.launch"), str(agent_pid), str(run.nice), told]
 
 
 def die_with_launcher(run_dir: Path) -> None:
@@ -162,12 +186,6 @@ def interface_of(address: str) -> str:
     )
 
 
-def threads_of_rank(run: Run) -> int:
-    """How many threads each of this host's ranks computes with: its part of the run's cores."""
-    cores = run.cpu_cores or len(os.sched_getaffinity(0))
-    return max(1, cores // len(run.own_ranks))
-
-
 def _configuration(run: Run, rank: Rank, repeat: str) -> str:
     """accelerate's own format. One launch per rank, so machines = ranks: accelerate starts
     num_processes // num_machines processes and silently fewer where that leaves a rest."""
@@ -202,9 +220,13 @@ def _configuration(run: Run, rank: Rank, repeat: str) -> str:
 
 
 def _become(arguments: list[str]) -> None:
-    parent, nice, *command = arguments
+    parent, nice, cores, *command = arguments
     die_with_parent(int(parent))
     os.nice(int(nice))
+    if cores != ALL_CORES:
+        os.sched_setaffinity(0, map(int, cores.split(",")))
+    with suppress(OSError):  # a kernel that knows no such file
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
     os.execv(command[0], command)
 
 

@@ -1,6 +1,6 @@
 """What an agent holds for life, and the kernel drops when it dies: its run, by the flock on
-agent.lock, and its main port, by a name. Never trusts what a lock file says, only whether it is
-locked."""
+agent.lock, and its main port and its cores, by a name. Never trusts what a lock file says, only
+whether it is locked."""
 
 import errno
 import fcntl
@@ -46,11 +46,22 @@ def is_locked(run_dir: Path) -> bool:
 
 def hold_port(port: int) -> int | None:
     """Reserves a main port long before a store listens there: an open descriptor to keep for life,
-    or None when another agent has it. The reservation is a name of an abstract socket, which has
-    the reach of the port itself: all users and workdirs that share this network."""
+    or None when another agent has it. The reservation has the reach of the port itself: all users
+    and workdirs that share this network."""
+    return _hold(f"main-port/{port}")
+
+
+def hold_core(processor: int) -> int | None:
+    """Reserves the core that begins with this processor: an open descriptor to keep for life, or
+    None when another agent has it."""
+    return _hold(f"core/{processor}")
+
+
+def _hold(what: str) -> int | None:
+    """Takes a name of an abstract socket, which the kernel gives to one process only."""
     name = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        name.bind(f"\0sollol/main-port/{port}")
+        name.bind(f"\0sollol/{what}")
     except OSError as error:
         name.close()
         if error.errno == errno.EADDRINUSE:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from remote import processes
+from remote.disk import is_full
 from remote.processes import Identity
 
 FILE = "pids"
@@ -30,14 +31,23 @@ class Remnant:
     role: str
 
 
-def record(run_dir: Path, identity: Identity, role: str, **more: Any) -> None:
-    """Writes down that this process is the run's, before anything depends on it."""
-    line = {"v": 1, **asdict(identity), "role": role, **more}
+def record(run_dir: Path, identity: Identity, role: str, **more: Any) -> bool:
+    """Writes down that this process is the run's, before anything depends on it. False where the
+    disk is full: then its session, its parent or its cookie must tell."""
+    line = json.dumps({"v": 1, **asdict(identity), "role": role, **more}).encode() + b"\n"
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     descriptor = os.open(run_dir / FILE, flags, 0o600)
+    before = os.fstat(descriptor).st_size
     try:
-        os.write(descriptor, json.dumps(line).encode() + b"\n")
+        if os.write(descriptor, line) < len(line):
+            os.ftruncate(descriptor, before)  # the next line must not be read as a part of it
+            return False
         os.fsync(descriptor)
+        return True
+    except OSError as error:
+        if not is_full(error):
+            raise
+        return False
     finally:
         os.close(descriptor)
 

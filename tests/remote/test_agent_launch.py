@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from remote.cores import threads_of_rank
 from remote.launch import (
     PAYLOAD,
     interface_of,
     prepare_launch,
     prepare_lighthouse,
     rank_environment,
-    threads_of_rank,
 )
 from remote.lease import take_lock
 from remote.run import Run, RunError, parse_run

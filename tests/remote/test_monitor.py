@@ -31,6 +31,7 @@ def nvml(**answers: Any) -> SimpleNamespace:
         "nvmlDeviceGetMemoryInfo": lambda _: SimpleNamespace(used=1, total=2),
         "nvmlDeviceGetUtilizationRates": lambda _: SimpleNamespace(gpu=42),
         "nvmlDeviceGetTemperature": refuse,
+        "nvmlDeviceGetComputeRunningProcesses": lambda _: [],
         "NVML_TEMPERATURE_GPU": 0,
         "NVMLError": NVMLError,
     }

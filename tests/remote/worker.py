@@ -39,6 +39,7 @@ class Worker:
         self.payload = payload
         self.run_dir = workdir / "runs" / "j-1" / "w1"
         place = {"host": "w1", "address": "127.0.0.1", "gpu": None}
+        self.within: list[str] = []  # a command that runs the others, as `unshare` does
         self._strays: list[processes.Identity] = []
         self.run: dict[str, Any] = {
             "v": 1,
@@ -75,7 +76,7 @@ class Worker:
 
     def begin(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", *arguments],
+            [*self.within, sys.executable, "-P", "-m", *arguments],
             env=os.environ | {"PYTHONPATH": str(self.payload)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,6 +1,7 @@
 """A rank that learns nothing, in the standard library: one world over plain TCP, the contract's
 events, control between steps, a small result. `python -m remote.train RUN_DIR SLOT ATTEMPT`."""
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -17,11 +18,17 @@ from remote.control import Action, read_control
 from remote.events import EventWriter
 from remote.files import write_atomic
 from remote.launch import die_with_launcher
+from remote.processes import FAULT_SIGNAL
+from remote.pulse import Doing, Pulse
 from remote.run import Run, read_run
 
 FAIL = os.environ.get("SOLLOL_STUB_FAIL", "")
 STEPS = int(os.environ.get("SOLLOL_STUB_STEPS", "20"))
 STEP_S = float(os.environ.get("SOLLOL_STUB_STEP_S", "0.05"))
+HANGS_AT = int(os.environ.get("SOLLOL_STUB_HANGS_AT", "0"))
+GROWS_AT = int(os.environ.get("SOLLOL_STUB_GROWS_AT", "1000000000"))
+GROWS_BYTES = 16 * 1024**2  # with every step from then on
+HOARD: list[bytearray] = []
 DEAF = os.environ.get("SOLLOL_STUB_DEAF") == "1"
 
 if FAIL == "import":
@@ -123,13 +130,22 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
     if FAIL == "silent":
         return
     started = time.monotonic()
+    pulse = Pulse(run_dir, slot, events.attempt)
     for step in range(first + 1, STEPS + 1):
+        pulse.begin_step()
+        pulse.now(Doing.COMPUTING)
         if f"step:{step}" == FAIL:
             raise RuntimeError(f"told to fail in step {step}")
+        if step == HANGS_AT:
+            hang()
         time.sleep(STEP_S)
+        if step >= GROWS_AT:
+            HOARD.append(bytearray(os.urandom(4096)) * (GROWS_BYTES // 4096))
+        pulse.now(Doing.WAITING)
         wish = world.agree(Action.RUN if DEAF else read_control(run_dir))
         if wish == Action.KILL:
             return
+        pulse.took(step)
         passed = time.monotonic() - started
         sys.stdout.write(f"step {step} of {STEPS}\n")
         if world.rank == 0:
@@ -165,6 +181,11 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
         result=result,
         train_s=time.monotonic() - started,
     )
+
+
+def hang() -> None:
+    while True:
+        time.sleep(1)
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -228,6 +249,7 @@ def main(arguments: list[str]) -> int:
         attempt=attempt,
         generation=run.generation,
     )
+    faulthandler.register(FAULT_SIGNAL)
     try:
         train(run_dir, run, events, slot)
     except Exception as error:

@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     config = read_configuration(options.config_file)
-    # What makes real accelerate start one world of CPU ranks over several hosts.
-    assert config["distributed_type"] == "MULTI_GPU"
+    # What makes real accelerate start one world of CPU ranks over several hosts, or one of its own.
+    assert config["distributed_type"] == "MULTI_GPU" or config["num_machines"] == 1
     assert config["num_processes"] == config["num_machines"]
     world = {
         "RANK": str(config["machine_rank"]),
