@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from remote import processes, remains
+from remote import limits, processes, remains
 from remote.control import Action, write_control
 from remote.ending import last_event
 from remote.files import write_atomic
@@ -168,6 +168,7 @@ def _remove_orphans(run_dir: Path) -> list[Remnant]:
     left = remains.remove(lambda: remains.living(run_dir), term_grace_s=0.0, reap=lambda: None)
     if not left:
         shutil.rmtree(run_dir / remains.TEMPORARY, ignore_errors=True)
+        limits.remove_group(run_dir)
     return left
 
 
