@@ -18,6 +18,7 @@ FROM_THE_DEVELOPER = (
     "SOLLOL_INVENTORY",
     "NO_COLOR",
     "FORCE_COLOR",
+    "COLUMNS",
 )
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import click
 
+from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.model.checkpoints import CheckpointSurvey, CheckpointView
 from sollol_tui.model.text import clean
@@ -13,7 +14,7 @@ from sollol_tui.model.units import format_bytes, format_count
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (sollol.checkpoints/1).")
 @pass_session
 def checkpoints(session: Session, job: str, as_json: bool) -> None:

@@ -1,4 +1,5 @@
-"""`sollol pause`, `resume`, `cancel`, `wait`: what is asked of a job, and waiting for it."""
+"""`sollol pause`, `resume`, `join`, `leave`, `cancel`, `wait`: what is asked of a job, and waiting
+for it."""
 
 import sys
 
@@ -6,7 +7,9 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.follow import report_end, wait_until
+from sollol_tui.cli.params import HOSTS, JOB
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import say
 from sollol_tui.model.errors import JobError
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import UNATTENDED, JobState
@@ -14,7 +17,7 @@ from sollol_tui.model.text import clean
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option("-d", "--detach", is_flag=True, help="Do not wait until it is paused.")
 @pass_session
 def pause(session: Session, job: str, detach: bool) -> int:
@@ -27,7 +30,7 @@ def pause(session: Session, job: str, detach: bool) -> int:
         view = client.get_job_status(job)
         client.pause_job(view.id)
         if detach:
-            click.echo(f"{view.id} is told to pause; see: sollol status", err=True)
+            say(f"{view.id} is told to pause; see: sollol status")
             return ExitCode.OK
         try:
             end = wait_until(client, view.id, lambda job: job.state in UNATTENDED)
@@ -37,13 +40,13 @@ def pause(session: Session, job: str, detach: bool) -> int:
     if end.state is not JobState.PAUSED:
         return report_end(end)
     click.echo(f"{end.id} is paused {clean(end.reason)}; its workers are free")
-    click.echo(f"go on: sollol resume {end.id}", err=True)
+    say(f"go on: sollol resume {end.id}")
     return ExitCode.OK
 
 
 @click.command()
-@click.argument("job")
-@click.option("--workers", metavar="PATTERN", help="Other workers than it had.")
+@click.argument("job", type=JOB)
+@click.option("--workers", metavar="PATTERN", type=HOSTS, help="Other workers than it had.")
 @pass_session
 def resume(session: Session, job: str, workers: str | None) -> None:
     """Lets a paused job go on at the sample where it stopped, once its workers are free.
@@ -56,11 +59,55 @@ def resume(session: Session, job: str, workers: str | None) -> None:
         client.resume_job(view.id, workers=workers)
         view = client.get_job_status(view.id)
     click.echo(f"{view.id} is {view.state}: {clean(view.reason or view.stage)}".rstrip(": "))
-    click.echo(f"follow: sollol attach {view.id}", err=True)
+    say(f"follow: sollol attach {view.id}")
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
+@click.argument("hosts", metavar="[HOST]", required=False, type=HOSTS)
+@pass_session
+def join(session: Session, job: str, hosts: str | None) -> None:
+    """Takes hosts into a job that runs, by default this machine. The training goes on meanwhile.
+
+    HOST may be a pattern: w3,attic, a group, tag:cuda.
+
+    \b
+    Example: sollol join j-7f3a attic
+    """
+    with session.client(acts=True) as client:
+        view = client.get_job_status(job)
+        asked = client.join_job(view.id, hosts)
+    one = len(asked) == 1
+    click.echo(f"{', '.join(asked)} {'is' if one else 'are'} asked to join {view.id}")
+    say(f"see: sollol show {view.id}   undo: {_word('leave', view.id, asked)}")
+
+
+@click.command()
+@click.argument("job", type=JOB)
+@click.argument("hosts", metavar="[HOST]", required=False, type=HOSTS)
+@pass_session
+def leave(session: Session, job: str, hosts: str | None) -> None:
+    """Lets hosts go from a job that runs, by default this machine. The others go on.
+
+    HOST may be a pattern: w3,attic, a group, tag:cuda.
+
+    \b
+    Example: sollol leave j-7f3a attic
+    """
+    with session.client(acts=True) as client:
+        view = client.get_job_status(job)
+        asked = client.leave_job(view.id, hosts)
+    one = len(asked) == 1
+    click.echo(f"{', '.join(asked)} {'is' if one else 'are'} asked to leave {view.id}")
+    say(f"see: sollol show {view.id}   undo: {_word('join', view.id, asked)}")
+
+
+def _word(command: str, job: str, hosts: list[str]) -> str:
+    return f"sollol {command} {job} {','.join(hosts)}"
+
+
+@click.command()
+@click.argument("job", type=JOB)
 @click.option(
     "--now", is_flag=True, help="Save nothing; give up on unreachable hosts after a minute."
 )
@@ -78,7 +125,7 @@ def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
             click.confirm(f"cancel {view.id} ({view.name}, {view.state})?", abort=True, err=True)
         client.cancel_job(view.id, now=now)
         if detach:
-            click.echo(f"{view.id} is told to stop; see: sollol status", err=True)
+            say(f"{view.id} is told to stop; see: sollol status")
             return ExitCode.OK
         try:
             end = wait_until(client, view.id, lambda job: job.state.is_terminal)
@@ -94,7 +141,7 @@ def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option(
     "--for",
     "wanted",

@@ -2,13 +2,15 @@
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from sollol_tui.cli.exits import ExitCode
+from sollol_tui.cli.lazy import Group
+from sollol_tui.cli.params import FILE
+from sollol_tui.cli.terminal import has_colour, say
 from sollol_tui.model.errors import InputError
 from sollol_tui.model.plan import BYTES_PER_TOKEN
 from sollol_tui.model.text import clean, clean_lines
@@ -24,12 +26,12 @@ LEGEND: Final = (
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def dataset() -> None:
     """Looks into a dataset: its format, its problems, its first rows."""
 
 
-_file = click.argument("file", metavar="FILE")
+_file = click.argument("file", metavar="FILE", type=FILE)
 _format = click.option(
     "--format", "fmt", default="auto", metavar="NAME|JSON", help="A format, or a column mapping."
 )
@@ -81,7 +83,7 @@ def show(file: str, fmt: str, as_json: bool) -> int:
         for example in checked.examples:
             _show(example)
         if checked.examples:
-            click.echo(LEGEND, err=True)
+            say(LEGEND)
     return ExitCode.FAILED if checked.problem_count else ExitCode.OK
 
 
@@ -138,19 +140,17 @@ def _show(example: dict[str, Any]) -> None:
     place = f"row {example['row']}"
     if example.get("file"):
         place = f"{clean(example['file'], limit=400)}, {place}"
-    click.echo(click.style(place, bold=_has_colour()))
+    click.echo(click.style(place, bold=has_colour()))
     for piece in example["pieces"]:
-        for line in clean_lines(str(piece["text"])):
+        lines = clean_lines(str(piece["text"]))
+        if left_out := piece.get("left_out"):
+            lines.append(f"[{left_out:,} more characters]")
+        for line in lines:
             if piece["learnt"]:
                 click.echo(LEARNT + line)
             else:
-                click.echo(click.style(GIVEN + line, dim=_has_colour()))
+                click.echo(click.style(GIVEN + line, dim=has_colour()))
     click.echo()
-
-
-def _has_colour() -> bool:
-    chosen = click.get_current_context().color  # --color or NO_COLOR
-    return sys.stdout.isatty() if chosen is None else chosen
 
 
 def _data(checked: "Checked") -> dict[str, Any]:

@@ -13,7 +13,9 @@ import click
 from rich.cells import set_cell_size
 
 from sollol_tui.cli.exits import ExitCode, exit_code_of_all
+from sollol_tui.cli.params import HOSTS
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import is_quiet
 from sollol_tui.model.diagnosis import Check, Diagnosis, Examination, Outcome, Stage
 from sollol_tui.model.links import Endpoint, Firewall, Link, NetworkReport, Reach, cost_s
 from sollol_tui.model.patterns import select
@@ -31,7 +33,7 @@ _SQUARE: Final = 8  # the widest matrix that fits 80 columns
 
 
 @click.command()
-@click.argument("names", metavar="[HOST...]", nargs=-1)
+@click.argument("names", metavar="[HOST...]", nargs=-1, type=HOSTS)
 @click.option(
     "--network", is_flag=True, help="Ports, bandwidth and latency between the hosts as well."
 )
@@ -75,7 +77,7 @@ class _Progress:
     def __init__(self, hosts: int) -> None:
         self._hosts = hosts
         self._done: set[str] = set()
-        self._is_watched = sys.stderr.isatty()
+        self._is_watched = sys.stderr.isatty() and not is_quiet()
 
     def checked(self, host: str, check: Check) -> None:
         rest = list(Stage)[list(Stage).index(check.stage) + 1 :]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.model.happenings import Happening
 from sollol_tui.model.states import UNATTENDED
@@ -26,7 +27,7 @@ _HOST_WIDTHS: Final = (6, 20)
 
 
 @click.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, type=JOB)
 @click.option("-f", "--follow", is_flag=True, help="Go on as things happen.")
 @click.option(
     "-n", "count", type=click.IntRange(1), help="Only the last N.  [default: all; 30 of all jobs]"

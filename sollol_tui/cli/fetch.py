@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 import click
 
+from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes
@@ -25,7 +26,7 @@ def _step(
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option("--to", metavar="DIR", help="Into this folder, new or empty.")
 @click.option(
     "--checkpoint",

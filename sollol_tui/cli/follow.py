@@ -11,9 +11,11 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.news import News
+from sollol_tui.cli.params import HOST, JOB
 from sollol_tui.cli.proof import ProofTeller
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.stages import Stages
+from sollol_tui.cli.terminal import say
 from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import UNATTENDED, JobState
@@ -89,7 +91,7 @@ def wait_until(client: "SOLLOLClient", job: str, is_settled: Callable[[JobView],
     revived_at, stage = time.monotonic(), ""
     while not is_settled(view := client.get_job_status(job)):
         if view.stage and view.stage != stage:
-            click.echo(f"  {clean(view.stage)}", err=True)
+            say(f"  {clean(view.stage)}")
             stage = view.stage
         if time.monotonic() - revived_at > _REVIVE_EVERY_S:
             client.revive()
@@ -113,7 +115,7 @@ def report_end(view: JobView) -> ExitCode:
         click.echo("\n".join(clean_lines(view.traceback)), err=True)
     reason = f": {clean(view.reason)}" if view.reason else ""
     click.echo(f"{view.id} {view.state}{reason}", err=True)
-    click.echo(f"see: sollol logs {view.id}", err=True)
+    say(f"see: sollol logs {view.id}")
     return ExitCode.JOB_FAILED
 
 
@@ -126,7 +128,7 @@ def _number(value: float | None) -> str:
 
 
 @click.command()
-@click.argument("job", required=False)
+@click.argument("job", required=False, type=JOB)
 @pass_session
 def attach(session: Session, job: str | None) -> int:
     """Follows a job, by default the newest that runs. Ctrl+C only detaches.
@@ -140,10 +142,10 @@ def attach(session: Session, job: str | None) -> int:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
 @click.option("-n", "count", type=click.IntRange(0), help="Only the last N lines of what is there.")
-@click.option("--host", help="Of this host only.")
+@click.option("--host", metavar="HOST", type=HOST, help="Of this host only.")
 @click.option("--supervisor", is_flag=True, help="What the coordinator's side of the job says.")
 @pass_session
 def logs(

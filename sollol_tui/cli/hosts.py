@@ -10,8 +10,10 @@ import click
 
 from sollol_tui.cli.exits import exit_code_of_all
 from sollol_tui.cli.inventory import add, cordon, import_hosts, remove, uncordon
+from sollol_tui.cli.lazy import Group
+from sollol_tui.cli.params import HOSTS
 from sollol_tui.cli.session import Session, pass_session
-from sollol_tui.cli.tables import print_hosts
+from sollol_tui.cli.tables import host_lines, print_lines
 from sollol_tui.model.errors import HostError, HostKeyError
 from sollol_tui.model.patterns import select
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from sollol_tui.model.inventory import Host
 
 
-@click.group()
+@click.group(cls=Group)
 def hosts() -> None:
     """The machines of the inventory."""
 
@@ -30,7 +32,7 @@ for command in (add, remove, import_hosts, cordon, uncordon):
 
 
 @hosts.command()
-@click.argument("names", metavar="HOST...", nargs=-1, required=True)
+@click.argument("names", metavar="HOST...", nargs=-1, required=True, type=HOSTS)
 @click.option("--replace", is_flag=True, help="Accept a key that has changed.")
 @pass_session
 def trust(session: Session, names: tuple[str, ...], replace: bool) -> int:
@@ -87,4 +89,4 @@ def list_hosts(session: Session, as_json: bool) -> None:
         data = {"schema": "sollol.hosts/1", "hosts": [asdict(host) for host in listed]}
         click.echo(json.dumps(data))
     else:
-        print_hosts(listed)
+        print_lines(host_lines(listed))

@@ -8,6 +8,7 @@ import click
 
 from sollol_tui.cli.inventory import machines, places_of
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import say
 from sollol_tui.model.errors import SollolError
 
 _STARTER: Final = Path(__file__).parent / "starter"
@@ -47,13 +48,13 @@ def init(session: Session, from_ssh_config: bool, force: bool) -> None:
         path.parent.mkdir(exist_ok=True)
         write_text(path, text, instead_of=read_text(path) if path.exists() else None)
         click.echo(f"wrote {path}")
-    click.echo("next:", err=True)
+    say("next:")
     if hosts:
-        click.echo("  sollol hosts trust all      accept the machines' host keys", err=True)
+        say("  sollol hosts trust all      accept the machines' host keys")
     else:
-        click.echo("  sollol hosts add NAME       name your machines", err=True)
-    click.echo("  sollol status               do they answer?", err=True)
-    click.echo("  sollol train train.yaml     after a look into it", err=True)
+        say("  sollol hosts add NAME       name your machines")
+    say("  sollol status               do they answer?")
+    say("  sollol train train.yaml     after a look into it")
 
 
 def _with_ssh_hosts(text: str) -> tuple[str, list[str]]:

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import click
 
+from sollol_tui.cli.params import HOSTS
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import say
 from sollol_tui.model.errors import HostError, InputError, NotFoundError, SollolError
 from sollol_tui.model.text import clean
 
@@ -44,11 +46,11 @@ def add(
     for setting in extra:
         _put(settings, setting)
     edit(session, lambda text, file: add_host(text, name, settings, file=file))
-    click.echo(f"next: sollol hosts trust {name}", err=True)
+    say(f"next: sollol hosts trust {name}")
 
 
 @click.command("rm")
-@click.argument("names", metavar="HOST...", nargs=-1, required=True)
+@click.argument("names", metavar="HOST...", nargs=-1, required=True, type=HOSTS)
 @pass_session
 def remove(session: Session, names: tuple[str, ...]) -> None:
     """Takes hosts out of the inventory; nothing on them changes.
@@ -71,7 +73,7 @@ def remove(session: Session, names: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("names", metavar="HOST...", nargs=-1, required=True)
+@click.argument("names", metavar="HOST...", nargs=-1, required=True, type=HOSTS)
 @pass_session
 def cordon(session: Session, names: tuple[str, ...]) -> None:
     """Keeps hosts out of new jobs; what runs there goes on.
@@ -88,7 +90,7 @@ def cordon(session: Session, names: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("names", metavar="HOST...", nargs=-1, required=True)
+@click.argument("names", metavar="HOST...", nargs=-1, required=True, type=HOSTS)
 @pass_session
 def uncordon(session: Session, names: tuple[str, ...]) -> None:
     """Lets hosts take part in jobs again.
@@ -143,7 +145,7 @@ def import_hosts(session: Session, names: tuple[str, ...], everything: bool) -> 
             return add_host(text, name, {}, file=file)
 
         edit(session, _for_each(chosen, one))
-        click.echo(f"next: sollol hosts trust {' '.join(chosen)}", err=True)
+        say(f"next: sollol hosts trust {' '.join(chosen)}")
 
 
 def edit(session: Session, change: Callable[[str, str], str]) -> None:
@@ -156,13 +158,13 @@ def edit(session: Session, change: Callable[[str, str], str]) -> None:
     file, old = _shown(path), read_text(path)
     new = change(old, file)
     if new == old:
-        click.echo(f"{file} says so already, nothing to change", err=True)
+        say(f"{file} says so already, nothing to change")
         return
     click.echo(unified_diff(old, new, file), nl=False)
     if not session.yes and sys.stdin.isatty():
         click.confirm(f"write {file}?", default=True, abort=True, err=True)
     write_text(path, new, instead_of=old)
-    click.echo(f"{file} is written", err=True)
+    say(f"{file} is written")
 
 
 async def places_of(aliases: Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -199,7 +201,7 @@ def _choose(aliases: Sequence[str], places: dict[str, tuple[str, str]]) -> list[
     lines = [f"{alias:<{width}}  {places[alias][1]}" for alias in aliases]
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         click.echo("\n".join(lines))
-        click.echo("to add some: sollol hosts import NAME..., or --all", err=True)
+        say("to add some: sollol hosts import NAME..., or --all")
         return []
     from sollol_tui.ui.tick_list import ticked
 

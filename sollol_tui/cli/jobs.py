@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sollol_tui.cli.proof import proof
+from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
-from sollol_tui.cli.tables import print_jobs
+from sollol_tui.cli.tables import job_lines, print_lines
 from sollol_tui.model.snapshot import EvaluationView, JobView
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
@@ -38,11 +38,11 @@ def jobs(session: Session, everything: bool, count: int, as_json: bool) -> None:
         data = {"schema": "sollol.jobs/1", "jobs": [asdict(job) for job in listed]}
         click.echo(json.dumps(data))
     else:
-        print_jobs(listed)
+        print_lines(job_lines(listed))
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (schema sollol.job/1).")
 @pass_session
 def show(session: Session, job: str, as_json: bool) -> None:

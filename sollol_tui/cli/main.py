@@ -1,32 +1,41 @@
 """The `sollol` command: global options, and the commands, each loaded when it is called."""
 
+import io
 import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from importlib import import_module
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 import click
 
 from sollol_tui.cli.exits import ExitCode, exit_code_of
+from sollol_tui.cli.lazy import LazyGroup, ReaderGoneError
+from sollol_tui.cli.params import FILE
 from sollol_tui.cli.session import Session
 from sollol_tui.model.errors import InputError, NoWorkersError, SollolError
+from sollol_tui.model.text import clean
 
 _COMMANDS: Final = {  # name: module and what it is called there
     "attach": "follow:attach",
     "cancel": "control:cancel",
+    "completion": "completion:completion",
+    "checkpoints": "checkpoints:checkpoints",
     "dataset": "dataset:dataset",
     "demo": "demo:demo",
     "doctor": "doctor:doctor",
-    "fetch": "jobs:fetch",
+    "events": "events:events",
+    "fetch": "fetch:fetch",
     "hosts": "hosts:hosts",
     "init": "init:init",
     "jobs": "jobs:jobs",
+    "join": "control:join",
+    "leave": "control:leave",
     "logs": "follow:logs",
+    "metrics": "metrics:metrics",
     "pause": "control:pause",
     "provision": "provision:provision",
     "resources": "resources:resources",
@@ -40,64 +49,15 @@ _COMMANDS: Final = {  # name: module and what it is called there
 }
 
 
-class _ReaderGoneError(Exception):
-    """Whoever read our output has seen enough."""
-
-
-class _LazyGroup(click.Group):
-    """Imports the module of the one command that runs; suggests the nearest name of a wrong one.
-    A closed pipe is told as _ReaderGoneError: click itself would leave with status 1."""
-
-    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
-        with _reader_gone():  # --help writes from in here
-            return super().make_context(*arguments, **settings)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with _reader_gone():
-            return super().invoke(ctx)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, name = _COMMANDS[cmd_name].split(":")
-        command = getattr(import_module(f"sollol_tui.cli.{module}"), name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            if not near:
-                raise
-            hint = f"No such command '{args[0]}' - did you mean '{near[0]}'?"
-            raise click.UsageError(hint, ctx) from error
-
-
 def _number(_ctx: click.Context, _option: click.Parameter, value: float | None) -> float | None:
     if value is not None and math.isnan(value):  # which no range refuses
         raise click.BadParameter("it is no number")
     return value
 
 
-@contextmanager
-def _reader_gone() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError as error:
-        raise _ReaderGoneError from error
-
-
 @click.group(
-    cls=_LazyGroup,
+    cls=LazyGroup,
+    places=_COMMANDS,
     invoke_without_command=True,
     context_settings={
         "help_option_names": ["-h", "--help"],
@@ -105,7 +65,7 @@ def _reader_gone() -> Iterator[None]:
         "max_content_width": 100,
     },
 )
-@click.option("-i", "--inventory", metavar="FILE", help="The inventory to use.")
+@click.option("-i", "--inventory", metavar="FILE", type=FILE, help="The inventory to use.")
 @click.option("--readonly", is_flag=True, help="Refuse whatever acts.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option(
@@ -121,6 +81,7 @@ def _reader_gone() -> Iterator[None]:
     default="auto",
     help="auto: on a terminal, unless NO_COLOR is set.",
 )
+@click.option("-q", "--quiet", is_flag=True, help="No hints and no progress on stderr.")
 @click.option("-v", "--verbose", count=True, help="Tell on stderr what hosts are asked; -vv: more.")
 @click.pass_context
 def root(
@@ -130,6 +91,7 @@ def root(
     yes: bool,
     timeout: float | None,
     color: str,
+    quiet: bool,
     verbose: int,
 ) -> None:
     """LoRA fine-tuning across the Linux machines you own, over plain SSH.
@@ -138,8 +100,15 @@ def root(
 
     \b
     Example: sollol train --model ./model --dataset rows.jsonl --workers 2
+
+    Each option above may be set as a variable instead: SOLLOL_INVENTORY, SOLLOL_READONLY,
+    SOLLOL_YES, SOLLOL_TIMEOUT, SOLLOL_COLOR, SOLLOL_QUIET, SOLLOL_VERBOSE.
     """
-    ctx.obj = Session(inventory=inventory, readonly=readonly, yes=yes, timeout_s=timeout)
+    if quiet and verbose:
+        raise click.UsageError("--quiet and --verbose do not go together")
+    ctx.obj = Session(
+        inventory=inventory, readonly=readonly, yes=yes, timeout_s=timeout, quiet=quiet
+    )
     if color != "auto" or os.environ.get("NO_COLOR"):
         ctx.color = color == "always"  # what is printed with click asks this
     if verbose:
@@ -175,26 +144,12 @@ def _tell_log(level: int) -> Callable[[], None]:
 def main(args: list[str] | None = None) -> None:
     """Runs the command line and leaves with its exit code."""
     _open_missing_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that a terminal cannot show ends nothing
     try:
-        result: Any = root.main(args=args, prog_name="sollol", standalone_mode=False)
-        code = int(result) if isinstance(result, int) else ExitCode.OK
+        code = _run(args)
         sys.stdout.flush()
-    except SollolError as error:
-        if isinstance(error, NoWorkersError):
-            for host, reason in error.reasons.items():
-                click.echo(f"  {host}: {reason}", err=True)
-        # A problem in a file begins with its place, so that editors can jump there.
-        prefix = "" if isinstance(error, InputError) else "sollol: "
-        click.echo(f"{prefix}{error}", err=True)
-        code = exit_code_of(error)
-    except click.exceptions.Abort:
-        code = ExitCode.INTERRUPTED
-    except KeyboardInterrupt:
-        code = ExitCode.INTERRUPTED
-    except click.ClickException as error:
-        error.show()
-        code = ExitCode.USAGE
-    except (_ReaderGoneError, BrokenPipeError):
+    except (ReaderGoneError, BrokenPipeError):
         _drop_output(sys.stdout)
         _drop_output(sys.stderr)
         code = ExitCode.OK
@@ -208,6 +163,48 @@ def main(args: list[str] | None = None) -> None:
         except OSError:  # it was our output that could not be written
             _drop_output(sys.stdout)
     sys.exit(int(code))
+
+
+def _run(args: list[str] | None) -> int:
+    """The exit code of a command, after its error was told."""
+    try:
+        result: Any = root.main(args=args, prog_name="sollol", standalone_mode=False)
+    except SollolError as error:
+        if isinstance(error, NoWorkersError):
+            for host, reason in error.reasons.items():
+                click.echo(f"  {host}: {reason}", err=True)
+        # A problem in a file begins with its place, so that editors can jump there.
+        prefix = "" if isinstance(error, InputError) else "sollol: "
+        click.echo(f"{prefix}{error}", err=True)
+        return exit_code_of(error)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return ExitCode.USAGE
+    except (ReaderGoneError, OSError):
+        raise
+    except Exception as error:
+        return _tell_defect(error)
+    return int(result) if isinstance(result, int) else ExitCode.OK
+
+
+def _tell_defect(error: Exception) -> ExitCode:
+    """One sentence for a mistake of ours; where it is stands in a file that can be sent along."""
+    import tempfile
+    import traceback
+
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="sollol-", suffix=".txt", delete=False, errors="replace"
+    ) as file:
+        file.write("".join(traceback.format_exception(error)))
+    said = clean(str(error), limit=200)
+    click.echo(
+        f"sollol: failed unexpectedly: {type(error).__name__}{': ' if said else ''}{said}; "
+        f"this is a defect of sollol, please report it with {file.name}",
+        err=True,
+    )
+    return ExitCode.FAILED
 
 
 def _open_missing_streams() -> None:

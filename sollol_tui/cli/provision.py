@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from sollol_tui.cli.exits import exit_code_of_all
+from sollol_tui.cli.params import HOSTS
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import console, is_quiet
 from sollol_tui.model.errors import SollolError
 from sollol_tui.model.patterns import select
 from sollol_tui.model.text import clean
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", metavar="[HOST...]", nargs=-1)
+@click.argument("names", metavar="[HOST...]", nargs=-1, type=HOSTS)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; touch nothing.")
 @click.option("--recreate", is_flag=True, help="Build the environment anew.")
 @click.option("--prune", is_flag=True, help="Remove what no lock, run or process needs any more.")
@@ -48,7 +50,7 @@ def provision(
     with session.client(acts=not dry_run) as client:
         inventory = client.inventory().with_coordinator()
         chosen = {h.name: h for name in names or ("all",) for h in select(inventory, name).hosts}
-        is_live = sys.stderr.isatty() and not dry_run and not prune
+        is_live = sys.stderr.isatty() and not (dry_run or prune or is_quiet())
         board = Rows(chosen) if is_live else Lines()
         work = _work(client, dry_run=dry_run, recreate=recreate, prune=prune)
         try:
@@ -135,7 +137,6 @@ class Rows:
     """A live table on the terminal, one row per host; how each ended follows as lines."""
 
     def __init__(self, hosts: Iterable[str]) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         self._begun = time.monotonic()
@@ -143,7 +144,7 @@ class Rows:
         self._endings = Lines()
         self._live = Live(
             get_renderable=self._table,
-            console=Console(stderr=True),
+            console=console(stderr=True),
             refresh_per_second=5,
             transient=True,
         )

@@ -1,13 +1,12 @@
 """`sollol resources`: what the hosts have, and who holds it."""
 
-import asyncio
 import json
 
 import click
 
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.status import PROBE_TIMEOUT_S
-from sollol_tui.cli.tables import print_resources
+from sollol_tui.cli.tables import print_lines, resource_lines
 from sollol_tui.model.resources import is_free, resources_data
 
 
@@ -26,10 +25,12 @@ def resources(session: Session, free: bool, cached: bool, as_json: bool) -> None
     """
     with session.client() as client:
         if not cached:
+            import asyncio
+
             asyncio.run(client.probe_hosts(timeout_s=PROBE_TIMEOUT_S))
         snapshot = client.snapshot()
     shown = [host for host in snapshot.hosts if is_free(host) or not free]
     if as_json:
         click.echo(json.dumps(resources_data(snapshot, shown)))
     else:
-        print_resources(shown)
+        print_lines(resource_lines(shown))

@@ -19,6 +19,7 @@ class Session:
     readonly: bool = False
     yes: bool = False
     timeout_s: float | None = None  # in place of every host's connect_timeout
+    quiet: bool = False
 
     def check_acting(self) -> None:
         """Raises SollolError when nothing may be changed."""

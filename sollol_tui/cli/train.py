@@ -8,7 +8,9 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.follow import follow_job, report_end
+from sollol_tui.cli.params import FILE, HOSTS
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import say
 from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("file", required=False, metavar="[FILE]")
+@click.argument("file", required=False, metavar="[FILE]", type=FILE)
 @click.option("--model", metavar="DIR|ID", help="A model folder or a Hub id.")
 @click.option("--dataset", metavar="FILE", help="A file, folder, pattern, or hub:NAME.")
 @click.option("--epochs", type=int, help="How often each row is seen.  [default: 1]")
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 @click.option("--max-length", type=int, help="Tokens of a sample at most.  [default: 512]")
 @click.option("--lora-r", type=int, help="LoRA rank.  [default: 32]")
 @click.option("--lora-alpha", type=float, help="LoRA alpha.  [default: 64]")
-@click.option("--workers", metavar="PATTERN", help="3, all, HOST,HOST, a group.  [default: all]")
+@click.option(
+    "--workers", metavar="PATTERN", type=HOSTS, help="3, all, HOST,HOST, a group.  [default: all]"
+)
 @click.option("--mode", metavar="MODE", help="data_parallel.  [default: data_parallel]")
 @click.option("--name", metavar="NAME", help="What to call the job.")
 @click.option("--output-dir", metavar="DIR", help="Where the adapter goes.")
@@ -82,7 +86,7 @@ def train(
         queued = job.state is JobState.QUEUED
         click.echo(f"queued {job.id}: {clean(job.reason)}" if queued else f"started {job.id}")
         if detach:
-            click.echo(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}", err=True)
+            say(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}")
             return ExitCode.OK
         return report_end(follow_job(client, job.id))
 

@@ -3,12 +3,14 @@
 Also how an inventory writes where a host is: an address, and the jumps on the way there."""
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,62}")
 JUMP: Final = re.compile(r"(?:ssh://)?(?:([^@]+)@)?(\[[^\]]+\]|[^:@]+)(?::(\d{1,5}))?")
 MAX_JUMPS: Final = 8
 PORTS: Final = range(1, 65536)
+_MOST: Final = 100  # characters that are compared: it takes their square
 COORDINATOR: Final = "coordinator"  # the host that always exists and joins only when asked
 
 
@@ -19,3 +21,11 @@ def check_name(value: str) -> str:
             "not starting with '.' or '-'"
         )
     return value
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """ " - did you mean 'status'?" when one of the known words is near, else nothing."""
+    import difflib  # late: few words are wrong
+
+    near = difflib.get_close_matches(word[:_MOST], [name[:_MOST] for name in known], n=1)
+    return f" - did you mean '{near[0]}'?" if near else ""
