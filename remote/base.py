@@ -165,7 +165,7 @@ def _four_bits(run: Run, device: torch.device, dtype: torch.dtype) -> Any:
     if find_spec("bitsandbytes") is None:
         raise ModelError(
             f"quantize: nf4 needs bitsandbytes, which the environment of {run.host} lacks; put it "
-            f"there (~/.sollol/bin/uv pip install --python {sys.executable} bitsandbytes), or set "
+            f"there ({_uv()} pip install --python {sys.executable} bitsandbytes), or set "
             "quantize: none"
         )
     return transformers.BitsAndBytesConfig(
@@ -174,6 +174,12 @@ def _four_bits(run: Run, device: torch.device, dtype: torch.dtype) -> Any:
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
     )
+
+
+def _uv() -> str:
+    """The uv that made this environment, which is <workdir>/envs/<lock hash>."""
+    uv = Path(sys.executable).parents[3] / "bin" / "uv"
+    return str(uv) if uv.is_file() else "uv"
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from remote.schedule import SHAPES
+
 FILE = "run.json"
 VERSION = 1
+WIRES = ("fp32", "bf16")
 
 
 class RunError(ValueError):
@@ -180,6 +183,11 @@ def parse_run(data: Any) -> Run:
         raise RunError(f"run.json gives host {run.host!r} no rank")
     if sorted(rank.rank for rank in run.world) != list(range(len(run.world))):
         raise RunError("run.json does not number its ranks 0, 1, 2, ...")
+    for key, known in (("schedule", SHAPES), ("wire", WIRES)):
+        if (said := getattr(run.train, key)) not in known:
+            raise RunError(
+                f"run.json has train.{key} {said!r}; this payload knows {', '.join(known)}"
+            )
     if run.is_elastic and not run.lighthouses:
         raise RunError("run.json names no lighthouses, which the elastic engine needs")
     return run

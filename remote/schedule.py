@@ -16,8 +16,6 @@ def learning_rate(
     """The rate of the step that follows `done` committed samples of `total`. It rises over the
     first `warmup` samples (its first step is never at zero, also in a run of one step), then falls
     to zero at the end unless constant."""
-    if shape not in SHAPES:
-        raise ValueError(f"unknown schedule {shape!r}; it may be {', '.join(SHAPES)}")
     if done < warmup:
         return peak * (done + global_batch) / (warmup + global_batch)
     return peak * SHAPES[shape]((done - warmup) / (total - warmup))

@@ -73,7 +73,8 @@ def _line(kind: str, **data: Any) -> dict[str, Any]:
 
 
 def _shown(example: Example, source: Source) -> dict[str, Any]:
-    """A row in pieces as a model sees it under plain headings; which of them are learnt."""
+    """A row in pieces as a model sees it under plain headings: which of them are learnt, and how
+    many characters at the end of each are left out."""
     if isinstance(example, Conversation):
         rendered = render_plain(example.turns, example.tools)
         text, spans = rendered.text, rendered.spans
@@ -83,7 +84,10 @@ def _shown(example: Example, source: Source) -> dict[str, Any]:
     for begin, end in [*spans, (len(text), len(text))]:
         for piece, learnt in ((text[at:begin], False), (text[begin:end], True)):
             if piece:
-                pieces.append({"text": piece[:EXAMPLE_CHARS], "learnt": learnt})
+                shown = piece[:EXAMPLE_CHARS]
+                pieces.append(
+                    {"text": shown, "learnt": learnt, "left_out": len(piece) - len(shown)}
+                )
         at = end
     return {"file": source.shown(example.file), "row": example.row, "pieces": pieces}
 

@@ -260,6 +260,25 @@ def test_what_the_ranks_say_is_told_once_and_clean_to_whoever_follows(
     assert sollol("attach", job)[1].splitlines()[-2:] == ["  w1: 9 skipped", "  w1: two"]
 
 
+def test_who_attaches_after_a_resume_is_not_told_again_what_the_first_launch_said(
+    folder: Path, store: Store
+) -> None:
+    job = add_job(store, "host w1")
+    said = [
+        line("notice", 0, message="tokenised"),
+        line("stopped", 0, step=3, samples_done=9),
+        line("notice", 0, generation=2, message="continuing from checkpoint-3"),
+    ]
+    for number, text in enumerate(said):
+        event = decode(text)
+        assert event is not None
+        add_events(store, job, "w1", "events.0.1.jsonl", [(number, event)], number)
+    store.move_job(job, JobState.FAILED, "over")
+    told = sollol("attach", job)[1]
+    assert told.endswith("  w1: continuing from checkpoint-3\n")
+    assert "tokenised" not in told
+
+
 def test_a_count_of_jobs_is_one_or_more(folder: Path, store: Store) -> None:
     add_job(store)
     for count in ("-1", "0"):

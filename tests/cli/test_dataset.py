@@ -56,6 +56,12 @@ def test_rows_are_shown_with_a_mark_before_what_is_learnt(here: Path) -> None:
     assert "\x1b" not in said
 
 
+def test_what_is_left_out_of_a_long_row_is_counted(here: Path) -> None:
+    write(here / "rows.jsonl", {"prompt": "q", "completion": "a" * 12_345})
+    code, said, _ = sollol("dataset", "show", "rows.jsonl")
+    assert (code, said.splitlines()[-2]) == (0, "> [10,345 more characters]")
+
+
 def test_a_folder_and_a_pattern_are_one_dataset(here: Path) -> None:
     write(here / "parts" / "b.jsonl", {"text": "two"})
     write(here / "parts" / "a.jsonl", {"text": "one"})

@@ -141,6 +141,15 @@ def test_the_configuration_makes_one_world_and_can_be_repeated_by_hand(
     assert "PYTHONPATH=" in text.splitlines()[0]
 
 
+@pytest.mark.parametrize("key", ["schedule", "wire"])
+def test_a_setting_of_a_newer_coordinator_is_refused_by_name_before_anything_is_loaded(
+    key: str,
+) -> None:
+    train = {**deepcopy(RUN)["train"], key: "newer"}
+    with pytest.raises(RunError, match=f"train.{key} 'newer'; this payload knows "):
+        parse_run({**deepcopy(RUN), "train": train})
+
+
 def test_an_elastic_rank_is_a_launch_of_its_own_and_its_agent_keeps_a_lighthouse(
     run_dir: Path,
 ) -> None:

@@ -46,8 +46,12 @@ def test_problems_are_lines_and_the_summary_counts_what_is_good(tmp_path):
                 "file": None,
                 "row": 1,
                 "pieces": [
-                    {"text": "### Instruction:\nq\n\n### Response:\n", "learnt": False},
-                    {"text": "a", "learnt": True},
+                    {
+                        "text": "### Instruction:\nq\n\n### Response:\n",
+                        "learnt": False,
+                        "left_out": 0,
+                    },
+                    {"text": "a", "learnt": True, "left_out": 0},
                 ],
             }
         ],

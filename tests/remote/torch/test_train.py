@@ -11,7 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, TrainerState
 
-from remote.base import adapt
+from remote.base import ModelError, adapt, load_base
 from remote.checkpoint import damage
 from remote.control import Action, write_control
 from remote.engine import Tally
@@ -227,7 +227,7 @@ def test_a_run_that_diverges_stops_with_a_sentence(make_world, tiny_model, datas
 
 
 def test_settings_that_this_host_cannot_keep_are_refused_in_a_sentence(
-    make_world, tiny_model, dataset, monkeypatch
+    make_world, tiny_model, dataset, tmp_path, monkeypatch
 ):
     def failure(name, **settings):
         world = make_world(name).plan(tiny_model, dataset, 1, **settings)
@@ -236,6 +236,15 @@ def test_settings_that_this_host_cannot_keep_are_refused_in_a_sentence(
 
     assert "nf4 needs a CUDA GPU, and w1 trains on its CPU" in failure("a", quantize="nf4")
     monkeypatch.setattr("remote.reports.find_spec", lambda name: None)
+    monkeypatch.setattr("remote.base.find_spec", lambda name: None)
+    monkeypatch.setattr("remote.base.base_dtype", lambda device: torch.bfloat16)
+    uv = tmp_path / "workdir" / "bin" / "uv"
+    uv.parent.mkdir(parents=True)
+    uv.touch()
+    monkeypatch.setattr("sys.executable", str(uv.parents[1] / "envs" / "0f" / "bin" / "python"))
+    world = make_world("gpu").plan(tiny_model, dataset, 1, quantize="nf4")
+    with pytest.raises(ModelError, match=f"lacks; put it there .{uv} pip install --python"):
+        load_base(world.run(), torch.device("cuda"))
     said = failure("b", report_to="tensorboard")
     assert "report_to: tensorboard needs tensorboardX, which the environment of w1 lacks" in said
 
