@@ -1,9 +1,11 @@
 """The coordinator's last word to a run: one small file that ranks and agent read between steps."""
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 
+from remote.disk import is_full
 from remote.files import write_atomic
 
 FILE = "control"
@@ -17,7 +19,18 @@ class Action(StrEnum):
 
 
 def write_control(run_dir: Path, action: Action) -> None:
-    write_atomic(run_dir / FILE, json.dumps({"v": 1, "action": action}).encode() + b"\n")
+    """On a disk without room the word goes where the last one stands: it takes none there."""
+    word = json.dumps({"v": 1, "action": action}).encode() + b"\n"
+    try:
+        write_atomic(run_dir / FILE, word)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        descriptor = os.open(run_dir / FILE, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            os.pwrite(descriptor, word.rstrip().ljust(os.fstat(descriptor).st_size), 0)
+        finally:
+            os.close(descriptor)
 
 
 def read_control(run_dir: Path) -> Action:

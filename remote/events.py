@@ -14,6 +14,8 @@ from remote.disk import is_full
 
 VERSION = 1
 BACKLOG_BYTES = 1024**2  # how much waits for room on the disk; what comes then is lost
+LAST_WORDS_S = 20.0  # how long a rank that leaves waits for room
+_POLL_S = 0.1
 
 
 class EventWriter:
@@ -53,10 +55,16 @@ class EventWriter:
                 self._backlog += text.encode() + b"\n"
             self._write()
 
-    def catch_up(self) -> bool:
-        """Writes what a full disk has delayed; whether nothing is left."""
-        with self._lock:
-            return self._write()
+    def catch_up(self, patience_s: float = 0.0) -> bool:
+        """Writes what a full disk has delayed, and waits so long for room; whether nothing is
+        left."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            with self._lock:
+                is_done = self._write()
+            if is_done or time.monotonic() >= deadline:
+                return is_done
+            time.sleep(_POLL_S)
 
     def close(self) -> None:
         os.close(self._descriptor)

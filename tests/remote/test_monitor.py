@@ -4,11 +4,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from remote import monitor
 from remote.monitor import GpuSampler, Monitor
 from tests.remote.worker import wait_until
 
@@ -84,3 +86,54 @@ def test_what_a_driver_does_not_know_is_null(
 
 def test_a_process_that_left_counts_nothing() -> None:
     assert Monitor().sample([2**22 + 1])["job_rss_bytes"] == 0
+
+
+def held_by(pids: Iterator[list[int]]) -> SimpleNamespace:
+    """A driver that tells, each time it is asked, which processes hold memory of its GPU."""
+    return nvml(
+        nvmlDeviceGetComputeRunningProcesses=lambda _: [
+            SimpleNamespace(pid=pid, usedGpuMemory=3 * 1024**3) for pid in next(pids)
+        ]
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor, "INTERVAL_S", 0.02)
+    monkeypatch.setattr(monitor, "GPU_POLL_S", 0.01)
+
+
+def test_a_gpu_is_free_once_its_driver_has_let_go_of_the_dead(
+    monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    answers = chain([[4711, 99]] * 20, repeat([99]))
+    monkeypatch.setitem(sys.modules, "pynvml", held_by(answers))
+    watched = Monitor()
+    assert watched.wait_for_gpus([1], [4711]) == []  # another GPU than the run's
+    assert watched.wait_for_gpus([0], [4711]) == []
+    assert next(answers) == [99]
+
+
+def test_what_a_driver_does_not_let_go_of_is_told(
+    monkeypatch: pytest.MonkeyPatch, quick: None
+) -> None:
+    monkeypatch.setattr(monitor, "GPU_FREE_S", 0.2)
+    monkeypatch.setitem(sys.modules, "pynvml", held_by(repeat([4711])))
+    watched = Monitor()
+    assert watched.wait_for_gpus([0], [4711]) == [
+        {"index": 0, "pid": 4711, "vram_bytes": 3 * 1024**3}
+    ]
+
+
+def test_a_driver_that_is_not_there_or_hangs_is_not_taken_for_a_free_gpu(
+    monkeypatch: pytest.MonkeyPatch, quick: None, hung: threading.Event
+) -> None:
+    def hang() -> None:
+        hung.wait()
+        raise NVMLError
+
+    monkeypatch.setattr(monitor, "GPU_FREE_S", 0.2)
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert Monitor().wait_for_gpus([0], [4711]) is None
+    monkeypatch.setitem(sys.modules, "pynvml", nvml(nvmlInit=hang))
+    assert Monitor().wait_for_gpus([0], [4711]) is None

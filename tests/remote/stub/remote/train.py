@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from remote.control import Action, read_control
-from remote.events import EventWriter
+from remote.disk import patient_stream
+from remote.events import LAST_WORDS_S, EventWriter
 from remote.files import write_atomic
 from remote.launch import die_with_launcher
 from remote.processes import FAULT_SIGNAL
@@ -249,6 +250,7 @@ def main(arguments: list[str]) -> int:
         attempt=attempt,
         generation=run.generation,
     )
+    sys.stdout, sys.stderr = patient_stream(1), patient_stream(2)
     faulthandler.register(FAULT_SIGNAL)
     try:
         train(run_dir, run, events, slot)
@@ -257,6 +259,8 @@ def main(arguments: list[str]) -> int:
         text = traceback.format_exc()
         events.emit("failed", error=f"{type(error).__name__}: {error}", traceback=text)
         return 1
+    finally:
+        events.catch_up(LAST_WORDS_S)
     return 1 if FAIL == "late" else 0
 
 
