@@ -27,7 +27,7 @@ from remote.data.render import DataError
 from remote.disk import patient_stream
 from remote.engine import DismissedError, MemberLostError, StepLost, WorldError
 from remote.evaluation import evaluate, is_due
-from remote.events import EventWriter
+from remote.events import LAST_WORDS_S, EventWriter
 from remote.launch import die_with_launcher
 from remote.processes import FAULT_SIGNAL
 from remote.progress import Committed, Progress, duration
@@ -291,6 +291,8 @@ def main(arguments: list[str]) -> int:
         events.emit("failed", error=sentence, traceback=told, foreseen=foreseen)
         print(told, file=sys.stderr, flush=True)
         return 1
+    finally:
+        events.catch_up(LAST_WORDS_S)
     return 0
 
 
