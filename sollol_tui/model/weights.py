@@ -108,12 +108,13 @@ def need_of(weights: Weights, spec: JobSpec, *, on_gpu: bool) -> Need:
     layer = number * (8 * weights.hidden + 4 * weights.widest)
     head = weights.vocabulary * FP32  # two of them for half of the tokens
     samples = 1 if spec.batch_size == "auto" else spec.batch_size
-    sparing = number * weights.layers * weights.hidden + layer + head
-    plain = sparing if spec.gradient_checkpointing is True else weights.layers * layer + head
+    plain = weights.layers * layer + head
+    sparing = min(plain, number * weights.layers * weights.hidden + layer + head)
+    asked = sparing if spec.gradient_checkpointing is True else plain
     return Need(
         kept=int(kept),
         least=int(kept + spec.max_length * sparing),
-        usual=int(kept + samples * spec.max_length * plain),
+        usual=int(kept + samples * spec.max_length * asked),
         checkpoint=trained * _CHECKPOINT,
     )
 
