@@ -1,40 +1,13 @@
-"""The evidence of a job in words: measured beside predicted speed-up, where time is lost, and that
-all ranks hold the same weights. Prints nothing itself.
-"""
+"""What a follower of a job is told of its evidence, and how often. Prints nothing itself."""
 
 import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
-    from sollol_tui.model.evidence import Evidence
 
 _LOOK_EVERY_S: Final = 2.0
 _SPEED_EVERY_S: Final = 60.0
-
-
-def proof(evidence: "Evidence") -> list[tuple[str, str]]:
-    """Facts with their names, as `sollol show` lists them."""
-    facts = []
-    if (speed := evidence.speed) is not None:
-        facts.append(("measured", speed.sentence + _promise(evidence)))
-        if speed.losses:
-            facts.append(("", speed.losses))
-    elif evidence.predicted_speedup is not None and evidence.predicted_speedup > 1:
-        facts.append(("predicted", f"at most ~{evidence.predicted_speedup:.2f}x the best host"))
-    if evidence.weights is not None:
-        facts.append(("weights", evidence.weights.sentence))
-    return facts
-
-
-def _promise(evidence: "Evidence") -> str:
-    if (
-        evidence.predicted_speedup is None
-        or evidence.speed is None
-        or len(evidence.speed.ranks) < 2
-    ):
-        return ""
-    return f" (~{evidence.predicted_speedup:.2f}x predicted)"
 
 
 class ProofTeller:
@@ -64,5 +37,5 @@ class ProofTeller:
             return lines
         if last or now - self._told_at >= _SPEED_EVERY_S:
             self._step, self._told_at = speed.step, now
-            lines.append(f"  measured {speed.sentence}{_promise(evidence)}; {speed.losses}")
+            lines.append(f"  measured {evidence.speed_sentence}; {speed.losses}")
         return lines

@@ -84,6 +84,13 @@ HOST_COLUMNS: Final = (
     _column("share", 5, 22, 48),
 )
 
+EVENT_COLUMNS: Final = (
+    _column("when", 14),
+    _column("job", 6, drops=2),
+    _column("host", 8, 8, 20, drops=1),
+    _column("what", 20, 20, 400),
+)
+
 
 def fit_columns(
     columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int, *, gap: int = GAP

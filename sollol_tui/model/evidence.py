@@ -95,6 +95,29 @@ class Evidence(Keyed):
     predicted_speedup: float | None = None
     predicted_efficiency: float | None = None
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Sentences with their names: measured beside predicted speed-up, where time is lost, and
+        that all ranks hold the same weights."""
+        facts = []
+        if (speed := self.speed) is not None:
+            facts.append(("measured", self.speed_sentence))
+            if speed.losses:
+                facts.append(("", speed.losses))
+        elif self.predicted_speedup is not None and self.predicted_speedup > 1:
+            facts.append(("predicted", f"at most ~{self.predicted_speedup:.2f}x the best host"))
+        if self.weights is not None:
+            facts.append(("weights", self.weights.sentence))
+        return facts
+
+    @property
+    def speed_sentence(self) -> str:
+        """What was measured, beside what was predicted; empty while nothing was."""
+        if self.speed is None:
+            return ""
+        if self.predicted_speedup is None or len(self.speed.ranks) < 2:
+            return self.speed.sentence
+        return f"{self.speed.sentence} (~{self.predicted_speedup:.2f}x predicted)"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:

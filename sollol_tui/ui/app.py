@@ -17,9 +17,11 @@ from textual.reactive import reactive
 from sollol_tui.model.snapshot import JobView, Snapshot
 from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean
+from sollol_tui.ui.screens.events import Events
 from sollol_tui.ui.screens.help import HelpScreen
 from sollol_tui.ui.screens.jobs import Jobs
 from sollol_tui.ui.screens.logs import Logs
+from sollol_tui.ui.screens.metrics import Metrics
 from sollol_tui.ui.screens.overview import Overview
 from sollol_tui.ui.theme import CALM
 from sollol_tui.ui.widgets.header import ViewStrip
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 _POLL_S: Final = 0.1  # how soon news is noticed
 _NEWS_S: Final = 0.25  # between two snapshots while news keeps coming: a repaint costs 20-30 ms
 _AGES_S: Final = 2.0  # without news, often enough for "4m ago" to be true
-_VIEWS: Final = (Overview, Jobs, Logs)
+_VIEWS: Final = (Overview, Jobs, Logs, Metrics, Events)
 
 
 class SollolApp(App[str]):

@@ -4,8 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sollol_tui.model.evidence import Evidence
+from sollol_tui.model.happenings import Happening
+from sollol_tui.model.metrics import StepPoint
 from sollol_tui.model.snapshot import (
     CoordinatorView,
+    EvaluationView,
     GpuReading,
     HostState,
     HostView,
@@ -85,6 +89,12 @@ def snapshot(
     )  # fmt: skip
 
 
+def happening(sentence: str, *, job: str = "j-7f3a", number: int = 0, **more: Any) -> Happening:
+    values = {"kind": "notice", "host": "hydra", "slot": None, "data": {}, **more}
+    at = NOW - 1000 + number
+    return Happening(key=f"{job}.{number}", job=job, seen_at=at, at=at, sentence=sentence, **values)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     host: str
@@ -115,6 +125,11 @@ class SampleClient:
     killed: list[str] = field(default_factory=list)
     paused: list[str] = field(default_factory=list)
     resumed: list[str] = field(default_factory=list)
+    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    happened: list[Happening] = field(default_factory=list)
+    points: dict[str, list[StepPoint]] = field(default_factory=dict)
+    held_out: tuple[EvaluationView, ...] = ()
+    proven: Evidence = field(default_factory=Evidence)
     probes: int = 0
     failure: Exception | None = None
 
@@ -137,6 +152,24 @@ class SampleClient:
 
     def resume_job(self, job_id: str, *, workers: str | None = None) -> None:
         self.resumed.append(job_id)
+
+    def join_job(self, job_id: str, host: str | None = None) -> None:
+        self.asked.append(("join", job_id, host))
+
+    def leave_job(self, job_id: str, host: str | None = None) -> None:
+        self.asked.append(("leave", job_id, host))
+
+    def timeline(self, job_id: str | None = None) -> list[Happening]:
+        return [each for each in self.happened if job_id in (None, each.job)]
+
+    def metrics(self, job_id: str) -> Iterable[StepPoint]:
+        return iter(self.points.get(job_id, ()))
+
+    def evaluations(self, job_id: str) -> tuple[EvaluationView, ...]:
+        return self.held_out
+
+    def evidence(self, job_id: str) -> Evidence:
+        return self.proven
 
     def open_logs(self, job_id: str, *, tail_bytes: int | None = None) -> Reader:
         return Reader(self.logs.setdefault(job_id, []))

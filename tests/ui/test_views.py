@@ -3,6 +3,9 @@
 import pytest
 from textual.widgets import Input
 
+from sollol_tui.model.errors import StateError
+from sollol_tui.model.metrics import StepPoint
+from sollol_tui.model.snapshot import EvaluationView
 from sollol_tui.model.states import JobState
 from sollol_tui.ui.screens.confirm import ConfirmKill
 from sollol_tui.ui.screens.jobs import Jobs
@@ -11,7 +14,7 @@ from sollol_tui.ui.screens.view import View
 from sollol_tui.ui.widgets.jobs_table import JobsTable
 from sollol_tui.ui.widgets.log_pane import LogView
 from tests.ui.pilot import Driven, driven
-from tests.ui.sample import QUEUED, RUNNING, SampleClient, snapshot
+from tests.ui.sample import NOW, QUEUED, RUNNING, SampleClient, happening, snapshot
 
 SIZES = [(80, 24), (160, 48)]
 
@@ -163,3 +166,90 @@ async def test_the_log_view_without_a_chosen_job_takes_the_first() -> None:
         client.say("j-7f3a", "the first line")
         client.show(snapshot(jobs=(RUNNING,)))
         await screen.sees("the first line")
+
+
+def points(*losses: float) -> list[StepPoint]:
+    return [StepPoint(step=at, loss=loss) for at, loss in enumerate(losses, 1)]
+
+
+async def test_events_are_newest_first_of_one_job_or_of_all() -> None:
+    client = SampleClient()
+    client.happened = [
+        happening("attic joined", number=1),
+        happening("is done", job="j-1c55", number=2),
+        happening("hydra is silent since 12 s", number=3),
+    ]
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.press("5")
+        table = screen.app.screen.query_one("#events-table")
+        await screen.until(lambda: [row.key[-1] for row in table._rows] == ["3", "1"])
+        await screen.press("o")
+        await screen.until(lambda: [row.key[-1] for row in table._rows] == ["3", "2", "1"])
+        await screen.sees("events of all jobs")
+        client.happened.append(happening("hydra is back", number=4))
+        client.show(snapshot(at=NOW + 1))
+        await screen.sees("hydra is back")
+        assert table.key_under_cursor == "j-7f3a.4"
+        await screen.press("j", "j", "enter")
+        await screen.until(lambda: shown(screen).job_id == "j-1c55")
+        assert isinstance(screen.app.screen, Logs)
+
+
+async def test_events_are_filtered_and_the_one_under_the_cursor_is_whole() -> None:
+    client = SampleClient()
+    client.happened = [happening(f"word{n} " * 30, number=n) for n in range(3)]
+    async with driven(client) as screen:
+        await screen.press("5")
+        await screen.sees("word2")
+        assert screen.text.count("word2 word2 word2") >= 10, "all of it, and as much as fits"
+        await screen.press("slash", *"word0", "enter")
+        await screen.until(lambda: "word2" not in screen.text)
+        await screen.press("escape")
+        await screen.sees("word2")
+
+
+async def test_the_loss_is_a_curve_beside_another_jobs() -> None:
+    client = SampleClient()
+    client.points = {"j-7f3a": points(2.5, 1.75, 1.25), "j-1c55": points(3.5, 0.5)}
+    client.held_out = (EvaluationView(step=2, loss=1.5, perplexity=4.48, rows=200),)
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.press("4")
+        for words in (
+            "loss of j-7f3a tools-621k",
+            "1.250 to 2.500",
+            "j-7f3a held-out",
+            "held-out loss 1.500 (perplexity 4.48) on 200 rows after step 2",
+        ):
+            await screen.sees(words)
+        await screen.press("o", "o", "o")
+        await screen.sees("beside j-1c55")
+        client.points["j-7f3a"] += [StepPoint(step=4, loss=1.125)]
+        client.show(snapshot(at=NOW + 1))
+        await screen.sees("1.125 to 2.500")
+        client.held_out, client.points = (), {}
+        await screen.press("right_square_bracket")
+        await screen.sees("no step has been told yet")
+
+
+async def test_figures_that_cannot_be_read_say_why() -> None:
+    class Failing(SampleClient):
+        def metrics(self, job_id: str) -> list[StepPoint]:
+            raise StateError("state.db is locked")
+
+    async with driven(Failing()) as screen:
+        await screen.press("4")
+        await screen.sees("metrics cannot be read: state.db is locked")
+
+
+async def test_w_asks_whom_one_ticks_to_join_and_the_others_to_leave() -> None:
+    client = SampleClient()
+    async with driven(client) as screen:
+        await screen.press("w")
+        for words in ("[ ] coordinator  this machine", "[x] hydra", "[ ] pi01  down: no route"):
+            await screen.sees(words)
+        await screen.press("space", "j", "j", "space", "enter")
+        await screen.until(lambda: len(client.asked) == 2)
+        assert client.asked == [("join", "j-7f3a", "coordinator"), ("leave", "j-7f3a", "desktop")]
+        await screen.press("w", "space", "escape")
+        assert isinstance(screen.app.screen, View)
+        assert len(client.asked) == 2

@@ -65,11 +65,7 @@ class Logs(View):
             self.notify("no line here tells of an error", timeout=3, markup=False)
 
     def action_job(self, places: int) -> None:
-        """The job `places` further in the order of the jobs table."""
-        ids = [job.id for job in self.jobs]
-        if ids:
-            at = ids.index(self.job_id) if self.job_id in ids else 0
-            self.job_id = ids[(at + places) % len(ids)]
+        self.step_job(places)
 
     def action_back(self) -> None:
         if self.pane.filtering:

@@ -6,6 +6,7 @@ next snapshots say what became of it.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import events
@@ -21,6 +22,7 @@ from sollol_tui.model.snapshot import HostView, JobView, Snapshot
 from sollol_tui.model.states import TERMINAL, JobState
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.confirm import ConfirmCancel, ConfirmKill
+from sollol_tui.ui.screens.workers import Wanted, Workers
 from sollol_tui.ui.widgets.header import Header
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class View(Screen[None]):
         Binding("X", "kill", "Kill job", id="job.kill", show=False,
                 tooltip="Stop the job under the cursor at once, without a checkpoint; asks for "
                 "its name first"),
+        Binding("w", "workers", "Workers", id="job.workers", show=False,
+                tooltip="Who takes part in the job under the cursor; to join and to leave"),
         Binding("y", "copy", "Copy id", id="row.copy", show=False,
                 tooltip="Copy the job's id or host's name"),
         Binding("tab", "app.focus_next", "Next pane", id="pane.next", show=False,
@@ -96,6 +100,13 @@ class View(Screen[None]):
         self.job_id = job_id
         return True
 
+    def step_job(self, places: int) -> None:
+        """Looks at the job `places` further in the order of the jobs table."""
+        ids = [job.id for job in self.jobs]
+        if ids:
+            at = ids.index(self.job_id) if self.job_id in ids else 0
+            self.job_id = ids[(at + places) % len(ids)]
+
     def say_trouble(self) -> None:
         """What cannot be read now, for the header."""
         self.trouble = self.sollol.trouble
@@ -141,7 +152,12 @@ class View(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None greys a key out."""
-        can = {"cancel": self.can_cancel, "pause": self.can_pause, "kill": self.can_kill}
+        can = {
+            "cancel": self.can_cancel,
+            "pause": self.can_pause,
+            "kill": self.can_kill,
+            "workers": self.can_kill,
+        }
         return True if can.get(action, True) else None
 
     @property
@@ -179,6 +195,19 @@ class View(Screen[None]):
                 self.ask(job, "stop at once", lambda id_: self._client.cancel_job(id_, now=True))
 
         self.app.push_screen(ConfirmKill(job, snapshot.at), answered)
+
+    def action_workers(self) -> None:
+        job, snapshot = self.job, self.snapshot
+        if job is None or snapshot is None:
+            return
+
+        def answered(wanted: Wanted | None) -> None:
+            for host in () if wanted is None else wanted.join:
+                self.ask(job, f"take in {host}", partial(self._client.join_job, host=host))
+            for host in () if wanted is None else wanted.leave:
+                self.ask(job, f"let {host} go", partial(self._client.leave_job, host=host))
+
+        self.app.push_screen(Workers(job, snapshot.hosts, snapshot.at), answered)
 
     def ask(self, job: JobView, wish: str, ask: Callable[[str], object]) -> None:
         """Asks something of a job, beside what the screen does."""

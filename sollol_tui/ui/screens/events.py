@@ -1,0 +1,143 @@
+"""What happened and why, newest first: of the job one looks at, or of all."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import ClassVar, Final
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from sollol_tui.model.columns import EVENT_COLUMNS, Tone
+from sollol_tui.model.happenings import Happening, occasion
+from sollol_tui.model.snapshot import Snapshot
+from sollol_tui.model.text import clean
+from sollol_tui.ui.log_filter import EVERYTHING, parse_filter
+from sollol_tui.ui.reading import Reading
+from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.widgets.filter_entry import FilterEntry
+from sollol_tui.ui.widgets.keyed_table import KeyedTable, Row
+
+_MOST: Final = 1000  # of the newest
+NOTHING_YET = "nothing has happened yet"
+_TONES: Final = {None: Tone.PLAIN, "done": Tone.GOOD}  # of an occasion; of all others bad
+
+
+class Events(View):
+    NAME = "events"
+    CSS_PATH = ["view.tcss", "events.tcss"]  # noqa: RUF012
+    AUTO_FOCUS = "#events-table"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("slash", "filter", "Filter", id="events.filter", key_display="/",
+                tooltip="Show only events with this text; !text, re:pattern"),
+        Binding("o", "scope", "This job/all", id="events.scope",
+                tooltip="The events of the job one looks at, or of all jobs"),
+        Binding("escape", "back", "Clear", id="events.clear", show=False,
+                tooltip="Clear the filter"),
+    ]  # fmt: skip
+
+    def panes(self) -> Iterable[Widget]:
+        with Vertical(id="happenings"):
+            yield KeyedTable(id="events-table")
+            yield Static(NOTHING_YET, classes="empty", markup=False)
+            yield Static("", id="whole", markup=False)
+        yield FilterEntry(placeholder="text, !text or re:pattern", compact=True)
+
+    def on_mount(self) -> None:
+        self.query_one(FilterEntry).display = False
+        self._of_all = False
+        self._filter = EVERYTHING
+        self._happened: Sequence[Happening] = ()
+        self._reading = Reading(self, self._read, self._show, self._fail)
+
+    def take(self, snapshot: Snapshot) -> None:
+        super().take(snapshot)
+        self._reading.want()
+
+    def _read(self) -> Sequence[Happening]:
+        job = None if self._of_all else self.job_id
+        return self._client.timeline(job)[-_MOST:][::-1]
+
+    def _show(self, happened: Sequence[Happening]) -> None:
+        self._happened = happened
+        self._fill()
+
+    def _fail(self, sentence: str) -> None:
+        self._title(f"cannot be read: {sentence}")
+
+    def _title(self, note: str = "") -> None:
+        whose = "all jobs" if self._of_all or self.job_id is None else clean(self.job_id, limit=80)
+        only = f" - only {clean(self._filter.text)}" if self._filter.text else ""
+        more = f" - {note}" if note else ""
+        self.query_one("#happenings").border_title = Text(f"events of {whose}{only}{more}")
+
+    def _fill(self) -> None:
+        table = self.query_one(KeyedTable)
+        is_at_top = table.cursor_row <= 0
+        rows = [
+            row for row in map(_row, self._happened) if self._filter.admits(" ".join(row.cells))
+        ]
+        self.query_one("#happenings").set_class(not rows, "-empty")
+        table.show_rows(EVENT_COLUMNS, rows)
+        if is_at_top and rows:
+            table.move_cursor(row=0)
+        self._title()
+        self._say_whole(table.key_under_cursor)
+
+    def _say_whole(self, key: str | None) -> None:
+        """The sentence under the cursor, in full."""
+        found = next((each for each in self._happened if each.key == key), None)
+        self.query_one("#whole", Static).update("" if found is None else Text(found.sentence))
+
+    def on_keyed_table_cursor_moved(self, message: KeyedTable.CursorMoved) -> None:
+        self._say_whole(message.key)
+
+    def on_keyed_table_opened(self, message: KeyedTable.Opened) -> None:
+        """Enter looks at the log of the event's job."""
+        found = next((each for each in self._happened if each.key == message.key), None)
+        if found is not None:
+            self.sollol.job_id = found.job
+            self.sollol.action_view("logs")
+
+    def action_scope(self) -> None:
+        self._of_all = not self._of_all
+        self._reading.want()
+
+    def action_filter(self) -> None:
+        entry = self.query_one(FilterEntry)
+        entry.display = True
+        entry.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        try:
+            self._filter = parse_filter(event.value)
+        except ValueError as error:
+            self._title(clean(str(error)))
+        else:
+            self._fill()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.query_one(KeyedTable).focus()
+        self.query_one(FilterEntry).display = False
+
+    def action_back(self) -> None:
+        entry = self.query_one(FilterEntry)
+        entry.value = ""
+        self.query_one(KeyedTable).focus()
+        entry.display = False
+
+
+def _row(happening: Happening) -> Row:
+    at = datetime.fromtimestamp(happening.seen_at).astimezone()
+    cells = (
+        at.strftime("%m-%d %H:%M:%S"),
+        clean(happening.job, limit=80),
+        clean(happening.host, limit=80) or "-",
+        clean(happening.sentence, limit=400),
+    )
+    tone = _TONES.get(occasion(happening), Tone.BAD)
+    return Row(key=happening.key, cells=cells, tones=(Tone.MUTED, Tone.MUTED, Tone.PLAIN, tone))
