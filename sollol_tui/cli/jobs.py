@@ -95,7 +95,7 @@ def _facts(
         facts.append(("held out", evaluations[-1].sentence.removeprefix("held-out ") + least))
     if view.samples_per_s is not None:
         facts.append(("speed", f"{format_rate(view.samples_per_s)}, world {view.world_size}"))
-    facts += proof(evidence)
+    facts += evidence.facts()
     began, ended = view.started_at or view.created_at, view.ended_at or now
     facts.append(("time", format_duration(ended - began)))
     for worker in view.workers:
