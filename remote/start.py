@@ -14,6 +14,7 @@ import transformers
 from remote.agreement import agree_to_start, terms
 from remote.base import load_tokenizer
 from remote.batches import Layout
+from remote.beginning import begin
 from remote.checkpoint import Checkpoints, damage
 from remote.control import read_control
 from remote.cores import threads_of_rank
@@ -176,6 +177,7 @@ def load(run: Run, run_dir: Path, device: torch.device, say: Say) -> tuple[Model
     if rows.template == "plain":
         say("plain headings mark questions and answers, because the tokenizer has no chat template")
     model = load_model(run, tokenizer, device)
+    begin(model, run_dir, say)
     whole = model.network.num_parameters()
     trained = f"{model.trained_count:,} of them trained"
     say(f"{run.base_name}: {whole:,} parameters, {trained}, on {device}")
@@ -209,7 +211,11 @@ def resume(session: Session, say: Say) -> Cursor:
     step = max(common)
     snapshot = checkpoints.load(step)
     was, order = snapshot.cursor["order"], order_of(session.settings, session.rows)
-    if changed := [key for key, value in order.items() if was.get(key) != value]:
+    short = snapshot.cursor["samples_done"] % order["global_batch"]  # of the last step of its run
+    free = () if short else ("epochs",)  # more or fewer of them leave the order as it is
+    if changed := [
+        key for key, value in order.items() if was.get(key) != value and key not in free
+    ]:
         key = changed[0]
         raise WorldError(
             f"checkpoint-{step} was made with {key} {was.get(key)} and this run has {order[key]}, "

@@ -19,6 +19,7 @@ from sollol_tui.jobs.records import EventRecord
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import revive
 from sollol_tui.jobs.view import read_evaluations, read_job, read_jobs, read_snapshot
+from sollol_tui.keeping import Keeping
 from sollol_tui.model.errors import JobError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.snapshot import EvaluationView, HostView, JobView, Snapshot
@@ -27,7 +28,6 @@ from sollol_tui.model.states import JobState
 if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without SSH and pydantic
     from sollol_tui.jobs.logs import LogLine, LogReader
     from sollol_tui.jobs.submit import Prepared
-    from sollol_tui.model.checkpoints import CheckpointSurvey
     from sollol_tui.model.diagnosis import Check, Examination
     from sollol_tui.model.evidence import Evidence
     from sollol_tui.model.happenings import Happening
@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without S
 T = TypeVar("T")
 
 
-class SOLLOLClient:
+class SOLLOLClient(Keeping):
     """Reads and steers the cluster of one inventory. Safe to use from several threads, and from a
     notebook; where an event loop should go on meanwhile there is AsyncSOLLOLClient.
 
@@ -177,10 +177,15 @@ class SOLLOLClient:
     # jobs
 
     async def prepare_job(
-        self, spec: "JobSpec | Mapping[str, Any]", *, queue: bool = True
+        self,
+        spec: "JobSpec | Mapping[str, Any]",
+        *,
+        queue: bool = True,
+        resume: str | None = None,
     ) -> "Prepared":
-        """Checks and plans a job without starting anything. Raises NoWorkersError when it cannot
-        have its workers now and may not `queue` for them."""
+        """Checks and plans a job without starting anything; it begins at another job's checkpoint
+        when `resume` names one, as JOB or JOB:STEP. Raises NoWorkersError when it cannot have its
+        workers now and may not `queue` for them."""
         from sollol_tui.jobs.submit import prepare
         from sollol_tui.model.spec import JobSpec
 
@@ -188,7 +193,8 @@ class SOLLOLClient:
             from sollol_tui.model.job_file import spec_from_data
 
             spec = spec_from_data(spec)
-        return await prepare(self._store, spec, self.inventory(), Path.cwd(), may_wait=queue)
+        inventory, folder = self.inventory(), Path.cwd()
+        return await prepare(self._store, spec, inventory, folder, may_wait=queue, resume=resume)
 
     def start_job(self, prepared: "Prepared") -> JobView:
         """Submits what was prepared. Raises NoWorkersError when its hosts were taken meanwhile and
@@ -202,6 +208,22 @@ class SOLLOLClient:
         """Checks, plans and starts a job, or puts it into the queue; returns at once, the job runs
         on its own."""
         return self.start_job(_run(self.prepare_job(spec, queue=queue)))
+
+    def rerun_job(
+        self,
+        job_id: str,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        checkpoint: "int | Literal['newest'] | None" = None,
+        queue: bool = True,
+    ) -> JobView:
+        """Starts a new job from what was asked for in an old one, with `changes` (keys as in a job
+        file), at one of its checkpoints where one is named."""
+        from sollol_tui.model.job_file import changed
+
+        spec = changed(self.job_spec(job_id), changes or {})
+        resume = None if checkpoint is None else f"{job_id}:{checkpoint}"
+        return self.start_job(_run(self.prepare_job(spec, queue=queue, resume=resume)))
 
     def list_jobs(self, limit: int | None = None) -> list[JobView]:
         """All jobs, or the newest `limit` of them; newest first."""
@@ -282,34 +304,6 @@ class SOLLOLClient:
 
         return _run(until(self, job_id, wanted, timeout_s=timeout_s))
 
-    def fetch(
-        self,
-        job_id: str,
-        *,
-        to: str | None = None,
-        checkpoint: "int | Literal['newest'] | None" = None,
-        report: "Callable[[int, int], None]" = lambda done, total: None,
-    ) -> Path:
-        """Brings the adapter of a job that has ended once more, or one of a job's checkpoints, into
-        the folder `to` or beside the job's output_dir, and returns that folder. `report` hears of
-        bytes done and in all. Raises NotFoundError when there is no such thing."""
-        from sollol_tui.jobs.results import fetch_adapter, fetch_checkpoint
-
-        with self._lock:
-            job = self._store.find_job(job_id)
-        if checkpoint is None:
-            return _run(fetch_adapter(self._store, job, to, report))
-        step = None if checkpoint == "newest" else checkpoint
-        return _run(fetch_checkpoint(self._store, job, step, to, report))
-
-    def checkpoints(self, job_id: str) -> "CheckpointSurvey":
-        """The job's checkpoints and who holds each whole: asks every worker of the job."""
-        from sollol_tui.jobs.holdings import Holders
-
-        with self._lock:
-            holders = Holders.of(self._store, self._store.find_job(job_id))
-        return _run(holders.survey())
-
     def logs(
         self, job_id: str, *, host: str | None = None, follow: bool = False
     ) -> "Iterator[LogLine]":
@@ -358,14 +352,6 @@ class SOLLOLClient:
         with self._lock:
             job = self._store.find_job(job_id) if job_id is not None else None
             return read_timeline(self._store, job, kinds)
-
-    def job_spec(self, job_id: str) -> "JobSpec":
-        """What was asked for when the job was submitted, with whole paths."""
-        from sollol_tui.jobs.records import load
-        from sollol_tui.model.spec import JobSpec
-
-        with self._lock:
-            return load(JobSpec, self._store.job(self._store.find_job(job_id)).spec)
 
     def evaluations(self, job_id: str) -> tuple[EvaluationView, ...]:
         """What the job's held-out rows (val_size) said, in the order of steps."""

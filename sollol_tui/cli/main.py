@@ -38,6 +38,7 @@ _COMMANDS: Final = {  # name: module and what it is called there
     "metrics": "metrics:metrics",
     "pause": "control:pause",
     "provision": "provision:provision",
+    "rerun": "rerun:rerun",
     "resources": "resources:resources",
     "resume": "control:resume",
     "schema": "schema:schema",

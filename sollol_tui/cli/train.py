@@ -16,6 +16,7 @@ from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean
 
 if TYPE_CHECKING:
+    from sollol_tui.client import SOLLOLClient
     from sollol_tui.jobs.submit import Prepared
 
 
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as it is submitted.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--no-queue", is_flag=True, help="Refuse when its workers are not free now.")
+@click.option(
+    "--resume",
+    metavar="JOB[:N]",
+    help="Begin at a checkpoint of that job; without FILE with its settings too.",
+)
 @click.option("--sollol-host", hidden=True)
 @click.option("--sollol-port", hidden=True)
 @pass_session
@@ -51,6 +57,7 @@ def train(
     detach: bool,
     dry_run: bool,
     no_queue: bool,
+    resume: str | None,
     sollol_host: str | None,
     sollol_port: str | None,
     **flags: Any,
@@ -60,7 +67,12 @@ def train(
     \b
     Example: sollol train --model ./model --dataset rows.jsonl --workers 2
     """
-    from sollol_tui.model.job_file import parse_job_file, parse_setting, spec_from_data
+    from sollol_tui.model.job_file import (
+        changed,
+        parse_job_file,
+        parse_setting,
+        spec_from_data,
+    )
 
     if sollol_host or sollol_port:
         click.echo("--sollol-host and --sollol-port: no server is needed, ignored", err=True)
@@ -71,24 +83,36 @@ def train(
         if not path.is_file():
             raise NotFoundError(f"no job file {file}", remedy="write one with model: and dataset:")
         spec = parse_job_file(path.read_bytes(), file, overrides)
+    elif resume is not None:
+        with session.client() as client:
+            spec = changed(client.job_spec(resume.partition(":")[0]), overrides)
     else:
         if missing := [f"--{name}" for name in ("model", "dataset") if name not in overrides]:
             raise click.UsageError(f"give a job file, or {' and '.join(missing)}")
         spec = spec_from_data(overrides, "command line")
     with session.client(acts=True) as client:
-        prepared = asyncio.run(client.prepare_job(spec, queue=not no_queue))
-        print_plan(prepared)
-        if prepared.wait:
-            click.echo(f"{'queue':<7} {prepared.wait}")
-        if dry_run:
-            return ExitCode.OK
-        job = client.start_job(prepared)
-        queued = job.state is JobState.QUEUED
-        click.echo(f"queued {job.id}: {clean(job.reason)}" if queued else f"started {job.id}")
-        if detach:
-            say(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}")
-            return ExitCode.OK
-        return report_end(follow_job(client, job.id))
+        prepared = asyncio.run(client.prepare_job(spec, queue=not no_queue, resume=resume))
+        return run_prepared(client, prepared, detach=detach, dry_run=dry_run)
+
+
+def run_prepared(
+    client: "SOLLOLClient", prepared: "Prepared", *, detach: bool, dry_run: bool
+) -> int:
+    """Prints the plan, submits it and follows the job, as far as that is wanted."""
+    print_plan(prepared)
+    if prepared.beginning is not None:
+        click.echo(f"{'from':<7} {clean(prepared.beginning.sentence)}")
+    if prepared.wait:
+        click.echo(f"{'queue':<7} {prepared.wait}")
+    if dry_run:
+        return ExitCode.OK
+    job = client.start_job(prepared)
+    queued = job.state is JobState.QUEUED
+    click.echo(f"queued {job.id}: {clean(job.reason)}" if queued else f"started {job.id}")
+    if detach:
+        say(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}")
+        return ExitCode.OK
+    return report_end(follow_job(client, job.id))
 
 
 def print_plan(prepared: "Prepared") -> None:

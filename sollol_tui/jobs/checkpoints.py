@@ -61,13 +61,22 @@ async def bring_newest(home: Home, job: str, workers: Sequence[Worker]) -> int |
     return here or None
 
 
-async def give(home: Home, job: str, worker: Worker, step: int) -> None:
-    """Makes sure that a worker has the coordinator's checkpoint of that step, whole."""
-    tree = await asyncio.to_thread(read_tree, kept_folder(home, job) / f"{PREFIX}{step}")
-    target = f"{worker.run_dir}/checkpoints/{PREFIX}{step}"
+async def give(home: Home, job: str, worker: Worker) -> None:
+    """Makes sure that a worker has, whole, the coordinator's checkpoint, and the weights with which
+    the job begins when they are another job's."""
+    if (begin := beginning_folder(home, job)).is_dir():
+        await _send(worker, begin, f"{worker.run_dir}/{begin.name}", "the weights to begin with")
+    if (step := kept(home, job)) is not None:
+        name = f"{PREFIX}{step}"
+        target = f"{worker.run_dir}/checkpoints/{name}"
+        await _send(worker, kept_folder(home, job) / name, target, name)
+
+
+async def _send(worker: Worker, folder: Path, target: str, what: str) -> None:
+    tree = await asyncio.to_thread(read_tree, folder)
 
     def report(done: int, total: int) -> None:
-        worker.say(f"sending checkpoint-{step}: {format_bytes(done)} of {format_bytes(total)}")
+        worker.say(f"sending {what}: {format_bytes(done)} of {format_bytes(total)}")
 
     async def send(connection: HostConnection) -> None:
         # What is there may be damaged, and the ranks would pass it over for an older one.
@@ -109,6 +118,11 @@ async def _fetch(
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     source, part = f"{worker.run_dir}/checkpoints/{name}", folder / f".{name}.part"
     await fetch_tree(connection, source, part, publish=publish, report=report)
+
+
+def beginning_folder(home: Home, job: str) -> Path:
+    """Where the weights lie with which a job begins when they are another job's."""
+    return home.job(job) / "begin"
 
 
 def kept_folder(home: Home, job: str) -> Path:

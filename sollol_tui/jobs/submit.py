@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sollol_tui.hosts.facts import gather_facts
+from sollol_tui.jobs.beginning import Beginning, begin_from
 from sollol_tui.jobs.dataset import check_dataset, locate_dataset, resolve_model
 from sollol_tui.jobs.leases import Taken, TakenError
 from sollol_tui.jobs.measured import read_measured
@@ -39,13 +40,21 @@ class Prepared:
     could_use: tuple[str, ...] = ()
     wait: str = ""
     may_wait: bool = True
+    beginning: Beginning | None = None
 
 
 async def prepare(
-    store: Store, spec: JobSpec, inventory: Inventory, folder: Path, *, may_wait: bool = True
+    store: Store,
+    spec: JobSpec,
+    inventory: Inventory,
+    folder: Path,
+    *,
+    may_wait: bool = True,
+    resume: str | None = None,
 ) -> Prepared:
     """Checks model and dataset, asks the hosts, plans. Paths in the spec start from `folder`.
-    Raises InputError, NotFoundError, or NoWorkersError when waiting is of no use or not wanted."""
+    `resume` names the checkpoint of another job at which this one begins. Raises InputError,
+    NotFoundError, or NoWorkersError when waiting is of no use or not wanted."""
     model = resolve_model(spec.model, folder)
     dataset_place = locate_dataset(spec.dataset, folder)
     name = spec.name or f"{Path(dataset_place).stem}-{Path(model).name}"
@@ -77,9 +86,10 @@ async def prepare(
         plan = plan_now(None)
     if spec.accumulated is not None:  # as the plan says from now on, whoever takes part later
         spec = replace(spec, global_batch=plan.global_batch, gradient_accumulation_steps=None)
+    # Whole paths: the adapter names its base, and job.yaml is read in whatever folder.
+    spec = replace(spec, name=name, model=model, dataset=dataset_place)
     return Prepared(
-        # Whole paths: the adapter names its base, and job.yaml is read in whatever folder.
-        spec=replace(spec, name=name, model=model, dataset=dataset_place),
+        spec=spec,
         inventory=inventory,
         plan=plan,
         model=model,
@@ -88,6 +98,7 @@ async def prepare(
         could_use=tuple(could_use(spec, selection, answers.said)),
         wait=wait,
         may_wait=may_wait,
+        beginning=await begin_from(store, resume, spec, plan) if resume else None,
     )
 
 
@@ -108,6 +119,8 @@ def submit(store: Store, prepared: Prepared) -> str:
             claims=prepared.could_use,
             reason=prepared.wait,
         )
+        if prepared.beginning is not None:
+            prepared.beginning.lay(store.home, job)
         if not prepared.wait:
             try:
                 take_turn(store, job, prepared.plan)

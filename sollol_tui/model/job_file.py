@@ -26,6 +26,11 @@ def spec_from_data(data: Mapping[str, Any], source: str = "job") -> JobSpec:
     return _spec(Document(file=source, data={}, places={}), data)
 
 
+def changed(spec: JobSpec, changes: Mapping[str, Any]) -> JobSpec:
+    """The spec with `changes`, keys as a job file has them, laid over it."""
+    return _spec(Document(file="job", data=spec.as_data(), places={}), changes)
+
+
 def parse_setting(text: str) -> tuple[str, Any]:
     """`lora.r=16` as its key and its value, read as YAML would read it."""
     key, equals, value = text.partition("=")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,11 +24,12 @@ from tests.jobs.samples import add_job, line
 ENVIRONMENT = Environment(python="python3", payload="/nowhere", env_id="e", payload_hash="p")
 
 
-def write_checkpoint(folder: Path, step: int) -> Path:
+def write_checkpoint(folder: Path, step: int, files: Mapping[str, bytes] | None = None) -> Path:
     place = folder / f"checkpoint-{step}"
-    (place / "deep").mkdir(parents=True)
-    files = {"adapter_model.safetensors": b"w" * 1000, "deep/it's $HOME": f"{step}".encode()}
+    if files is None:
+        files = {"adapter_model.safetensors": b"w" * 1000, "deep/it's $HOME": b"%d" % step}
     for name, data in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_bytes(data)
     entries = {
         name: {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
