@@ -138,14 +138,14 @@ class Health:
             if launch.rank.slot not in self._stalls:
                 continue
             stall, size = self._stalls.pop(launch.rank.slot)
+            waits = stall.beat.doing is Doing.WAITING and not _is_stopped(stall.beat.pid)
             self._events.emit(
-                "stuck",
+                "waiting" if waits else "stuck",
                 of_slot=stall.slot,
                 of_attempt=launch.attempt,
                 step=stall.beat.step,
                 seconds=round(stall.seconds, 1),
                 median_s=round(stall.beat.median_s, 3),
-                waiting=stall.beat.doing is Doing.WAITING and not _is_stopped(stall.beat.pid),
                 reason=self._told(stall),
                 stack=dumped_stack(launch.log, size),
             )

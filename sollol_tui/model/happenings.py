@@ -145,6 +145,12 @@ def _sentence(note: Note) -> str:
             )
         case "stuck":
             return f"rank {data.get('of_slot', note.slot)} is stuck: {_text(data, 'reason')}"
+        case "waiting":
+            return f"rank {data.get('of_slot')} takes no steps: {_text(data, 'reason')}"
+        case "unstuck":
+            return f"rank {data.get('of_slot')} takes steps again"
+        case "disk_full":
+            return f"the run stops: {_text(data, 'reason')}"
         case "supervisor_started":
             return "its supervisor was started again"
         case "agent_started":
