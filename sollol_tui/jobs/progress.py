@@ -43,12 +43,8 @@ class Progress:
     agents_finished: dict[str, Event] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)  # hosts without an agent, and why
     failures: list[Failure] = field(default_factory=list)
-    full: dict[str, str] = field(default_factory=dict)  # hosts whose disk has no room, and why
-    stuck: dict[int, str] = field(default_factory=dict)  # slots that take no steps, and why
     said: Counter[int] = field(default_factory=Counter)  # events of each slot
     step: Event | None = None
-    steps_heard: int = 0
-    agents: dict[str, int] = field(default_factory=dict)  # the newest attempt of each host's agent
     first_loss: float | None = None
 
     def apply(self, host: str, event: Event) -> None:
@@ -70,16 +66,9 @@ class Progress:
                 self.stopped[slot] = event
             case "failed", int(slot):
                 self._fail(host, f"rank {slot}: {clean(event.text('error'))}", event)
-            case "disk_full", None:
-                self.full[host] = clean(event.text("reason"))
-            case "stuck" | "waiting" | "unstuck", None:
-                self._take_stuck(host, event)
             case "rank_exited", None:
                 self._take_exit(host, event)
-            case "agent_started", None if event.attempt > self.agents.get(host, 0):
-                self.agents[host] = event.attempt
-                self._take_back(host)
-            case "agent_finished", None if event.attempt >= self.agents.get(host, 0):
+            case "agent_finished", None:
                 self.agents_finished[host] = event
                 if event.text("outcome") in ("failed", "killed"):
                     self.lost[host] = clean(event.text("reason")) or "its agent gave up"
@@ -189,24 +178,14 @@ class Progress:
         if step is None or not self._is_possible(event) or (newest is not None and step < newest):
             return
         self.step = event
-        self.steps_heard += 1
         if self.first_loss is None:
             self.first_loss = event.number("loss")
-
-    def _take_stuck(self, host: str, event: Event) -> None:
-        slot = event.count("of_slot")
-        if slot is None or self.host_of(slot) != host:
-            return
-        self.stuck.pop(slot, None)
-        if event.kind != "unstuck":
-            self.stuck[slot] = f"rank {slot}: {clean(event.text('reason'))}"
 
     def _take_exit(self, host: str, event: Event) -> None:
         """A rank that had said its last word may crash while its libraries unload."""
         slot = event.count("of_slot")
         if slot is None or self.host_of(slot) != host:
             return
-        self.stuck.pop(slot, None)
         if event.data.get("code") != 0 and slot not in (*self.finished, *self.stopped):
             self._fail(host, f"rank {slot}: {clean(event.text('reason'))}", event)
 

@@ -137,132 +137,64 @@ class Supervisor:
                     raise
                 log.exception("trying again in %g s", pause_s)
                 with suppress(StateError):
-                    self._stage(f"this machine: {failure_of(error).reason}; trying again")
+                    self._stage(f"this machine: {_failure_of(error).reason}; trying again")
                 await asyncio.sleep(pause_s)
                 self._meet_crew()
-        raise AssertionError("unreachable")
 
-    async def _advance(self) -> Wish | None:
-        """From the state the job is found in to done, or to what is wished then. Every phase may be
-        repeated."""
-        while True:
+    async def _advance(self) -> None:
+        """From the state the job is found in to done. Every phase may be repeated."""
+        if self.state is JobState.QUEUED:
+            await Turn(self.store, self.job).wait()
+            self._meet_crew()
+        if self.state is JobState.PLANNING:
+            self._move(JobState.PROVISIONING)
+        if self.state is JobState.PROVISIONING:
+            await self._prepare()
+        if self.state not in _LAUNCHED:
+            return  # it was paused or cancelled while it waited
+        for attempt in range(LAUNCH_TRIES):
             try:
-                match self.state:
-                    case JobState.QUEUED:
-                        await Turn(self.store, self.job).wait()
-                        self._meet_crew()
-                    case JobState.PLANNING:
-                        self._move(JobState.PROVISIONING)
-                    case JobState.PROVISIONING:
-                        await self._prepare()
-                    case JobState.STARTING:
-                        await self._launch()
-                        await self._follow()
-                    case JobState.RUNNING:
-                        await self._follow()
-                    case JobState.RECOVERING:
-                        await self._recover()
-                    case JobState.FINISHING:
-                        await self._hear_last_words()
-                        await self._finish()
-                    case _:
-                        return None  # it is over, or was paused or cancelled while it waited
+                if self.state is JobState.STARTING:
+                    await self._launch()
+                await self._follow()
+                break
             except Exception as error:
-                failure = failure_of(error)
-                if self._lost_its_port(failure):
-                    await self._launch_elsewhere(failure)
-                elif self.crew.progress.full and self._is_launched:
-                    return "pause"
-                elif lost := self._lost_workers(error):
-                    if self.spec.on_worker_loss == "fail":
-                        raise
-                    self._note_lost(lost)
-                    if self.spec.on_worker_loss == "pause":
-                        return "pause"
-                    self._move(JobState.RECOVERING, told(lost))
-                else:
+                failure = _failure_of(error)
+                if attempt == LAUNCH_TRIES - 1 or not self._lost_its_port(failure):
                     raise
+                log.warning("%s; starting again with another port", failure.reason)
+                await self.crew.leave("kill", STOP_GRACE_S)
+                self.crew.prepare_again()
+                generation = self.store.job(self.job).generation
+                self.store.note_launch(self.job, generation=generation, main_port=None)
+        await self._finish()
 
     def _lost_its_port(self, failure: Failure) -> bool:
         """Whether somebody took the main port between our look at it and torch's own."""
-        was_taken = PORT_TAKEN.search(failure.reason) is not None
-        return was_taken and self.state is JobState.STARTING and self._ports_lost < PORT_TRIES
-
-    async def _launch_elsewhere(self, failure: Failure) -> None:
-        self._ports_lost += 1
-        log.warning("%s; starting again with another port", failure.reason)
-        await self.crew.leave("kill", STOP_GRACE_S)
-        self.crew.prepare_again()
-        self._forget_launch()
-
-    def _forget_launch(self) -> None:
-        with self.store.transaction():
-            generation = self.store.job(self.job).generation
-            self.store.note_plan(self.job, replace(self.crew.plan, lit=()))
-            self.store.note_launch(self.job, generation=generation, main_port=None)
-
-    def _lost_workers(self, error: Exception) -> dict[str, str]:
-        """The workers whose loss an error tells of, with reasons; none when it tells something
-        else, which ends the job."""
-        if self.state not in (JobState.STARTING, JobState.RUNNING):
-            return {}
-        progress, has_begun = self.crew.progress, self.store.step(self.job) > 0
-        failure, unseen = failure_of(error), self.crew.watch.unseen
-        if failure in progress.failures:
-            return who_is_lost(progress.failures, unseen, has_begun=has_begun)
-        is_host = isinstance(first_of(error), HostError)
-        return {failure.host: failure.reason} if is_host and has_begun else {}
-
-    def _note_lost(self, lost: Mapping[str, str]) -> None:
-        planned = {worker.host.name for worker in self.crew.workers}
-        for host in sorted(lost.keys() & planned):
-            self.crew.progress.lost.setdefault(host, lost[host])
-            is_there = not self.crew.watch.unseen.get(host)
-            lose(self.store, self.job, host, lost[host], counts=False, is_there=is_there)
-        self.store.note_traceback(
-            self.job, next((f.traceback for f in self.crew.progress.failures if f.traceback), "")
-        )
+        return self.state is JobState.STARTING and PORT_TAKEN.search(failure.reason) is not None
 
     # before the launch
 
     async def _prepare(self) -> None:
-        has_begun = self.crew.progress.generation > 0
-        if has_begun:
-            await self._look_for_a_newer_checkpoint()
         errors = await self.crew.prepare()
+        has_begun = self.crew.progress.generation > 0
         try:
             if errors:
                 self._go_on_without(errors)
-            self._check_workers()
+            if has_begun and (problem := self.crew.model_problem()):
+                raise RunFailedError(Failure(host="", reason=problem))
         except RunFailedError as error:
             if not has_begun:
                 raise
-            self._rest(error.failure)
+            # What was learnt is kept: nothing runs, so the job rests again.
+            where = f"{error.failure.host}: " if error.failure.host else ""
+            told = f"{resting_place(self.store, self.job)}; {where}{error.failure.reason}"
+            self.crew.let_go()
+            self._move(JobState.PAUSING)
+            self._move(JobState.PAUSED, told)
             return
-        self._move(JobState.STARTING)
-
-    async def _look_for_a_newer_checkpoint(self) -> None:
-        """Workers that were out of reach when the job left them may have the newest one."""
-        there = [worker for worker in self.crew.workers if worker.place is not None]
-        try:
-            await checkpoints.bring_newest(self.home, self.job, there)
-        except (HostError, OSError) as error:
-            log.warning("going on from the checkpoint that is here: %s", error)
-
-    def _rest(self, failure: Failure) -> None:
-        """What was learnt is kept: nothing runs, so the job rests again."""
-        where = f"{failure.host}: " if failure.host else ""
-        self.crew.let_go()
-        self._move(JobState.PAUSING)
-        place = resting_place(self.store, self.job)
-        self._move(JobState.PAUSED, f"{place}; {where}{failure.reason}")
-
-    def _check_workers(self) -> None:
-        """Raises RunFailedError when the job would not be what it was, or when two workers would
-        not compute the same."""
-        if self.crew.progress.generation > 0 and (problem := self.crew.model_problem()):
-            raise RunFailedError(Failure(host="", reason=problem))
         self._compare_workers()
+        self._move(JobState.STARTING)
 
     def _compare_workers(self) -> None:
         """Raises RunFailedError when two workers would not compute the same."""
@@ -378,26 +310,20 @@ class Supervisor:
                 self._move(JobState.FINISHING)
                 await self._advance_patiently()
                 return
-            lost = self.crew.progress.lost
-            there = [worker for worker in self.crew.workers if worker.host.name not in lost]
-            step = await bring_checkpoint(self.store, self.job, there, self._stage)
+            step = await self._bring_checkpoint()
         else:
             self.crew.let_go()
         done = self.store.step(self.job)
-        place = resting_place(self.store, self.job)
+        told = resting_place(self.store, self.job)
         if done and step is None:
-            place += "; there is no checkpoint, it will begin again"
+            told += "; there is no checkpoint, it will begin again"
         elif step is not None and step < done:
-            place += f"; it goes on from checkpoint-{step}"
-        if full := self.crew.progress.full:
-            place += f"; {'; '.join(full.values())}: free some space there, then resume it"
-        elif self.crew.progress.lost:
-            place += f"; lost {told(self.crew.progress.lost)}"
-        elif self.crew.progress.has_begun and (failure := self.crew.progress.failure):
-            place += f"; {failure.host}: {failure.reason}"
+            told += f"; it goes on from checkpoint-{step}"
+        if self.crew.progress.all_ready and (failure := self.crew.progress.failure):
+            told += f"; {failure.host}: {failure.reason}"
         with self.store.transaction():
             if not {"cancel", "kill"} & set(self.store.open_requests(self.job)):
-                self._move(JobState.PAUSED, "; ".join([place, *left]))
+                self._move(JobState.PAUSED, "; ".join([told, *left]))
                 return
         await self._end(JobState.CANCELLED, "kill", "; ".join(left))
 

@@ -43,12 +43,11 @@ class Watch:
         self._workers = workers
         self._ingest = Ingest(store, job, inventory, progress)
         self._news = asyncio.Event()
+        self._unseen: dict[str, str] = {}
         self._over: set[str] = set()
-        self._watchers: dict[str, asyncio.Task[None]] = {}
-        self._group: asyncio.TaskGroup | None = None
-        self._told_stuck: dict[str, str] = {}
-        self.unseen: dict[str, str] = {}
-        """Why a host is out of sight, "" for one that is seen."""
+        self._told_lost: set[str] = set()
+        self.vanished: asyncio.Queue[str] = asyncio.Queue()
+        """Hosts whose agent is gone without a word while the others go on."""
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -126,9 +125,6 @@ class Watch:
         first."""
         while True:
             self._news.clear()
-            if self.progress.full:
-                host, reason = next(iter(self.progress.full.items()))
-                raise RunFailedError(Failure(host=host, reason=reason))
             if self.progress.failure is not None:
                 await self._hear_the_others()
                 raise RunFailedError(self.progress.failure)
@@ -154,37 +150,43 @@ class Watch:
 
     def _on_data(self, host: str, file: str, path: Path) -> None:
         self._ingest.read(host, file, path)
-        self._note_stuck(host)
+        self._note_lost()
         self._news.set()
-
-    def _note_stuck(self, host: str) -> None:
-        """Shows beside a worker which of its ranks take no steps, as long as that is so."""
-        progress = self.progress
-        told = "; ".join(w for slot, w in progress.stuck.items() if progress.host_of(slot) == host)
-        if told != self._told_stuck.get(host, ""):
-            self._told_stuck[host] = told
-            log.warning("%s: %s", host, told or "all its ranks take steps again")
-            self._store.note_worker(self._job, host, reason=told)
 
     def _on_over(self, host: str) -> None:
         if host not in self._over:
             self._over.add(host)
             self.progress.lose_agent(host)
+            self._note_lost()
             self._news.set()
 
-    def await_again(self, host: str) -> None:
-        """An agent of a lost worker is launched anew in this generation."""
-        self.progress.await_again(host)
+    def _note_lost(self) -> None:
+        """Tells which workers an elastic job goes on without."""
+        lost = self.progress.lost.keys() - self._told_lost
+        if not lost or not self.progress.plan.is_elastic or self.progress.failure is not None:
+            return
+        if self._store.job(self._job).state is not JobState.RUNNING:
+            return  # they leave because they were told to
+        for host in sorted(lost):
+            reason = self.progress.lost[host]
+            self._told_lost.add(host)
+            log.warning("going on without %s: %s", host, reason)
+            self._store.move_worker(self._job, host, WorkerState.LOST, reason)
+            self._store.note_stage(self._job, f"going on without {host}: {reason}")
+            if host not in self.progress.agents_finished:
+                self.vanished.put_nowait(host)
+
+    def take_back(self, host: str) -> None:
+        """A lost worker was launched again."""
+        self.progress.lost.pop(host, None)
+        self._told_lost.discard(host)
         self._over.discard(host)
 
     def _on_seen(self, host: str, reason: str) -> None:
         """Notes when a worker goes out of sight and comes back; says nothing about its run."""
-        known = self.unseen.get(host, "")
-        self.unseen[host] = reason
-        if reason == known:
+        if reason == self._unseen.get(host, ""):
             return
-        if bool(reason) != bool(known):
-            note(self._store, self._job, "sight", host=host, reason=reason)
+        self._unseen[host] = reason
         log.warning("%s: %s", host, reason or "seen again")
         since = time.time() if reason else None
         self._store.note_worker(self._job, host, unseen_since=since, reason=reason)
