@@ -1,6 +1,10 @@
 """`sollol train`: plan, submit, follow."""
 
 import asyncio
+import json
+import shutil
+import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +44,12 @@ if TYPE_CHECKING:
 )
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as it is submitted.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="With --dry-run: one JSON object (schema sollol.plan/1).",
+)
 @click.option("--no-queue", is_flag=True, help="Refuse when its workers are not free now.")
 @click.option(
     "--resume",
@@ -56,6 +66,7 @@ def train(
     settings: tuple[str, ...],
     detach: bool,
     dry_run: bool,
+    as_json: bool,
     no_queue: bool,
     resume: str | None,
     sollol_host: str | None,
@@ -74,6 +85,8 @@ def train(
         spec_from_data,
     )
 
+    if as_json and not dry_run:
+        raise click.UsageError("--json goes with --dry-run; of a job: sollol show JOB --json")
     if sollol_host or sollol_port:
         click.echo("--sollol-host and --sollol-port: no server is needed, ignored", err=True)
     overrides = {name: value for name, value in flags.items() if value is not None}
@@ -92,6 +105,9 @@ def train(
         spec = spec_from_data(overrides, "command line")
     with session.client(acts=True) as client:
         prepared = asyncio.run(client.prepare_job(spec, queue=not no_queue, resume=resume))
+        if as_json:
+            click.echo(json.dumps({**prepared.plan.as_data(), "wait": prepared.wait}))
+            return ExitCode.OK
         return run_prepared(client, prepared, detach=detach, dry_run=dry_run)
 
 
@@ -119,7 +135,27 @@ def print_plan(prepared: "Prepared") -> None:
     """The plan, its first line marked."""
     spec = prepared.spec
     model = Path(prepared.model).name if Path(prepared.model).is_absolute() else prepared.model
-    for number, line in enumerate(prepared.plan.lines(model, spec.lora.r, spec.epochs)):
-        click.echo(f"{'plan' if number == 0 else '':<7} {line}")
+    lines = prepared.plan.lines(model, spec.lora.r, spec.epochs)
+    _print_part("plan", lines)
     if prepared.plan.memory is not None:
-        click.echo(f"{'memory':<7} {prepared.plan.memory.line}")
+        _print_part("memory", [prepared.plan.memory.line])
+
+
+def _print_part(name: str, lines: list[str]) -> None:
+    """Lines behind their name, as wide as the terminal; whole where none is."""
+    for number, line in enumerate(lines):
+        head = f"{name if number == 0 else '':<7} "
+        if not sys.stdout.isatty():
+            click.echo(head + line)
+            continue
+        width = max(40, shutil.get_terminal_size().columns)
+        behind = " " * (len(head) + (2 if len(lines) > 1 else 0))
+        wrapped = textwrap.wrap(
+            line,
+            width,
+            initial_indent=head,
+            subsequent_indent=behind,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        click.echo("\n".join(wrapped))

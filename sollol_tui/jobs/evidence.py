@@ -25,4 +25,5 @@ def read_evidence(store: Store, job: str) -> Evidence:
         weights=weights_of(said),
         predicted_speedup=prediction.speedup if prediction else None,
         predicted_efficiency=prediction.efficiency if prediction else None,
+        prediction=prediction.as_data() if prediction else None,
     )

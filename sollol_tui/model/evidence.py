@@ -88,12 +88,13 @@ class WeightsEvidence(Keyed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence(Keyed):
-    """The newest of each. `predicted_speedup` and `predicted_efficiency` are the plan's."""
+    """The newest of each. What is predicted is the plan's; `prediction` are all of its figures."""
 
     speed: SpeedEvidence | None = None
     weights: WeightsEvidence | None = None
     predicted_speedup: float | None = None
     predicted_efficiency: float | None = None
+    prediction: Mapping[str, Any] | None = None
 
     def facts(self) -> list[tuple[str, str]]:
         """Sentences with their names: measured beside predicted speed-up, where time is lost, and

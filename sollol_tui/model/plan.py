@@ -1,7 +1,7 @@
 """The plan: which hosts take part, with which ranks. Decided before anything starts."""
 
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 from sollol_tui.model.prediction import Prediction
 from sollol_tui.model.weights import Memory
@@ -131,6 +131,11 @@ class Plan:
 
     def worker(self, host: str) -> PlannedWorker:
         return next(worker for worker in self.workers if worker.host == host)
+
+    def as_data(self) -> dict[str, Any]:
+        """The object behind `sollol train --dry-run --json`."""
+        predicted = self.prediction.as_data() if self.prediction else None
+        return {"schema": "sollol.plan/1", **asdict(self), "prediction": predicted}
 
     def lines(self, model: str, lora_r: int, epochs: int) -> list[str]:
         """The plan as a person reads it. What was not measured carries `~` and its source."""

@@ -6,8 +6,8 @@ what it would be without one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 GOOD_EFFICIENCY: Final = 0.9
 WORTH_LEAVING: Final = 0.97  # of the step's time: less gain than that is within the error
@@ -159,6 +159,26 @@ class Prediction:
         names = [host.host for host in self.hosts]
         for origin, target in zip(names, [*names[1:], names[0]], strict=True):
             yield known.get((origin, target))
+
+    def as_data(self) -> dict[str, Any]:
+        """All figures, as JSON holds them."""
+        wire = self.slowest_wire
+        return {
+            "hosts": [asdict(host) | {"share": self.shares[host.host]} for host in self.hosts],
+            "slowest_wire": asdict(wire) if wire else None,
+            "gradient_bytes": self.gradient_bytes,
+            "global_batch": self.global_batch,
+            "sample_tokens": self.sample_tokens,
+            "compute_s": self.compute_s,
+            "sync_s": self.sync_s,
+            "step_s": self.step_s,
+            "samples_per_s": self.samples_per_s,
+            "efficiency": self.efficiency,
+            "best_host": self.best.host,
+            "speedup": self.speedup,
+            "in_the_way": list(self.in_the_way),
+            "wanted_global_batch": self.wanted_batch,
+        }
 
     def lines(self) -> list[str]:
         """What a person reads, each figure that was not measured with `~` and its source."""

@@ -1,5 +1,6 @@
 """From facts to predictions: measured before estimated, and whether a job fits."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -168,3 +169,17 @@ def test_a_plan_with_its_prediction_is_stored_and_read_again() -> None:
     assert rest.prediction is not None
     assert list(rest.prediction.shares) == ["a", "c"]
     assert sum(worker.share for worker in rest.workers) == 1
+
+
+def test_the_plan_as_json_holds_every_figure() -> None:
+    plan = planned(known(), {"a": wired(1), "b": wired(2)})
+    data = json.loads(json.dumps(plan.as_data()))
+    assert data["schema"] == "sollol.plan/1"
+    assert data["prediction"]["best_host"] == "a"
+    assert {host["host"]: host["share"] for host in data["prediction"]["hosts"]} == {
+        "a": 0.5,
+        "b": 0.5,
+    }
+    assert data["memory"]["host"] in ("a", "b")
+    nothing = json.loads(json.dumps(planned(Known(), {"a": wired(1)}).as_data()))
+    assert (nothing["prediction"], nothing["memory"]) == (None, None)
