@@ -50,6 +50,19 @@ def last_event(path: Path, *kinds: str) -> dict[str, Any] | None:
     return None
 
 
+def out_of_memory(path: Path) -> Iterator[str]:
+    """How ranks ended that reached the run's own limit of memory, as an agent told it."""
+    for line in tail(path).split("\n"):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("kind") == "rank_exited":
+            reason = str(event.get("reason"))
+            if event.get("problem") == "out_of_memory" and ": limit " in reason:
+                yield reason
+
+
 def rank_code(code: int, log: str) -> int:
     """The rank's own exit code: the launcher between us and it always exits with 1 and writes the
     real one into the log (negative: signal)."""

@@ -103,6 +103,25 @@ def test_an_elastic_rank_that_ran_out_of_memory_is_tried_once_more(make_worker: 
     assert (kinds.count("rank_started"), kinds.count("rank_exited")) == (2, 2)
 
 
+@AS_ROOT
+def test_a_run_that_was_out_of_memory_twice_is_not_started_with_the_same_settings(
+    make_worker: MakeWorker,
+) -> None:
+    worker = limited(make_worker)
+    worker.within = UNGROUPED
+    for generation in (1, 2):
+        worker.run["generation"] = generation
+        assert worker.start()["outcome"] == "started"
+        worker.wait_for("agent_finished", count=generation)
+        wait_until(lambda: not is_locked(worker.run_dir), "the lock is free")
+    worker.run["generation"] = 3
+    refused = worker.start()
+    assert refused["outcome"] == "refused"
+    assert "with these settings it was 2 times out of memory on w1: limit" in refused["reason"]
+    worker.run["train"] = {"max_length": 64}
+    assert worker.start()["outcome"] == "started"
+
+
 def test_a_run_within_its_limit_is_left_alone(make_worker: MakeWorker) -> None:
     worker = make_worker(SOLLOL_STUB_STEPS="3")
     worker.run["ram_gb"] = 2
