@@ -57,6 +57,7 @@ def start(run_dir: Path, request: Any) -> dict[str, Any]:
     if finished := _finished(run_dir, run):
         return finished
     _refuse_older(run_dir, run)
+    _refuse_hungry(run_dir, run)
     _clear_away(run_dir)
     held = {lock, *_reserve_ports(run)}
     write_control(run_dir, Action.RUN)  # the last word was for an earlier attempt
@@ -153,6 +154,22 @@ def _refuse_older(run_dir: Path, run: Run) -> None:
         raise Refusal(
             f"{run_dir} has already seen generation {newest}; generation {run.generation} is over"
         )
+
+
+def _refuse_hungry(run_dir: Path, run: Run) -> None:
+    """With the same settings it would reach its own limit of memory once more."""
+    from remote.daemon import OUT_OF_MEMORY_RESTARTS
+    from remote.ending import out_of_memory
+
+    try:
+        before = read_run(run_dir)
+    except (FileNotFoundError, ValueError):
+        return
+    if run.ram_gb is None or (run.ram_gb, run.train) != (before.ram_gb, before.train):
+        return
+    times = [reason for file in run_dir.glob("events.agent.*") for reason in out_of_memory(file)]
+    if len(times) > OUT_OF_MEMORY_RESTARTS:
+        raise Refusal(f"with these settings it was {len(times)} times {times[-1]}")
 
 
 def _clear_away(run_dir: Path) -> None:
