@@ -65,7 +65,8 @@ class Reports:
         from tensorboardX import SummaryWriter
 
         folder = str(self._session.run_dir / FOLDER)
-        self._writer = SummaryWriter(folder, purge_step=self._told + 1)
+        # Its files are named by the second, and one of that name would be begun anew.
+        self._writer = SummaryWriter(folder, purge_step=self._told + 1, filename_suffix=f".{step}")
         for entry in self._cursor.history:
             if self._told < entry["step"] < step:
                 self._add(entry)

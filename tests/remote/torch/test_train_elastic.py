@@ -15,6 +15,7 @@ from remote.session import Cursor
 from remote.state import Learnt, make_moments
 from remote.step import commit, compute, next_step
 from remote.train import main
+from remote.watchdog import Trend
 from tests.remote.torch.fixtures import Doom, World
 
 ROOT = Path(__file__).parents[3]
@@ -95,13 +96,16 @@ def test_a_state_moves_whole_and_its_digest_sees_one_bit(session):
         commit(session, step, compute(session, step))
         cursor.step, cursor.samples_done = step.number, cursor.samples_done + len(step.samples)
         cursor.history.append({"step": step.number, "loss": 0.1})
+        cursor.trend.take(0.1)
     after, whole = learnt.digest(), learnt.flatten()
     learnt.load(blank)
     assert (cursor.step, cursor.samples_done, cursor.history) == (0, 0, [])
+    assert cursor.trend == Trend()
     assert learnt.digest() == first != after
     assert torch.equal(session.model.flat_weights(), before)
     learnt.load(whole)
     assert learnt.digest() == after
+    assert cursor.trend.lowest == pytest.approx(0.1)
     assert torch.equal(learnt.flatten().view(torch.int32), whole.view(torch.int32))
     parameter = session.model.parameters[3]
     parameter.data.view(torch.int32).view(-1)[1] ^= 1
