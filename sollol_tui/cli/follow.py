@@ -16,7 +16,7 @@ from sollol_tui.cli.proof import ProofTeller
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.stages import Stages
 from sollol_tui.cli.terminal import say
-from sollol_tui.model.errors import NotFoundError
+from sollol_tui.model.names import not_found
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean, clean_lines
@@ -167,9 +167,7 @@ def logs(
             return
         hosts = [worker.host for worker in view.workers]
         if host is not None and host not in hosts:
-            raise NotFoundError(
-                f"no host '{host}' in {view.id}", remedy=f"it has {', '.join(hosts)}"
-            )
+            raise not_found("no host", host, hosts, where=f" in {view.id}")
         try:
             _print_logs(client, view.id, follow, count, host)
         except KeyboardInterrupt:

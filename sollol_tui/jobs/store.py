@@ -16,6 +16,7 @@ from sollol_tui.jobs.leases import Leases
 from sollol_tui.jobs.records import JobRecord, WorkerRecord, dump
 from sollol_tui.model.errors import JobError, NotFoundError
 from sollol_tui.model.states import (
+from sollol_tui.model.names import did_you_mean
     TERMINAL,
     UNATTENDED,
     UNLEASED,
@@ -149,6 +150,8 @@ class Store:
                 f"'{wanted}' begins {', '.join(begins)}", remedy="say which, with its whole id"
             )
         some = f"; the newest are {', '.join(ids[:5])}" if ids else ""
+        if meant := did_you_mean(wanted, [*ids, *(str(row["name"]) for row in rows)]):
+            raise NotFoundError(f"no job '{wanted}'{meant}")
         raise NotFoundError(f"no job '{wanted}'{some}", remedy="see: sollol jobs")
 
     def job(self, job: str) -> JobRecord:

@@ -4,7 +4,6 @@ Refuses what YAML can do and these files never need: aliases, merge keys, tags, 
 depth, size.
 """
 
-import difflib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -27,6 +26,7 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from sollol_tui.model.errors import InputError, Problem
+from sollol_tui.model.names import did_you_mean
 
 MAX_BYTES: Final = 1_000_000
 MAX_DEPTH: Final = 20
@@ -206,10 +206,8 @@ def _called(location: Path) -> str:
 
 
 def unknown_key(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    if near:
-        return f"unknown key '{key}' - did you mean '{near[0]}'?"
-    return f"unknown key '{key}' - known here: {', '.join(known)}"
+    meant = did_you_mean(key, known, cutoff=0.5)
+    return f"unknown key '{key}'{meant or ' - known here: ' + ', '.join(known)}"
 
 
 def _keys_at(kind: Any, location: Path) -> list[str]:

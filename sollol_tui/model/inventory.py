@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sollol_tui.model.errors import NotFoundError
-from sollol_tui.model.names import COORDINATOR
+from sollol_tui.model.names import COORDINATOR, not_found
 
 
 class ConnectionKind(StrEnum):
@@ -96,8 +96,21 @@ class Inventory:
         for host in self.hosts:
             if host.name == name:
                 return host
-        names = ", ".join(host.name for host in self.hosts)
-        raise NotFoundError(f"no host '{name}' in {self.file}", remedy=f"it has: {names}")
+        names = [host.name for host in self.hosts]
+        raise not_found("no host", name, names, where=f" in {self.file}")
+
+    @property
+    def coordinator(self) -> Host:
+        """The machine where sollol runs, as a worker: the host with `connection: local`, or the one
+        that always exists. Raises NotFoundError when several are local."""
+        local = [host for host in self.hosts if host.connection is ConnectionKind.LOCAL]
+        named = [host for host in local if host.name == COORDINATOR]
+        if len(local) > 1 and not named:
+            raise NotFoundError(
+                f"{', '.join(host.name for host in local)} are all this machine",
+                remedy="say which of them",
+            )
+        return next(iter([*named, *local]), self.with_coordinator().hosts[-1])
 
     def with_coordinator(self) -> "Inventory":
         """This inventory and the coordinator itself, which joins a job only when it is named."""

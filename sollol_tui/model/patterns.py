@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.inventory import ConnectionKind, Host, Inventory
-from sollol_tui.model.names import COORDINATOR
+from sollol_tui.model.names import COORDINATOR, not_found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +63,8 @@ def _names(inventory: Inventory, usable: Sequence[Host], part: str) -> set[str]:
     else:
         names = {host.name for host in inventory.hosts if host.name == part}
     if not names:
-        known = ", ".join([*_told(inventory), *inventory.groups, "all"])
-        raise NotFoundError(
-            f"no host or group fits '{part}' in {inventory.file}", remedy=f"it has: {known}"
-        )
+        known = [*_told(inventory), *inventory.groups, "all"]
+        raise not_found("no host or group fits", part, known, where=f" in {inventory.file}")
     return names
 
 

@@ -224,7 +224,7 @@ def test_logs_show_host_and_rank_and_only_the_last_when_asked(folder: Path, stor
     assert sollol("logs", job, "--host", "w1", "-n", "1")[1] == "w1/0  line 4999\n"
     assert sollol("logs", job, "-n", "0")[1] == ""
     assert sollol("logs", job, "--host", "w3") == (
-        *(5, "", f"sollol: no host 'w3' in {job}; it has w1, w2\n"),
+        *(5, "", f"sollol: no host 'w3' in {job}; it has: w1, w2\n"),
     )
 
 
