@@ -190,7 +190,7 @@ class Prediction:
             yield f"~{self.samples_per_s:.3g} smp/s, a step every ~{_seconds(self.step_s)}"
             return
         parts = [
-            f"at most ~{self.speedup:.1f}x {self.best.host} alone: ~{self.samples_per_s:.3g} smp/s"
+            f"at most ~{_times(self.speedup)}x {self.best.host} alone: ~{self.samples_per_s:.3g} smp/s"
         ]
         if sync is None:
             missing = "the network's speed is not known (sollol doctor --network measures it)"
@@ -239,6 +239,10 @@ def _deal(count: int, speeds: Sequence[float]) -> list[int]:
     for place in order[: count - sum(counts)]:
         counts[place] += 1
     return counts
+
+
+def _times(value: float) -> str:
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
 def _seconds(value: float) -> str:
