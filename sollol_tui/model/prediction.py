@@ -189,9 +189,8 @@ class Prediction:
         if len(self.hosts) == 1:
             yield f"~{self.samples_per_s:.3g} smp/s, a step every ~{_seconds(self.step_s)}"
             return
-        parts = [
-            f"at most ~{_times(self.speedup)}x {self.best.host} alone: ~{self.samples_per_s:.3g} smp/s"
-        ]
+        alone = f"{self.best.host} alone"
+        parts = [f"at most ~{_times(self.speedup)}x {alone}: ~{self.samples_per_s:.3g} smp/s"]
         if sync is None:
             missing = "the network's speed is not known (sollol doctor --network measures it)"
             if self.gradient_bytes is None:
