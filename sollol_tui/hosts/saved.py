@@ -44,8 +44,7 @@ done
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """One checkpoint there. `at` is the host's own clock; `damage` is "" when all bytes are what its
-    manifest says."""
+    """One checkpoint there. `at` is the host's own clock; `damage` is "" when it is whole."""
 
     step: int
     at: float
@@ -63,9 +62,21 @@ def step_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+async def list_saved(place: str, connection: HostConnection) -> list[Saved]:
+    """The checkpoints in a folder of the host, as their manifests describe them."""
+    text = script(_LIST, place=place, manifest=MANIFEST, most=str(MAX_MANIFEST + 1))
+    shown = await connection.run("sh -s", input=text, timeout_s=STALL_S)
+    listed = map(_LISTED.fullmatch, shown.stdout.decode(errors="replace").splitlines())
+    return [
+        _described(connection.host.name, int(found[1]), float(found[2]), found[3].encode())
+        for found in listed
+        if found and step_of(f"checkpoint-{found[1]}")
+    ]
+
+
 async def verify_saved(place: str, connection: HostConnection) -> list[Saved]:
     """The checkpoints in a folder of the host, each read to its last byte there."""
-    listed = await _list(place, connection)
+    listed = await list_saved(place, connection)
     names = [f"checkpoint-{each.step}/{file.name}" for each in listed for file in each.files]
     if not names:
         return listed
@@ -77,18 +88,6 @@ async def verify_saved(place: str, connection: HostConnection) -> list[Saved]:
     lines = done.stdout.decode(errors="replace").splitlines()
     sums = {name: digest for digest, _, name in (line.partition(" ") for line in lines)}
     return [replace(each, damage=_damage(each, sums)) for each in listed]
-
-
-async def _list(place: str, connection: HostConnection) -> list[Saved]:
-    """The checkpoints as their manifests describe them."""
-    text = script(_LIST, place=place, manifest=MANIFEST, most=str(MAX_MANIFEST + 1))
-    shown = await connection.run("sh -s", input=text, timeout_s=STALL_S)
-    listed = map(_LISTED.fullmatch, shown.stdout.decode(errors="replace").splitlines())
-    return [
-        _described(connection.host.name, int(found[1]), float(found[2]), found[3].encode())
-        for found in listed
-        if found and step_of(f"checkpoint-{found[1]}")
-    ]
 
 
 async def verify_here(folders: Iterable[Path]) -> list[Saved]:

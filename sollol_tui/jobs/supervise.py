@@ -157,17 +157,23 @@ async def _attend(home: Home, store: Store, job: str) -> None:
     import asyncio
 
     from sollol_tui.jobs.notify import keep_telling
+    from sollol_tui.jobs.safekeeping import keep_safe
     from sollol_tui.jobs.supervisor import Supervisor
 
     if store.job(job).state not in (JobState.QUEUED, JobState.PLANNING):
         note(store, job, "supervisor_started")
     over = asyncio.Event()
-    telling = asyncio.create_task(keep_telling(store, job, over))
+    beside = [
+        asyncio.create_task(keep_telling(store, job, over)),
+        asyncio.create_task(keep_safe(store, job, over)),
+    ]
     try:
         await Supervisor(home, store, job).run()
     finally:
         over.set()
-        await telling
+        for error in await asyncio.gather(*beside, return_exceptions=True):
+            if isinstance(error, BaseException):
+                log.error("beside the job: %s", error, exc_info=error)
 
 
 def _sentence(job: str, error: Exception) -> str:

@@ -10,6 +10,7 @@ from sollol_tui.model.names import COORDINATOR
 from sollol_tui.model.snapshot import EvaluationView
 from sollol_tui.model.states import JobState, WorkerState
 from sollol_tui.model.text import clean
+from sollol_tui.model.units import format_bytes
 
 FIGURES: Final = frozenset(
     {"loading", "sample", "step", "host_metrics", "told", "speed", "weights"}
@@ -173,7 +174,8 @@ def _sentence(note: Note) -> str:
                 f", {samples:,} samples learnt" if samples is not None else ""
             )
         case "checkpoint_here":
-            return f"checkpoint-{data.get('step')} is here too, from {_text(data, 'source')}"
+            size = format_bytes(whole(data.get("size_bytes")))
+            return f"checkpoint-{data.get('step')} is here too ({size})"
         case "finished" | "stopped" | "left":
             return f"{rank} {note.kind} after step {data.get('step')}"
         case "failed":

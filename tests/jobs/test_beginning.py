@@ -17,7 +17,7 @@ from sollol_tui.model.job_file import changed
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
 from tests.jobs.samples import DATASET, add_job, plan
-from tests.jobs.test_holdings import write_checkpoint
+from tests.jobs.saved import write_checkpoint
 
 SPEC = JobSpec(model="m", dataset="rows.jsonl")
 
