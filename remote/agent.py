@@ -28,7 +28,7 @@ PORT_DEADLINE_S = 1.0  # `port` and an agent that ends hold a port for an instan
 REFUSED = 3
 _POLL_S = 0.05
 _USAGE = """usage: python -P -m remote.agent start RUN_DIR < request.json
-       python -P -m remote.agent control RUN_DIR run|stop|kill
+       python -P -m remote.agent control RUN_DIR run|leave|stop|kill
        python -P -m remote.agent inspect|clean RUN_DIR
        python -P -m remote.agent port ADDRESS FIRST LAST"""
 
@@ -330,7 +330,7 @@ def main(arguments: list[str]) -> int:
         match arguments:
             case ["start", run_dir]:
                 answer = start(_real(run_dir), json.load(sys.stdin))
-            case ["control", run_dir, ("run" | "stop" | "kill") as action]:
+            case ["control", run_dir, ("run" | "leave" | "stop" | "kill") as action]:
                 answer = control(_real(run_dir), action)
             case ["inspect", run_dir]:
                 answer = inspect(_real(run_dir))

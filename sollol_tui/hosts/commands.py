@@ -81,7 +81,8 @@ async def control(
     run_dir: str,
     action: str,
 ) -> None:
-    """Leaves the coordinator's word (`run`, `stop` or `kill`), which ranks read between steps."""
+    """Leaves the coordinator's word (`run`, `leave`, `stop` or `kill`), which ranks read between
+    steps."""
     command = environment.command("remote.agent", "control", run_dir, action)
     await connection.run(command, timeout_s=ANSWER_S)
 

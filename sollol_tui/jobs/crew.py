@@ -4,7 +4,7 @@ What the job does next is decided elsewhere; a worker that fails is told by its 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -13,17 +13,19 @@ from sollol_tui.jobs import checkpoints
 from sollol_tui.jobs.leases import TakenError
 from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.records import JobRecord, load
+from sollol_tui.jobs.recovery import AWAY
 from sollol_tui.jobs.runfile import run_file
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError, Watch
 from sollol_tui.jobs.worker import Ending, Place, Worker
 from sollol_tui.model.errors import HostError, UnsuitableError
-from sollol_tui.model.inventory import Inventory
-from sollol_tui.model.plan import Plan, PlannedLighthouse
+from sollol_tui.model.inventory import Host, Inventory
+from sollol_tui.model.plan import Plan, PlannedLighthouse, PlannedWorker
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import WorkerState
 
 REQUEST_POLL_S: Final = 0.25
+LOST_PATIENCE_S: Final = 5.0  # at the end, with a host that is lost
 _CLEAR_S: Final = 30.0
 
 
@@ -35,25 +37,47 @@ class Crew:
         self.job = record.id
         self.plan = load(Plan, record.plan)
         self.inventory = load(Inventory, record.inventory)
-        places = {worker.host: worker.environment for worker in store.workers(self.job)}
+        self._say = say
+        known = store.workers(self.job)
+        self._models = {
+            Path(worker.environment["model"]).name for worker in known if worker.environment
+        }
         everyone = self.inventory.with_coordinator()
-        self.workers: list[Worker] = []
-        for planned in self.plan.workers:
-            place = places.get(planned.host)
-            self.workers.append(
-                Worker(
-                    job=self.job,
-                    nonce=record.nonce,
-                    host=everyone.host(planned.host),
-                    planned=planned,
-                    home=store.home,
-                    say=partial(say, planned.host),
-                    place=Place.from_data(place) if place else None,
-                )
-            )
-        self._models = {Path(place["model"]).name for place in places.values() if place}
+        self.workers = [
+            self.worker(planned, everyone.host(planned.host)) for planned in self.plan.workers
+        ]
         self.progress = Progress(plan=self.plan, generation=record.generation)
+        if self.plan.is_elastic:
+            planned_hosts = {worker.host.name for worker in self.workers}
+            self.progress.lost |= {
+                worker.host: worker.reason
+                for worker in known
+                if worker.state in AWAY and worker.host in planned_hosts
+            }
         self.watch = Watch(store, self.job, self.inventory.file, self.progress, self.workers)
+
+    def worker(self, planned: PlannedWorker, host: Host) -> Worker:
+        """A worker of the job, or one that is to be."""
+        places = {worker.host: worker.environment for worker in self._store.workers(self.job)}
+        place = places.get(planned.host)
+        return Worker(
+            job=self.job,
+            nonce=self._record.nonce,
+            host=host,
+            planned=planned,
+            home=self._store.home,
+            say=partial(self._say, planned.host),
+            place=Place.from_data(place) if place else None,
+        )
+
+    def follow_plan(self, plan: Plan, arrivals: Sequence[Worker] = ()) -> None:
+        """The workers of a running generation are those of another plan from now on."""
+        self.plan = self.progress.plan = plan
+        known = {worker.host.name: worker for worker in (*self.workers, *arrivals)}
+        self.workers = [known[planned.host] for planned in plan.workers]
+        for worker, planned in zip(self.workers, plan.workers, strict=True):
+            worker.planned = planned
+        self.watch.follow(self.workers)
 
     @property
     def main(self) -> Worker:
@@ -70,33 +94,30 @@ class Crew:
         """Brings to every worker what it needs, also the checkpoint from which the job goes on, and
         returns why some are not ready."""
         errors: dict[str, HostError] = {}
-        step = checkpoints.kept(self._store.home, self.job)
 
         async def prepare(worker: Worker) -> None:
-            name = worker.host.name
-            self._store.move_worker(self.job, name, WorkerState.PROVISIONING)
             try:
-                place = await worker.prepare(
-                    self.inventory.packages, self.plan.dataset, self._record.model
-                )
-                await self._clear(worker)
-                if step is not None:
-                    await checkpoints.give(self._store.home, self.job, worker, step)
+                await self.prepare_one(worker)
             except HostError as error:
-                errors[name] = error
-                self._store.move_worker(self.job, name, WorkerState.LOST, str(error))
-                return
-            if not self._is_same_model(worker):
-                return  # told by `model_problem`; what it began with is not forgotten
-            self._store.note_worker(
-                self.job, name, environment=place.as_data(), run_dir=place.run_dir
-            )
-            self._store.move_worker(self.job, name, WorkerState.READY)
+                errors[worker.host.name] = error
+                self._store.move_worker(self.job, worker.host.name, WorkerState.LOST, str(error))
 
         async with asyncio.TaskGroup() as group:
             for worker in self.workers:
                 group.create_task(prepare(worker))
         return errors
+
+    async def prepare_one(self, worker: Worker) -> None:
+        """Brings to one worker what it needs. Raises HostError."""
+        name = worker.host.name
+        self._store.move_worker(self.job, name, WorkerState.PROVISIONING)
+        place = await worker.prepare(self.inventory.packages, self.plan.dataset, self._record.model)
+        await self._clear(worker)
+        await checkpoints.give(self._store.home, self.job, worker)
+        if not self.is_same_model(worker):
+            return  # told by `model_problem`; what it began with is not forgotten
+        self._store.note_worker(self.job, name, environment=place.as_data(), run_dir=place.run_dir)
+        self._store.move_worker(self.job, name, WorkerState.READY)
 
     async def _clear(self, worker: Worker) -> None:
         """A host that was out of reach when the job left it may still run the last generation."""
@@ -105,16 +126,17 @@ class Crew:
         if problem := await worker.stop("kill", _CLEAR_S, asyncio.Event()):
             raise HostError(worker.host.name, f"is not free of the last launch: {problem}")
 
-    def model_problem(self) -> str:
-        """Why the job must not go on with the model as it is now; "" when it is what it was."""
-        if all(map(self._is_same_model, self.workers)):
-            return ""
-        return f"the model in {self._record.model} is not the one it began with; put that back"
-
-    def _is_same_model(self, worker: Worker) -> bool:
+    def is_same_model(self, worker: Worker) -> bool:
+        """Whether a worker got the model that the job began with."""
         if self._record.generation == 0 or worker.place is None or not self._models:
             return True
         return Path(worker.place.model).name in self._models
+
+    def model_problem(self) -> str:
+        """Why the job must not go on with the model as it is now; "" when it is what it was."""
+        if all(map(self.is_same_model, self.workers)):
+            return ""
+        return f"the model in {self._record.model} is not the one it began with; put that back"
 
     def let_go(self) -> None:
         """Notes that workers on which nothing was launched have no part in the job now."""
@@ -161,27 +183,23 @@ class Crew:
     async def launch(self, spec: JobSpec, main_port: int, secrets: Mapping[str, str]) -> None:
         """Starts every worker's agent, or adopts those that an earlier try has started."""
 
-        starts = (self._launch(worker, spec, main_port, secrets) for worker in self.workers)
+        starts = (self.launch_one(worker, spec, main_port, secrets) for worker in self.workers)
         ends = await asyncio.gather(*starts, return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
-        for worker in self.workers:
-            self._store.move_worker(self.job, worker.host.name, WorkerState.TRAINING)
 
-    async def bring_back(
-        self, host: str, spec: JobSpec, main_port: int, secrets: Mapping[str, str]
-    ) -> None:
-        """Starts the agent of a lost worker again, in the same generation."""
-        worker = next(worker for worker in self.workers if worker.host.name == host)
-        await self._launch(worker, spec, main_port, secrets)
-        self.watch.take_back(host)
-        for state in (WorkerState.PROVISIONING, WorkerState.READY, WorkerState.TRAINING):
-            self._store.move_worker(self.job, host, state)
+    def note_training(self) -> None:
+        """Who has said that it takes part does."""
+        for worker in self._store.workers(self.job):
+            is_launched = worker.state is WorkerState.READY and worker.slots
+            if is_launched and self.progress.is_ready(worker.host):
+                self._store.move_worker(self.job, worker.host, WorkerState.TRAINING)
 
-    async def _launch(
+    async def launch_one(
         self, worker: Worker, spec: JobSpec, main_port: int, secrets: Mapping[str, str]
     ) -> None:
+        """Starts one worker's agent, or adopts it."""
         assert worker.place is not None
         run = run_file(
             job=self.job,
@@ -195,9 +213,29 @@ class Crew:
         )
         await worker.launch(run, dict(secrets))
 
+    @property
+    def can_save(self) -> bool:
+        """Whether ranks that are told to stop can end at a step that all hold."""
+        is_broken = self.progress.lost or self.progress.failures
+        return self.progress.has_begun and (self.plan.is_elastic or not is_broken)
+
+    async def halt(self, action: Ending, grace_s: float) -> None:
+        """Ends this generation where that can be done now; its workers stay in the job. A lost one
+        is cleared when it comes back."""
+        there = [worker for worker in self.workers if worker.host.name not in self.progress.lost]
+        await self._end(there, action, grace_s)
+
     async def leave(self, action: Ending, grace_s: float) -> list[str]:
-        """Makes every worker free of the run; returns what could not be verified, in sentences. No
-        checkpoint is waited for once somebody asks to kill."""
+        """Makes every worker free of the run; returns what could not be verified, in sentences."""
+        for worker in self.workers:
+            self._store.move_worker(self.job, worker.host.name, WorkerState.LEAVING)
+        problems = await self._end(self.workers, action, grace_s)
+        for worker, problem in zip(self.workers, problems, strict=True):
+            self._store.move_worker(self.job, worker.host.name, WorkerState.GONE, problem)
+        return [problem for problem in problems if problem]
+
+    async def _end(self, workers: Sequence[Worker], action: Ending, grace_s: float) -> list[str]:
+        """What is left on each. No checkpoint is waited for once somebody asks to kill."""
         hurry = asyncio.Event()
 
         async def watch_for_kill() -> None:
@@ -208,17 +246,13 @@ class Crew:
                     hurry.set()
 
         async def stop(worker: Worker) -> str:
-            name = worker.host.name
-            self._store.move_worker(self.job, name, WorkerState.LEAVING)
             # Nothing can be saved where nothing runs; nor is such a host waited for.
-            what: Ending = "kill" if name in self.progress.lost else action
-            problem = await worker.stop(what, grace_s, hurry)
-            self._store.move_worker(self.job, name, WorkerState.GONE, problem)
-            return problem
+            if worker.host.name in self.progress.lost:
+                return await worker.stop("kill", grace_s, hurry, LOST_PATIENCE_S)
+            return await worker.stop(action, grace_s, hurry)
 
         watcher = asyncio.create_task(watch_for_kill())
         try:
-            problems = await asyncio.gather(*(stop(worker) for worker in self.workers))
+            return await asyncio.gather(*(stop(worker) for worker in workers))
         finally:
             watcher.cancel()
-        return [problem for problem in problems if problem]

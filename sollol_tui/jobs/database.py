@@ -10,11 +10,10 @@ from typing import Any, Final, TypeVar
 
 from sollol_tui.model.errors import StateError
 
-VERSION: Final = 3
+VERSION: Final = 4
 BUSY_TIMEOUT_S: Final = 30.0  # SQLite lets whoever asks at the right moment go first
-_MIGRATIONS: Final = (
-    *("schema.sql", "schema_2.sql", "schema_3.sql"),  # file N brings version N - 1 to N
-)
+# File N brings version N - 1 to N.
+_MIGRATIONS: Final = ("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql")
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _DISK: Final = (

@@ -83,5 +83,12 @@ class Leases:
     def unclaim(self, job: str) -> None:
         self._connection.execute("DELETE FROM claims WHERE job = ?", (job,))
 
+    def give_back(self, job: str, resources: Iterable[str]) -> None:
+        """Frees some of what a job holds."""
+        self._connection.executemany(
+            "DELETE FROM leases WHERE job = ? AND resource = ?",
+            [(job, resource) for resource in resources],
+        )
+
     def free(self, job: str) -> None:
         self._connection.execute("DELETE FROM leases WHERE job = ?", (job,))

@@ -9,7 +9,7 @@ from typing import Final
 
 from sollol_tui.jobs.leases import Taken
 from sollol_tui.jobs.predict import Known, memory_of, misfit, predict
-from sollol_tui.model.errors import NoWorkersError
+from sollol_tui.model.errors import NoWorkersError, UnsuitableError
 from sollol_tui.model.facts import Gpu, HostFacts, RamLimit
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.patterns import Selection
@@ -134,7 +134,14 @@ def with_workers(
     """The plan with these workers in place of its own; everything about the steps stays."""
     there = {worker.host for worker in workers}
     left_out = {host: reason for host, reason in plan.left_out.items() if host not in there}
-    return _numbered(replace(plan, workers=tuple(workers), left_out=left_out), slots)
+    prediction = plan.prediction
+    for worker in plan.workers:
+        if prediction is not None and worker.host not in there:
+            prediction = prediction.without(worker.host)
+    if there - {worker.host for worker in plan.workers}:
+        prediction = None  # nothing was predicted of those who come
+    new = replace(plan, workers=tuple(workers), left_out=left_out, prediction=prediction)
+    return _numbered(new, slots)
 
 
 def resources(plan: Plan) -> list[str]:

@@ -23,17 +23,21 @@ _LIMITS: Final = {
 class Failure:
     """One thing that went wrong: where, one sentence, and the traceback where the sentence does not
     say it all. `distance` is how far it lies from the cause: 0 tells it, 1 what came of it, 2 is a
-    peer that lost whoever met it."""
+    peer that lost whoever met it. A `foreseen` one says by itself what to do; a host that is `gone`
+    has lost its agent without a word."""
 
     host: str
     reason: str
     traceback: str = ""
     distance: int = 1
+    foreseen: bool = False
+    gone: bool = False
 
 
 @dataclass(slots=True)
 class Progress:
-    """Takes the events of one generation. A host speaks for its own slots only."""
+    """Takes the events of one generation. A host speaks for its own slots only. `plan` is another
+    one when workers of an elastic job have come or gone."""
 
     plan: Plan
     generation: int
@@ -43,8 +47,12 @@ class Progress:
     agents_finished: dict[str, Event] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)  # hosts without an agent, and why
     failures: list[Failure] = field(default_factory=list)
+    full: dict[str, str] = field(default_factory=dict)  # hosts whose disk has no room, and why
+    stuck: dict[int, str] = field(default_factory=dict)  # slots that take no steps, and why
     said: Counter[int] = field(default_factory=Counter)  # events of each slot
     step: Event | None = None
+    steps_heard: int = 0
+    agents: dict[str, int] = field(default_factory=dict)  # the newest attempt of each host's agent
     first_loss: float | None = None
 
     def apply(self, host: str, event: Event) -> None:
@@ -66,9 +74,16 @@ class Progress:
                 self.stopped[slot] = event
             case "failed", int(slot):
                 self._fail(host, f"rank {slot}: {clean(event.text('error'))}", event)
+            case "disk_full", None:
+                self.full[host] = clean(event.text("reason"))
+            case "stuck" | "waiting" | "unstuck", None:
+                self._take_stuck(host, event)
             case "rank_exited", None:
                 self._take_exit(host, event)
-            case "agent_finished", None:
+            case "agent_started", None if event.attempt > self.agents.get(host, 0):
+                self.agents[host] = event.attempt
+                self._take_back(host)
+            case "agent_finished", None if event.attempt >= self.agents.get(host, 0):
                 self.agents_finished[host] = event
                 if event.text("outcome") in ("failed", "killed"):
                     self.lost[host] = clean(event.text("reason")) or "its agent gave up"
@@ -178,14 +193,24 @@ class Progress:
         if step is None or not self._is_possible(event) or (newest is not None and step < newest):
             return
         self.step = event
+        self.steps_heard += 1
         if self.first_loss is None:
             self.first_loss = event.number("loss")
+
+    def _take_stuck(self, host: str, event: Event) -> None:
+        slot = event.count("of_slot")
+        if slot is None or self.host_of(slot) != host:
+            return
+        self.stuck.pop(slot, None)
+        if event.kind != "unstuck":
+            self.stuck[slot] = f"rank {slot}: {clean(event.text('reason'))}"
 
     def _take_exit(self, host: str, event: Event) -> None:
         """A rank that had said its last word may crash while its libraries unload."""
         slot = event.count("of_slot")
         if slot is None or self.host_of(slot) != host:
             return
+        self.stuck.pop(slot, None)
         if event.data.get("code") != 0 and slot not in (*self.finished, *self.stopped):
             self._fail(host, f"rank {slot}: {clean(event.text('reason'))}", event)
 
@@ -195,7 +220,13 @@ class Progress:
         if event.data.get("foreseen") is True:
             traceback = ""  # its log has it
         self.failures.append(
-            Failure(host=host, reason=reason, traceback=traceback, distance=distance)
+            Failure(
+                host=host,
+                reason=reason,
+                traceback=traceback,
+                distance=distance,
+                foreseen=event.data.get("foreseen") is True,
+            )
         )
 
     def lose_agent(self, host: str) -> None:
@@ -203,7 +234,42 @@ class Progress:
         if host not in self.agents_finished:
             reason = "its agent is gone: it was killed, or the host restarted"
             self.lost[host] = reason
-            self.failures.append(Failure(host=host, reason=reason))
+            self.failures.append(Failure(host=host, reason=reason, gone=True))
+
+    def await_again(self, host: str) -> None:
+        """Its agent is launched anew in this generation: what its ranks said before is no news."""
+        for worker in self.plan.workers:
+            if worker.host == host:
+                for rank in worker.ranks:
+                    self.ready.pop(rank.slot, None)
+        self._take_back(host)
+
+    def _take_back(self, host: str) -> None:
+        self.lost.pop(host, None)
+        self.agents_finished.pop(host, None)
+        self.failures = [failure for failure in self.failures if failure.host != host]
+
+    def is_ready(self, host: str) -> bool:
+        """Whether all ranks of a host take part."""
+        return all(rank.slot in self.ready for rank in self.plan.worker(host).ranks)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether this generation has committed a step, or was about to."""
+        return self.step is not None or self.all_ready
+
+    @property
+    def all_step(self) -> bool:
+        """Whether everybody who was planned took part in the newest step that was heard of."""
+        if self.step is None:
+            return False
+        return not self.plan.is_elastic or self.step.count("world_size") == self.plan.world_size
+
+    @property
+    def step_s(self) -> float:
+        """How long a step takes, as far as it was told."""
+        speed = self.step.number("samples_per_s") if self.step else None
+        return self.plan.global_batch / speed if speed else 0.0
 
     @property
     def failure(self) -> Failure | None:
@@ -217,7 +283,7 @@ class Progress:
     @property
     def _others_go_on(self) -> bool:
         there = {worker.host for worker in self.plan.workers} - self.lost.keys()
-        return not self.lost or (self.all_ready and bool(there))
+        return not self.lost or (self.has_begun and bool(there))
 
     @property
     def cause_is_known(self) -> bool:

@@ -32,8 +32,8 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
-    """`tries` counts how often a lost worker was brought back in vain or not for long, `tried_at` is
-    when it was last launched or tried to be, on the coordinator's clock."""
+    """`tries` counts how often a lost worker was brought back in vain or not for long, `tried_at`
+    is when it was last looked for or launched again, on the coordinator's clock."""
 
     host: str
     state: WorkerState

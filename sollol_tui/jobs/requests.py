@@ -1,17 +1,23 @@
-"""What people ask of a job: to pause, to go on, to end. Each is one transaction, and the same asked
-twice is asked once. What runs is changed by its supervisor alone."""
+"""What people ask of a job: to pause, to go on, to end, to take a host in or let one go. Each is
+one transaction, and the same asked twice is asked once. Its supervisor alone changes what runs."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from sollol_tui.jobs.planner import any_device
 from sollol_tui.jobs.records import load
+from sollol_tui.jobs.recovery import AWAY
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import JobError
-from sollol_tui.model.inventory import Inventory
-from sollol_tui.model.patterns import select
+from sollol_tui.model.inventory import Host, Inventory
+from sollol_tui.model.patterns import matching, select
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
-from sollol_tui.model.states import JobState
+from sollol_tui.model.states import JobState, WorkerState
+
+_NOT_YET: Final = (JobState.QUEUED, JobState.PAUSED)
+_ENDING: Final = (JobState.PAUSING, JobState.STOPPING, JobState.FINISHING)
 
 
 def ask_to_pause(store: Store, job: str) -> None:
@@ -65,6 +71,108 @@ def resume(store: Store, job: str, inventory: Inventory, workers: str | None) ->
         store.note_wish(job, spec=spec, inventory=inventory, same_hosts=hosts)
         store.move_job(job, JobState.QUEUED, "waits for its turn")
         store.leases.claim(job, [any_device(host) for host in candidates])
+
+
+def ask_to_join(store: Store, job: str, inventory: Inventory, pattern: str | None) -> list[str]:
+    """Asks that hosts take part in a job that runs: those of the pattern, or the coordinator.
+    Returns those that do not yet; a leave that has not begun is forgotten. Raises JobError, and
+    NotFoundError for a wrong pattern."""
+    hosts = [inventory.coordinator] if pattern is None else _named(inventory, pattern)
+    with store.transaction():
+        record = store.job(job)
+        _check_running(job, record.state)
+        present = _present(store, job)
+        asked = {request.host: request.kind for request in store.membership_requests(job)}
+        takes_part = {
+            n for n, state in present.items() if state not in (*AWAY, WorkerState.LEAVING)
+        }
+        wanted = [host for host in hosts if host.name not in takes_part or host.name in asked]
+        if not wanted:
+            names = ", ".join(host.name for host in hosts)
+            raise JobError(f"{names} take{'s' * (len(hosts) == 1)} part in {job} already")
+        known = load(Inventory, record.inventory)
+        others = [h for h in known.hosts if h.name not in {host.name for host in wanted}]
+        _note_inventory(store, job, replace(known, hosts=(*others, *wanted)))
+        for host in wanted:
+            if asked.get(host.name) == "leave":
+                store.settle_membership(job, "leave", host.name)
+            store.forgive(job, host.name)
+            if host.name not in takes_part:
+                store.add_request(job, "join", host.name)
+    return [host.name for host in wanted]
+
+
+def ask_to_leave(store: Store, job: str, inventory: Inventory, pattern: str | None) -> list[str]:
+    """Asks that hosts leave a job that runs: those of the pattern, or the coordinator. Returns
+    those; a join that has not come to its end is forgotten. Raises JobError, also when nobody would
+    be left to go on, and NotFoundError for a wrong pattern."""
+    with store.transaction():
+        record = store.job(job)
+        _check_running(job, record.state)
+        everyone = load(Inventory, record.inventory).with_coordinator()
+        names = (
+            [inventory.coordinator.name]
+            if pattern is None
+            else [host.name for host in matching(everyone, pattern)]
+        )
+        present = _present(store, job)
+        asked = {request.host: request.kind for request in store.membership_requests(job)}
+        leaving = [name for name in names if name in present or name in asked]
+        if not leaving:
+            raise JobError(
+                f"{', '.join(names)} take{'s' * (len(names) == 1)} no part in {job}",
+                remedy=f"its workers are {', '.join(present)}",
+            )
+        stay = {
+            name
+            for name, state in present.items()
+            if state not in AWAY and name not in leaving and asked.get(name) != "leave"
+        }
+        if not stay:
+            raise JobError(
+                f"{job} would have no worker without {', '.join(leaving)}",
+                remedy=f"pause or cancel it: sollol pause {job}, sollol cancel {job}",
+            )
+        for name in leaving:
+            if asked.get(name) == "join":
+                store.settle_membership(job, "join", name)
+            if name in present:
+                store.add_request(job, "leave", name)
+    return leaving
+
+
+def _named(inventory: Inventory, pattern: str) -> list[Host]:
+    if pattern.strip().isdecimal():
+        raise JobError(f"'{pattern}' does not say which hosts", remedy="name them, or a group")
+    return list(select(inventory, pattern).hosts)
+
+
+def _check_running(job: str, state: JobState) -> None:
+    if state in _NOT_YET:
+        remedy = f"choose its workers when it goes on: sollol resume {job} --workers PATTERN"
+        if state is JobState.QUEUED:
+            remedy = "wait until it runs, or cancel it and train with other workers"
+        raise JobError(
+            f"{job} is {state}: nothing of it runs that a host could join", remedy=remedy
+        )
+    if state in _ENDING or state.is_terminal:
+        raise JobError(f"{job} is {state} already", remedy=f"see: sollol show {job}")
+
+
+def _present(store: Store, job: str) -> Mapping[str, WorkerState]:
+    """Who takes part or may come back to it, by name."""
+    planned = {worker.host for worker in load(Plan, store.job(job).plan).workers}
+    return {
+        worker.host: worker.state
+        for worker in store.workers(job)
+        if worker.state is not WorkerState.GONE and (worker.host in planned or worker.state in AWAY)
+    }
+
+
+def _note_inventory(store: Store, job: str, inventory: Inventory) -> None:
+    record = store.job(job)
+    spec = load(JobSpec, record.spec)
+    store.note_wish(job, spec=spec, inventory=inventory, same_hosts=record.same_hosts)
 
 
 def resting_place(store: Store, job: str) -> str:

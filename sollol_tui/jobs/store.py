@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sollol_tui.jobs.database import open_database
+from sollol_tui.jobs.events import note
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.leases import Leases
-from sollol_tui.jobs.records import JobRecord, WorkerRecord, dump
+from sollol_tui.jobs.records import JobRecord, MembershipRequest, WorkerRecord, dump
 from sollol_tui.model.errors import JobError, NotFoundError
-from sollol_tui.model.states import (
 from sollol_tui.model.names import did_you_mean
+from sollol_tui.model.states import (
     TERMINAL,
     UNATTENDED,
     UNLEASED,
@@ -26,12 +27,12 @@ from sollol_tui.model.names import did_you_mean
     worker_may_become,
 )
 
-Slots = dict[tuple[str, int | None], int]
 if TYPE_CHECKING:  # a reading command has no use for pydantic
     from sollol_tui.model.inventory import Inventory
     from sollol_tui.model.plan import Plan
     from sollol_tui.model.spec import JobSpec
 
+Slots = dict[tuple[str, int | None], int]
 _SHORTEST_PREFIX: Final = 3  # of an id's digits: fewer may begin another job's tomorrow
 
 
@@ -149,9 +150,9 @@ class Store:
             raise NotFoundError(
                 f"'{wanted}' begins {', '.join(begins)}", remedy="say which, with its whole id"
             )
-        some = f"; the newest are {', '.join(ids[:5])}" if ids else ""
         if meant := did_you_mean(wanted, [*ids, *(str(row["name"]) for row in rows)]):
             raise NotFoundError(f"no job '{wanted}'{meant}")
+        some = f"; the newest are {', '.join(ids[:5])}" if ids else ""
         raise NotFoundError(f"no job '{wanted}'{some}", remedy="see: sollol jobs")
 
     def job(self, job: str) -> JobRecord:
@@ -309,9 +310,21 @@ class Store:
                 share=row["share"] or 0.0,
                 environment=json.loads(row["environment"]) if row["environment"] else None,
                 run_dir=row["run_dir"],
+                reason=row["reason"],
+                tries=row["tries"],
+                tried_at=row["tried_at"],
             )
             for row in rows
         ]
+
+    def expect_worker(self, job: str, host: str) -> None:
+        """A host that is to join has a row of its own before it is in the plan."""
+        self.connection.execute(
+            "INSERT OR IGNORE INTO workers (job, host, position, state, slots, share)"
+            " SELECT ?, ?, COALESCE(MAX(position), 0) + 1, 'planned', '[]', 0 FROM workers"
+            " WHERE job = ?",
+            (job, host, job),
+        )
 
     def move_worker(self, job: str, host: str, new: WorkerState, reason: str = "") -> None:
         """Changes a worker's state; a step that its table does not allow is left out."""
@@ -325,9 +338,19 @@ class Store:
                 "UPDATE workers SET state = ?, reason = ? WHERE job = ? AND host = ?",
                 (new, reason, job, host),
             )
+            old = WorkerState(row["state"])
+            if WorkerState.LOST in (old, new) or new is WorkerState.QUARANTINED:
+                note(self, job, "worker", host=host, old=old, new=new, reason=reason)
+
+    def forgive(self, job: str, host: str) -> None:
+        """A lost worker may come back as if it had never been lost before."""
+        self.connection.execute(
+            "UPDATE workers SET tries = 0, tried_at = NULL WHERE job = ? AND host = ?", (job, host)
+        )
 
     def note_worker(self, job: str, host: str, **values: Any) -> None:
-        """Sets `environment` (a dict), `run_dir`, `unseen_since` or `reason` of a worker."""
+        """Sets `environment` (a dict), `run_dir`, `unseen_since`, `tries`, `tried_at` or `reason`
+        of a worker."""
         if isinstance(values.get("environment"), dict):
             values["environment"] = json.dumps(values["environment"])
         names = ", ".join(f"{name} = ?" for name in values)
@@ -337,16 +360,17 @@ class Store:
 
     # requests
 
-    def add_request(self, job: str, kind: str) -> None:
-        """Asks something of a job. The same request twice is one."""
+    def add_request(self, job: str, kind: str, host: str = "") -> None:
+        """Asks something of a job, `host` says about whom. The same request twice is one."""
         with self.transaction():
             state = self.job(job).state
             if state.is_terminal:
                 raise JobError(f"{job} is {state} already")
             self.connection.execute(
-                "INSERT INTO requests (job, kind, created_at) SELECT ?, ?, ? WHERE NOT EXISTS"
-                " (SELECT 1 FROM requests WHERE job = ? AND kind = ? AND handled_at IS NULL)",
-                (job, kind, time.time(), job, kind),
+                "INSERT INTO requests (job, kind, host, created_at) SELECT ?, ?, ?, ? WHERE NOT"
+                " EXISTS (SELECT 1 FROM requests WHERE job = ? AND kind = ? AND host = ?"
+                " AND handled_at IS NULL)",
+                (job, kind, host, time.time(), job, kind, host),
             )
 
     def open_requests(self, job: str) -> list[str]:
@@ -354,6 +378,23 @@ class Store:
             "SELECT kind FROM requests WHERE job = ? AND handled_at IS NULL ORDER BY id", (job,)
         )
         return [row["kind"] for row in rows]
+
+    def membership_requests(self, job: str) -> list[MembershipRequest]:
+        """Who is still to join or to leave, in the order in which it was asked."""
+        rows = self.connection.execute(
+            "SELECT kind, host FROM requests WHERE job = ? AND handled_at IS NULL AND host != ''"
+            " ORDER BY id",
+            (job,),
+        )
+        return [MembershipRequest(kind=row["kind"], host=row["host"]) for row in rows]
+
+    def settle_membership(self, job: str, kind: str, host: str) -> None:
+        """What was asked about a host has been done, or is asked no more."""
+        self.connection.execute(
+            "UPDATE requests SET handled_at = ? WHERE job = ? AND kind = ? AND host = ?"
+            " AND handled_at IS NULL",
+            (time.time(), job, kind, host),
+        )
 
     # readings of hosts
 

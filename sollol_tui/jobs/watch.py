@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from sollol_tui.jobs.events import note
 from sollol_tui.jobs.ingest import Ingest
 from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
-from sollol_tui.model.states import JobState, WorkerState
 
 log = logging.getLogger("sollol.supervisor")
 LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
@@ -43,38 +43,64 @@ class Watch:
         self._workers = workers
         self._ingest = Ingest(store, job, inventory, progress)
         self._news = asyncio.Event()
-        self._unseen: dict[str, str] = {}
         self._over: set[str] = set()
-        self._told_lost: set[str] = set()
-        self.vanished: asyncio.Queue[str] = asyncio.Queue()
-        """Hosts whose agent is gone without a word while the others go on."""
+        self._watchers: dict[str, asyncio.Task[None]] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._told_stuck: dict[str, str] = {}
+        self.unseen: dict[str, str] = {}
+        """Why a host is out of sight, "" for one that is seen."""
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
         """Copies of the workers' files grow, and are read, while the body runs."""
         self._over.clear()
-        for worker in self._workers:
-            copies = worker.copies
-            copies.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in sorted(copies.glob("events.*")):
-                self._on_data(worker.host.name, path.name, path)
-        async with asyncio.TaskGroup() as group:
-            watchers = [
-                group.create_task(worker.watch(self._on_data, self._on_seen, self._on_over))
-                for worker in self._workers
-            ]
-            watchers.append(group.create_task(self._store_news()))
+        async with asyncio.TaskGroup() as self._group:
+            for worker in self._workers:
+                self._begin(worker)
+            storing = self._group.create_task(self._store_news())
             try:
                 yield
             finally:
                 self._ingest.store()
-            for watcher in watchers:
-                watcher.cancel()
+                for watcher in (storing, *self._watchers.values()):
+                    watcher.cancel()
+                self._watchers.clear()
+                self._group = None
+
+    def follow(self, workers: Sequence[Worker]) -> None:
+        """From now on these are the workers: who came is watched, who has gone is not any more."""
+        self._workers = workers
+        names = {worker.host.name for worker in workers}
+        for host in self._watchers.keys() - names:
+            self._watchers.pop(host).cancel()
+            self._over.discard(host)
+            self.unseen.pop(host, None)
+        if self._group is not None:
+            for worker in workers:
+                if worker.host.name not in self._watchers:
+                    self._begin(worker)
+
+    def _begin(self, worker: Worker) -> None:
+        assert self._group is not None
+        copies = worker.copies
+        copies.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in sorted(copies.glob("events.*")):
+            self._on_data(worker.host.name, path.name, path)
+        watcher = worker.watch(self._on_data, self._on_seen, self._on_over)
+        self._watchers[worker.host.name] = self._group.create_task(watcher)
 
     async def _store_news(self) -> None:
         while True:
             self._ingest.store()
             await asyncio.sleep(STORE_EVERY_S)
+
+    def is_left(self, host: str) -> bool:
+        """Whether a host that is seen has no agent of this run any more."""
+        return host in self._over
+
+    def is_alive(self, host: str) -> bool:
+        """Whether a host is seen, and its agent too."""
+        return self.unseen.get(host) == "" and host not in self._over
 
     def is_over(self) -> bool:
         """Whether no agent lives and all that they and their ranks wrote is here."""
@@ -105,19 +131,19 @@ class Watch:
             for slot in sorted(self.progress.slots - self.progress.ready.keys()):
                 host, said = self.progress.host_of(slot) or "", self.progress.said[slot]
                 known, at = heard.get(slot, (-1, 0.0))
-                if said != known or self._unseen.get(host):
+                if said != known or self.unseen.get(host):
                     heard[slot] = (said, clock())
                 elif clock() - at > timeout_s:
                     silent.append((host, slot))
-            if silent:
-                ranks = ", ".join(str(slot) for _, slot in silent)
-                raise RunFailedError(
-                    Failure(
-                        host=", ".join(dict.fromkeys(host for host, _ in silent)),
-                        reason=f"rank {ranks} said nothing for {timeout_s:g} s (start_timeout) and "
-                        f"was not ready; see: sollol logs {self._job}",
-                    )
+            for host in dict.fromkeys(host for host, _ in silent):
+                ranks = ", ".join(str(slot) for at, slot in silent if at == host)
+                reason = (
+                    f"rank {ranks} said nothing for {timeout_s:g} s (start_timeout) and was not "
+                    f"ready; see: sollol logs {self._job}"
                 )
+                self.progress.failures.append(Failure(host=host, reason=reason))
+            if self.progress.failure is not None and silent:
+                raise RunFailedError(self.progress.failure)
             await asyncio.sleep(_LOOK_S)
 
     async def wait_for(self, met: Callable[[], bool]) -> None:
@@ -125,6 +151,9 @@ class Watch:
         first."""
         while True:
             self._news.clear()
+            if self.progress.full:
+                host, reason = next(iter(self.progress.full.items()))
+                raise RunFailedError(Failure(host=host, reason=reason))
             if self.progress.failure is not None:
                 await self._hear_the_others()
                 raise RunFailedError(self.progress.failure)
@@ -150,43 +179,37 @@ class Watch:
 
     def _on_data(self, host: str, file: str, path: Path) -> None:
         self._ingest.read(host, file, path)
-        self._note_lost()
+        self._note_stuck(host)
         self._news.set()
+
+    def _note_stuck(self, host: str) -> None:
+        """Shows beside a worker which of its ranks take no steps, as long as that is so."""
+        progress = self.progress
+        told = "; ".join(w for slot, w in progress.stuck.items() if progress.host_of(slot) == host)
+        if told != self._told_stuck.get(host, ""):
+            self._told_stuck[host] = told
+            log.warning("%s: %s", host, told or "all its ranks take steps again")
+            self._store.note_worker(self._job, host, reason=told)
 
     def _on_over(self, host: str) -> None:
         if host not in self._over:
             self._over.add(host)
             self.progress.lose_agent(host)
-            self._note_lost()
             self._news.set()
 
-    def _note_lost(self) -> None:
-        """Tells which workers an elastic job goes on without."""
-        lost = self.progress.lost.keys() - self._told_lost
-        if not lost or not self.progress.plan.is_elastic or self.progress.failure is not None:
-            return
-        if self._store.job(self._job).state is not JobState.RUNNING:
-            return  # they leave because they were told to
-        for host in sorted(lost):
-            reason = self.progress.lost[host]
-            self._told_lost.add(host)
-            log.warning("going on without %s: %s", host, reason)
-            self._store.move_worker(self._job, host, WorkerState.LOST, reason)
-            self._store.note_stage(self._job, f"going on without {host}: {reason}")
-            if host not in self.progress.agents_finished:
-                self.vanished.put_nowait(host)
-
-    def take_back(self, host: str) -> None:
-        """A lost worker was launched again."""
-        self.progress.lost.pop(host, None)
-        self._told_lost.discard(host)
+    def await_again(self, host: str) -> None:
+        """An agent of a lost worker is launched anew in this generation."""
+        self.progress.await_again(host)
         self._over.discard(host)
 
     def _on_seen(self, host: str, reason: str) -> None:
         """Notes when a worker goes out of sight and comes back; says nothing about its run."""
-        if reason == self._unseen.get(host, ""):
+        known = self.unseen.get(host, "")
+        self.unseen[host] = reason
+        if reason == known:
             return
-        self._unseen[host] = reason
+        if bool(reason) != bool(known):
+            note(self._store, self._job, "sight", host=host, reason=reason)
         log.warning("%s: %s", host, reason or "seen again")
         since = time.time() if reason else None
         self._store.note_worker(self._job, host, unseen_since=since, reason=reason)

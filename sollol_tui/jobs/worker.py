@@ -27,7 +27,7 @@ from sollol_tui.model.plan import DatasetFacts, PlannedWorker
 FACTS_TIMEOUT_S: Final = 20.0
 RETRIES: Final = 3  # of a step that a lost connection cut short
 T = TypeVar("T")
-Ending = Literal["stop", "kill"]
+Ending = Literal["leave", "stop", "kill"]
 RECONNECT_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 CLEANUP_LIMIT_S: Final = 60.0  # how long a host that cannot be reached is waited for at the end
 _POLL_S: Final = 0.5
@@ -169,11 +169,17 @@ class Worker:
             await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
             failures += 1
 
-    async def stop(self, action: Ending, grace_s: float, hurry: asyncio.Event) -> str:
+    async def stop(
+        self,
+        action: Ending,
+        grace_s: float,
+        hurry: asyncio.Event,
+        patience_s: float = CLEANUP_LIMIT_S,
+    ) -> str:
         """Makes the run leave the host and verifies it. Returns "" when nothing of it is left, else
-        a sentence on what could not be verified. `stop` waits for a host that is out of reach, and
-        turns into `kill` after `grace_s` or when `hurry` is set; `kill` gives such a host up after
-        CLEANUP_LIMIT_S."""
+        a sentence on what could not be verified. `stop` and `leave` wait for a host that is out of
+        reach, and turn into `kill` after `grace_s` or when `hurry` is set; `kill` gives such a host
+        up after `patience_s`."""
         if self.place is None:
             return ""
         clock = asyncio.get_running_loop().time
@@ -185,7 +191,7 @@ class Worker:
             except HostError as error:
                 if hurried_at is None and hurry.is_set():
                     action, hurried_at = "kill", clock()
-                if hurried_at is not None and clock() - hurried_at > CLEANUP_LIMIT_S:
+                if hurried_at is not None and clock() - hurried_at > patience_s:
                     return f"{self.host.name} could not be checked ({error.message})"
                 self.say(f"stopping: {error.message}; trying again")
                 await asyncio.sleep(RECONNECT_S[0])

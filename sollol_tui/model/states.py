@@ -35,7 +35,9 @@ _FORWARD: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.PROVISIONING: frozenset({JobState.STARTING, JobState.PAUSING}),
     JobState.STARTING: frozenset({JobState.RUNNING, JobState.RECOVERING, JobState.PAUSING}),
     JobState.RUNNING: frozenset({JobState.FINISHING, JobState.PAUSING, JobState.RECOVERING}),
-    JobState.RECOVERING: frozenset({JobState.RUNNING, JobState.QUEUED, JobState.PAUSING}),
+    JobState.RECOVERING: frozenset(
+        {JobState.STARTING, JobState.QUEUED, JobState.PAUSING, JobState.FINISHING}
+    ),
     JobState.PAUSING: frozenset({JobState.PAUSED, JobState.FINISHING}),
     JobState.PAUSED: frozenset({JobState.QUEUED, JobState.CANCELLED}),
     JobState.STOPPING: frozenset({JobState.CANCELLED}),
@@ -65,14 +67,16 @@ class WorkerState(StrEnum):
 _WORKER_FORWARD: Final[dict[WorkerState, frozenset[WorkerState]]] = {
     WorkerState.PLANNED: frozenset({WorkerState.PROVISIONING, WorkerState.LEAVING}),
     WorkerState.PROVISIONING: frozenset({WorkerState.READY, WorkerState.LEAVING}),
-    WorkerState.READY: frozenset({WorkerState.TRAINING, WorkerState.LEAVING}),
-    WorkerState.TRAINING: frozenset({WorkerState.LEAVING}),
+    WorkerState.READY: frozenset(
+        {WorkerState.TRAINING, WorkerState.PROVISIONING, WorkerState.LEAVING}
+    ),
+    WorkerState.TRAINING: frozenset({WorkerState.PROVISIONING, WorkerState.LEAVING}),
     WorkerState.LEAVING: frozenset({WorkerState.GONE}),
     WorkerState.GONE: frozenset({WorkerState.PROVISIONING}),
     WorkerState.LOST: frozenset(
         {WorkerState.PROVISIONING, WorkerState.QUARANTINED, WorkerState.LEAVING}
     ),
-    WorkerState.QUARANTINED: frozenset({WorkerState.LEAVING}),
+    WorkerState.QUARANTINED: frozenset({WorkerState.PROVISIONING, WorkerState.LEAVING}),
 }
 
 

@@ -173,7 +173,8 @@ def test_a_rank_that_dies_at_import_fails_the_job_with_its_traceback(bench: Benc
 
 
 def test_a_rank_that_fails_in_a_step_is_named_and_not_its_peer(bench: Bench) -> None:
-    job = bench.submit(env=LONG, per_host={"two": {"SOLLOL_STUB_FAIL": "step:3"}})
+    fails = {"two": {"SOLLOL_STUB_FAIL": "step:3"}}
+    job = bench.submit(env=LONG, per_host=fails, on_worker_loss="fail")
     view = bench.reaches(job, JobState.FAILED)
     assert view.reason == "two: rank 1: RuntimeError: told to fail in step 3"
     assert "told to fail in step 3" in view.traceback
@@ -205,7 +206,7 @@ def test_a_rank_in_another_world_fails_the_job_by_name(bench: Bench) -> None:
 
 
 def test_an_agent_that_is_killed_is_told_and_nothing_is_left(bench: Bench) -> None:
-    job = bench.submit(env=LONG)
+    job = bench.submit(env=LONG, on_worker_loss="fail")
     bench.takes_steps(job)
     records = (bench.run_dir(job, "two") / "pids").read_text().splitlines()
     agents = [record["pid"] for record in map(json.loads, records) if record["role"] == "agent"]

@@ -1,0 +1,33 @@
+"""A host on its way into a job that runs: asked, planned and given what it needs. It takes no lease
+and no part yet, so whatever goes wrong here changes nothing of the run."""
+
+from sollol_tui.hosts.facts import gather_facts
+from sollol_tui.jobs.crew import Crew
+from sollol_tui.jobs.events import note
+from sollol_tui.jobs.planner import plan_worker
+from sollol_tui.jobs.probe import ask
+from sollol_tui.jobs.records import load
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.worker import Worker
+from sollol_tui.model.errors import UnsuitableError
+from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.spec import JobSpec
+
+
+async def receive(store: Store, crew: Crew, spec: JobSpec, host: str) -> Worker:
+    """The host as a worker that is ready to be launched. Raises HostError and InputError."""
+    inventory = load(Inventory, store.job(crew.job).inventory).with_coordinator()
+    machine = inventory.host(host)
+    store.expect_worker(crew.job, host)
+    answers = await ask(store.home, [machine], gather_facts)
+    if host in answers.errors:
+        raise answers.errors[host]
+    taken = store.leases.taken_from(crew.job)
+    planned, warnings = plan_worker(spec, machine, answers.said[host], taken)
+    for warning in warnings:
+        note(store, crew.job, "notice", host=host, message=warning)
+    worker = crew.worker(planned, machine)
+    await crew.prepare_one(worker)
+    if not crew.is_same_model(worker):
+        raise UnsuitableError(host, "got another model than the one that the job began with")
+    return worker

@@ -1,0 +1,314 @@
+"""Who takes part in a generation that runs: hosts that join, leave, are lost and come back. What an
+elastic job does by itself is followed here; a change that needs another generation is returned.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+
+from sollol_tui.jobs.arrival import receive
+from sollol_tui.jobs.crew import LOST_PATIENCE_S, Crew
+from sollol_tui.jobs.events import note
+from sollol_tui.jobs.planner import resources, with_workers
+from sollol_tui.jobs.progress import Failure
+from sollol_tui.jobs.records import WorkerRecord
+from sollol_tui.jobs.recovery import (
+    AWAY,
+    LOST_AFTER_S,
+    Sight,
+    is_hopeless,
+    may_try,
+    quarantine_reason,
+    told,
+)
+from sollol_tui.jobs.regroup import give_up_arrival, lose
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.watch import RunFailedError
+from sollol_tui.jobs.worker import Ending, Worker
+from sollol_tui.model.errors import SollolError, UnreachableError
+from sollol_tui.model.inventory import ConnectionKind
+from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.states import WorkerState
+
+log = logging.getLogger("sollol.supervisor")
+LEAVE_GRACE_S: Final = 60.0  # for the step in flight, and for the others to go on without it
+_LOOK_S: Final = 0.25
+
+
+class Membership:
+    """Of one generation. `launching` is held while an agent is started: such a start is not cut
+    short. `arrivals` are prepared hosts that take part from the next generation on."""
+
+    def __init__(
+        self,
+        store: Store,
+        crew: Crew,
+        spec: JobSpec,
+        secrets: Mapping[str, str],
+        launching: asyncio.Lock,
+    ) -> None:
+        self._store, self._crew, self._job = store, crew, crew.job
+        self._spec, self._secrets, self._launching = spec, secrets, launching
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._told_lost = set(crew.progress.lost)
+        self._heard = crew.progress.steps_heard
+        self._new_generation = ""
+        self._sight = Sight()
+        self._returning: set[str] = set()  # lost workers on their way back
+        self.arrivals: dict[str, Worker] = {}
+
+    def _remote_hosts(self) -> frozenset[str]:
+        return frozenset(
+            worker.host.name
+            for worker in self._crew.workers
+            if worker.host.connection is not ConnectionKind.LOCAL
+        )
+
+    async def attend(self) -> str:
+        """Follows who comes and goes until that needs another generation; returns why. Raises
+        RunFailedError when a worker is lost and the job shall not, or cannot, go on without it."""
+        try:
+            while True:
+                self._collect()
+                self._crew.note_training()
+                self._look_for_losses()
+                workers = self._store.workers(self._job)
+                if reason := self._needs_generation(workers):
+                    return reason
+                self._take_up(workers)
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            async with self._launching:
+                for task in self._tasks.values():
+                    task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _collect(self) -> None:
+        for host, task in [*self._tasks.items()]:
+            if task.done():
+                del self._tasks[host]
+                if not task.cancelled():
+                    task.result()
+
+    # losses
+
+    def _look_for_losses(self) -> None:
+        progress, unseen = self._crew.progress, self._crew.watch.unseen
+        out_of_sight = {host for host, reason in unseen.items() if reason}
+        stepped = progress.steps_heard != self._heard
+        self._heard = progress.steps_heard
+        now = asyncio.get_running_loop().time()
+        self._sight.witnesses = self._remote_hosts()
+        self._sight.look(now, out_of_sight, stepped=stepped, all_step=stepped and progress.all_step)
+        for host in sorted(self._sight.lost - progress.lost.keys()):
+            reason = f"out of reach for {LOST_AFTER_S:g} s: {unseen.get(host, '')}"
+            self._lose_silent(host, reason)
+        for host in self._told_lost - progress.lost.keys():
+            self._told_lost.discard(host)  # its agent has begun anew
+        for host in sorted(progress.lost.keys() - self._told_lost):
+            self._go_on_without(host, progress.lost[host])
+        for host in sorted(self._told_lost):
+            if self._crew.watch.is_alive(host) and host not in progress.agents_finished:
+                self._welcome(host)
+
+    def _lose_silent(self, host: str, reason: str) -> None:
+        progress = self._crew.progress
+        progress.lost[host] = reason
+        if not progress.plan.is_elastic:
+            failure = Failure(host=host, reason=reason, gone=True)
+            progress.failures.append(failure)
+            raise RunFailedError(failure)
+
+    def _go_on_without(self, host: str, reason: str) -> None:
+        """What the loss of one worker means to an elastic job; a static one fails by itself."""
+        if not self._crew.plan.is_elastic or host in self._tasks:
+            return
+        self._told_lost.add(host)
+        if self._spec.on_worker_loss != "continue":
+            failure = Failure(host=host, reason=reason, gone=True)
+            self._crew.progress.failures.append(failure)
+            raise RunFailedError(failure)
+        log.warning("going on without %s: %s", host, reason)
+        is_there = not self._crew.watch.unseen.get(host)
+        lose(self._store, self._job, host, reason, counts=False, is_there=is_there)
+        self._store.note_stage(self._job, f"going on without {host}: {reason}")
+
+    def _welcome(self, host: str) -> None:
+        """One that was out of sight is back, and its agent is the one that was launched: its rank
+        takes over what the others have learnt meanwhile."""
+        self._crew.progress.lost.pop(host, None)
+        self._told_lost.discard(host)
+        for state in (WorkerState.PROVISIONING, WorkerState.READY):
+            self._store.move_worker(self._job, host, state)
+        self._store.note_stage(self._job, f"{host} is back")
+
+    # another generation
+
+    def _needs_generation(self, workers: list[WorkerRecord]) -> str:
+        lost = self._crew.progress.lost
+        if self._crew.plan.is_elastic:
+            is_coming = any(w.state is WorkerState.READY and w.slots for w in workers)
+            waits = lost and not is_coming and not self._tasks
+            if waits and self._sight.is_stuck(self._crew.progress.step_s):
+                return f"released from {told(lost)}"
+            return self._new_generation
+        asked = self._store.membership_requests(self._job)
+        planned = {worker.host for worker in self._crew.plan.workers}
+        leaving = [r.host for r in asked if r.kind == "leave" and r.host in planned]
+        coming = sorted(self.arrivals)
+        parts = [f"{', '.join(leaving)} leaves" if leaving else ""]
+        parts.append(f"{', '.join(coming)} joins" if coming else "")
+        return " and ".join(filter(None, parts))
+
+    # requests and returns
+
+    def _take_up(self, workers: list[WorkerRecord]) -> None:
+        """Begins what was asked and what is due, one thing for each host at a time."""
+        planned = {worker.host for worker in self._crew.plan.workers}
+        asked = {r.host: r.kind for r in self._store.membership_requests(self._job)}
+        away = {worker.host for worker in workers if worker.state in AWAY}
+        for host in [*self.arrivals]:
+            if asked.get(host) != "join" and host not in self._returning:
+                del self.arrivals[host]
+                give_up_arrival(self._store, self._job, host, "its join was taken back")
+        for host, kind in asked.items():
+            if host in self._tasks or host in self.arrivals:
+                continue
+            if kind == "leave" and host not in planned:
+                self._forget(host)
+            elif kind == "leave" and self._crew.plan.is_elastic:
+                self._begin(host, self._let_go(host))
+            elif kind == "join" and host not in planned:
+                self._begin(host, self._admit(host))
+            elif kind == "join":
+                self._store.settle_membership(self._job, "join", host)
+                if host in away:
+                    self._begin(host, self._launch_again(host))
+        for worker in workers:
+            host = worker.host
+            if host in self._tasks or host in self.arrivals or host in asked:
+                continue
+            if is_hopeless(worker):
+                reason = quarantine_reason(worker.reason)
+                self._store.move_worker(self._job, host, WorkerState.QUARANTINED, reason)
+            elif may_try(worker, time.time()):
+                if host not in planned:
+                    self._returning.add(host)
+                    self._begin(host, self._admit(host))
+                elif self._crew.watch.is_left(host):
+                    self._begin(host, self._launch_again(host))
+
+    def _begin(self, host: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks[host] = asyncio.create_task(work)
+
+    def _forget(self, host: str) -> None:
+        """A lost worker that is asked to leave does not come back."""
+        with self._store.transaction():
+            self._store.settle_membership(self._job, "leave", host)
+            for state in (WorkerState.LEAVING, WorkerState.GONE):
+                self._store.move_worker(self._job, host, state)
+
+    async def _admit(self, host: str) -> None:
+        """Prepares a host, while the training goes on, and lets it take part. One that cannot be
+        prepared changes nothing of the run."""
+        is_return = host in self._returning
+        try:
+            worker = await receive(self._store, self._crew, self._spec, host)
+            if not self._crew.plan.is_elastic:
+                self.arrivals[host] = worker
+                return
+            self._store.note_stage(self._job, f"{host} joins")
+            async with self._launching:
+                if not self._join_plan(worker, is_return=is_return):
+                    give_up_arrival(self._store, self._job, host, "its join was taken back")
+                    return
+                await self._launch(worker)
+        except SollolError as error:
+            self._turn_away(host, error, is_return=is_return)
+
+    def _join_plan(self, worker: Worker, *, is_return: bool) -> bool:
+        """Makes the host a worker of the running generation; False when it is asked for no more."""
+        name, plan = worker.host.name, self._crew.plan
+        with self._store.transaction():
+            asked = {(r.kind, r.host) for r in self._store.membership_requests(self._job)}
+            if not is_return and ("join", name) not in asked:
+                return False
+            slots = self._store.given_slots(self._job)
+            new = with_workers(plan, [*plan.workers, worker.planned], slots)
+            self._store.leases.take(self._job, resources(new))
+            self._store.note_plan(self._job, new)
+            self._store.note_slots(self._job, new)
+            self._store.settle_membership(self._job, "join", name)
+            if is_return:
+                self._count_try(name)
+        self._returning.discard(name)
+        self._crew.follow_plan(new, [worker])
+        return True
+
+    def _count_try(self, host: str) -> None:
+        worker = next(w for w in self._store.workers(self._job) if w.host == host)
+        self._store.note_worker(self._job, host, tries=worker.tries + 1, tried_at=time.time())
+
+    async def _launch(self, worker: Worker) -> None:
+        port = self._store.job(self._job).main_port
+        assert port is not None  # this generation runs
+        await self._crew.launch_one(worker, self._spec, port, self._secrets)
+
+    async def _launch_again(self, host: str) -> None:
+        """Starts the agent of a lost worker of this generation again; its ranks take over what the
+        others have learnt meanwhile."""
+        worker = next(worker for worker in self._crew.workers if worker.host.name == host)
+        try:
+            self._count_try(host)
+            async with self._launching:
+                await self._launch(worker)
+                self._crew.watch.await_again(host)
+                for state in (WorkerState.PROVISIONING, WorkerState.READY):
+                    self._store.move_worker(self._job, host, state)
+            self._store.note_stage(self._job, f"{host} is launched again")
+        except SollolError as error:
+            log.warning("%s is not launched again: %s", host, error)
+            self._store.note_worker(self._job, host, reason=str(error))
+
+    def _turn_away(self, host: str, error: SollolError, *, is_return: bool) -> None:
+        """Says why a host does not take part after all."""
+        log.warning("%s does not join: %s", host, error)
+        self._returning.discard(host)
+        if is_return:
+            counts = not isinstance(error, UnreachableError)
+            lose(self._store, self._job, host, str(error), counts=counts, is_there=False)
+            return
+        note(self._store, self._job, "notice", host=host, message=f"could not join: {error}")
+        self._store.note_stage(self._job, f"{host} could not join: {error}")
+        give_up_arrival(self._store, self._job, host, f"could not join: {error}")
+
+    async def _let_go(self, host: str) -> None:
+        """Asks the ranks of a host to leave; the others go on without them at the next step."""
+        if len(self._crew.plan.workers) == 1:
+            self._store.settle_membership(self._job, "leave", host)
+            message = "is the last worker and stays"
+            note(self._store, self._job, "notice", host=host, message=message)
+            return
+        worker = next(worker for worker in self._crew.workers if worker.host.name == host)
+        self._store.move_worker(self._job, host, WorkerState.LEAVING)
+        is_lost = host in self._crew.progress.lost
+        action: Ending = "kill" if is_lost else "leave"
+        patience_s = LOST_PATIENCE_S if is_lost else LEAVE_GRACE_S
+        problem = await worker.stop(action, LEAVE_GRACE_S, asyncio.Event(), patience_s)
+        rest = tuple(w for w in self._crew.plan.workers if w.host != host)
+        plan = with_workers(self._crew.plan, rest, self._store.given_slots(self._job))
+        with self._store.transaction():
+            freed = set(resources(self._crew.plan)) - set(resources(plan))
+            self._store.leases.give_back(self._job, freed)
+            self._store.note_plan(self._job, plan)
+            self._store.settle_membership(self._job, "leave", host)
+            self._store.move_worker(self._job, host, WorkerState.GONE, problem)
+        self._crew.progress.lost.pop(host, None)
+        self._crew.follow_plan(plan)
+        note(self._store, self._job, "notice", host=host, message="has left")
+        self._store.note_stage(self._job, f"{host} has left")
+        there = {worker.host for worker in plan.workers}
+        if not any(light.host in there for light in plan.lit):
+            self._new_generation = f"{host} kept the last of its lighthouses"

@@ -1,0 +1,127 @@
+"""What the loss of a worker means: who is lost, what its job does then, and when a worker that was
+lost may come back. Pure: it takes what was seen and the time, and starts nothing."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from sollol_tui.jobs.progress import Failure
+from sollol_tui.jobs.records import WorkerRecord
+from sollol_tui.model.states import WorkerState
+
+AWAY: Final = frozenset({WorkerState.LOST, WorkerState.QUARANTINED})
+"""Workers of which nothing takes part now, though they were not asked to leave."""
+LOST_AFTER_S: Final = 20.0  # out of sight while others are seen; seeing that takes 10 s more
+STUCK_AFTER_S: Final = 15.0  # without a step, once a worker is lost: longer than an election takes
+STUCK_AFTER_STEPS: Final = 5.0  # and longer than so many steps took before
+MOST_TRIES: Final = 3  # to bring a lost worker back
+WAITS_S: Final = (5.0, 5.0, 15.0)  # from a try to the next one, by how many have failed
+STEADY_S: Final = 600.0  # who trains for so long is well again: what was before does not count
+_LONGEST_LOOK_S: Final = 1.0  # what lies between two looks counts for no more: we may have slept
+
+
+@dataclass(slots=True)
+class Spells:
+    """For how long each of some things has been so, in seconds during which somebody looked: the
+    time that this machine slept through does not count."""
+
+    _lasted: dict[str, float] = field(default_factory=dict)
+    _looked_at: float | None = None
+
+    def look(self, now: float, so: Collection[str]) -> None:
+        """At `now`, a monotonic clock, these are so and no others."""
+        passed = 0.0 if self._looked_at is None else min(now - self._looked_at, _LONGEST_LOOK_S)
+        self._looked_at = now
+        self._lasted = {name: self._lasted.get(name, -passed) + passed for name in so}
+
+    def pause(self, now: float) -> None:
+        """What passed until `now` does not count: nothing could be seen."""
+        self._looked_at = now
+
+    def lasted_s(self, name: str) -> float:
+        return self._lasted.get(name, 0.0)
+
+
+@dataclass(slots=True)
+class Sight:
+    """Judges which workers are lost because they have been out of sight for too long, and whether
+    those who are left wait in vain. `witnesses` are the workers on other machines: while none of
+    them is seen it is this machine that lost its network, and nothing is judged."""
+
+    witnesses: frozenset[str] = frozenset()
+    _unseen: Spells = field(default_factory=Spells)
+    _idle: Spells = field(default_factory=Spells)
+
+    def look(self, now: float, unseen: Collection[str], *, stepped: bool, all_step: bool) -> None:
+        """`stepped`: a step was committed since the last look; `all_step`: by all who were planned,
+        so whoever is out of our sight takes part."""
+        if self.witnesses and self.witnesses <= set(unseen):
+            self._unseen.pause(now)
+            self._idle.pause(now)
+            return
+        if all_step:
+            self._unseen.look(now, ())
+        self._unseen.look(now, unseen)
+        if stepped:
+            self._idle.look(now, ())
+        self._idle.look(now, ("idle",))
+
+    @property
+    def lost(self) -> set[str]:
+        return {host for host in self.witnesses if self._unseen.lasted_s(host) >= LOST_AFTER_S}
+
+    def is_stuck(self, step_s: float) -> bool:
+        """Whether no step has come for longer than the members need to agree anew; `step_s` is how
+        long one took."""
+        return self._idle.lasted_s("idle") > max(STUCK_AFTER_S, STUCK_AFTER_STEPS * step_s)
+
+
+def who_is_lost(
+    failures: Sequence[Failure], unseen: Mapping[str, str], *, has_begun: bool
+) -> dict[str, str]:
+    """The workers whose loss ended a launch, with the reason; none when it is no loss but a failure
+    of the job: one that says by itself what to do would come again, and so would any before the
+    first step, unless a host was switched off."""
+    nearest = min((failure.distance for failure in failures), default=None)
+    causes = [failure for failure in failures if failure.distance == nearest]
+    if any(failure.foreseen for failure in failures):
+        return {}
+    if not has_begun:
+        return {f.host: f.reason for f in failures if f.gone}
+    if nearest == 2:  # they only tell that they lost a peer: one that is out of sight, if any is
+        away = {host: f"it is out of reach: {reason}" for host, reason in unseen.items() if reason}
+        return away or {failure.host: failure.reason for failure in causes}
+    return {failure.host: failure.reason for failure in causes}
+
+
+def tries_after_loss(worker: WorkerRecord, now: float) -> int:
+    """How many tries to bring it back count, when it is lost at `now`."""
+    is_steady = worker.tried_at is not None and now - worker.tried_at > STEADY_S
+    return 0 if is_steady else worker.tries
+
+
+def may_try(worker: WorkerRecord, now: float) -> bool:
+    """Whether it is time to look for a lost worker."""
+    if worker.state is not WorkerState.LOST or worker.tries >= MOST_TRIES:
+        return False
+    return worker.tried_at is None or not 0 <= now - worker.tried_at < WAITS_S[worker.tries]
+
+
+def is_hopeless(worker: WorkerRecord) -> bool:
+    """Whether a lost worker has used up its tries."""
+    return worker.state is WorkerState.LOST and worker.tries >= MOST_TRIES
+
+
+def quarantine_reason(reason: str) -> str:
+    return f"lost or failed {MOST_TRIES} times, at last: {reason}"
+
+
+def told(lost: Mapping[str, str]) -> str:
+    """ "w2: its agent is gone": whom a job recovers from."""
+    return "; ".join(f"{host}: {reason}" for host, reason in sorted(lost.items()))
+
+
+def waits_for(workers: Iterable[WorkerRecord]) -> str:
+    """What a job without any worker waits for."""
+    away = {worker.host: worker.reason for worker in workers if worker.state is WorkerState.LOST}
+    return f"all its workers are lost; waits for {told(away)}"

@@ -1,0 +1,127 @@
+"""The way from one generation of a job to the next: what runs is ended, the newest checkpoint comes
+here, and who takes part is planned anew. Launches nothing, and decides neither when nor why.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import chain, repeat
+from typing import Final
+
+from sollol_tui.jobs import checkpoints
+from sollol_tui.jobs.crew import Crew
+from sollol_tui.jobs.events import note
+from sollol_tui.jobs.leases import TakenError
+from sollol_tui.jobs.planner import resources, with_workers
+from sollol_tui.jobs.recovery import AWAY, may_try
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.watch import LAST_WORDS_S
+from sollol_tui.jobs.worker import RECONNECT_S, Worker
+from sollol_tui.model.errors import HostError
+from sollol_tui.model.plan import PlannedWorker
+from sollol_tui.model.states import WorkerState
+
+log = logging.getLogger("sollol.supervisor")
+STOP_GRACE_S: Final = 60.0  # for the step in flight and its checkpoint
+PAUSE_GRACE_S: Final = 150.0  # a pause is for the checkpoint: the agent itself gives up before
+
+
+async def end_generation(crew: Crew) -> None:
+    """Ends the ranks, after a checkpoint where they can still save one."""
+    async with crew.watch.watching():
+        if crew.can_save:
+            await crew.halt("stop", PAUSE_GRACE_S)
+        else:
+            await crew.halt("kill", STOP_GRACE_S)
+        await crew.watch.hear_last_words(LAST_WORDS_S)
+
+
+async def bring_checkpoint(
+    store: Store, job: str, workers: Iterable[Worker], tell: Callable[[str], None]
+) -> int | None:
+    """The newest checkpoint is here before the job rests or is launched anew, however long that
+    takes; returns its step."""
+    there = [worker for worker in workers if worker.place is not None]
+    for pause_s in chain(RECONNECT_S, repeat(RECONNECT_S[-1])):
+        try:
+            return await checkpoints.bring_newest(store.home, job, there)
+        except (HostError, OSError) as error:
+            tell(f"the checkpoint waits on {error}")
+            await asyncio.sleep(pause_s)
+    raise AssertionError("unreachable")
+
+
+def lose(store: Store, job: str, host: str, reason: str, *, counts: bool, is_there: bool) -> None:
+    """Notes that a worker is lost. A failed try to bring it back `counts`, but not that a host
+    does not answer; one that is not `is_there` is not looked for at once."""
+    now = time.time()
+    worker = next(worker for worker in store.workers(job) if worker.host == host)
+    with store.transaction():
+        store.move_worker(job, host, WorkerState.LOST, reason)
+        if counts:
+            store.note_worker(job, host, tries=worker.tries + 1, tried_at=now)
+        elif not is_there:
+            store.note_worker(job, host, tried_at=now)
+
+
+def plan_next(store: Store, job: str, crew: Crew, arrivals: dict[str, Worker]) -> bool:
+    """Plans the next generation and leases what it needs, in one transaction: of the old one who is
+    there and not asked to leave, and whose turn it is to be tried again, and then `arrivals`. False
+    when that is nobody."""
+    while True:
+        try:
+            return _plan_next(store, job, crew, [worker.planned for worker in arrivals.values()])
+        except TakenError as error:
+            if not arrivals:
+                raise
+            for host in arrivals:
+                note(store, job, "notice", host=host, message=f"could not join: {error}")
+                give_up_arrival(store, job, host, str(error))
+            arrivals.clear()
+
+
+def give_up_arrival(store: Store, job: str, host: str, reason: str) -> None:
+    """A host that was to join does not: nothing of the run has changed."""
+    with store.transaction():
+        store.settle_membership(job, "join", host)
+        for state in (WorkerState.LEAVING, WorkerState.GONE):
+            store.move_worker(job, host, state, reason)
+
+
+def _plan_next(store: Store, job: str, crew: Crew, arrivals: list[PlannedWorker]) -> bool:
+    now = time.time()
+    with store.transaction():
+        asked = store.membership_requests(job)
+        leaving = {request.host for request in asked if request.kind == "leave"}
+        known = {worker.host: worker for worker in store.workers(job)}
+        again = {
+            host
+            for host, worker in known.items()
+            if worker.state is WorkerState.LOST and may_try(worker, now)
+        }
+        stay = [
+            worker
+            for worker in crew.plan.workers
+            if worker.host not in leaving
+            and (known[worker.host].state not in AWAY or worker.host in again)
+        ]
+        old = {worker.host for worker in stay}
+        come = [w for w in arrivals if w.host not in old and w.host not in leaving]
+        for host in leaving & known.keys():
+            store.settle_membership(job, "leave", host)
+            for state in (WorkerState.LEAVING, WorkerState.GONE):
+                store.move_worker(job, host, state)
+        if not (stay or come):
+            return False
+        for host in again & old:
+            store.note_worker(job, host, tries=known[host].tries + 1, tried_at=now)
+        plan = with_workers(replace(crew.plan, lit=()), [*stay, *come], store.given_slots(job))
+        store.leases.free(job)
+        store.leases.take(job, resources(plan))
+        store.note_plan(job, plan)
+        store.note_launch(job, generation=store.job(job).generation, main_port=None)
+        for worker in come:
+            store.settle_membership(job, "join", worker.host)
+    return True
