@@ -141,8 +141,16 @@ class Lab:
 
     def reset(self) -> None:
         """Hosts on, cables in, nothing running: as after `up`, but for the files in the homes."""
+        self.heal_coordinator()
         for host in self.hosts:
             host.reset()
+
+    def cut_coordinator(self) -> None:
+        """Unplugs this machine at the switch; the hosts still reach each other."""
+        tool("ip", "-n", f"{_prefix(self.number)}-switch", "link", "set", "uplink", "down")
+
+    def heal_coordinator(self) -> None:
+        tool("ip", "-n", f"{_prefix(self.number)}-switch", "link", "set", "uplink", "up")
 
     def wipe_workdirs(self) -> None:
         for host in self.hosts:

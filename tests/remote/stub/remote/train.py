@@ -30,6 +30,7 @@ HANGS_AT = int(os.environ.get("SOLLOL_STUB_HANGS_AT", "0"))
 GROWS_AT = int(os.environ.get("SOLLOL_STUB_GROWS_AT", "1000000000"))
 GROWS_BYTES = 16 * 1024**2  # with every step from then on
 HOARD: list[bytearray] = []
+LINES = int(os.environ.get("SOLLOL_STUB_LINES", "0"))
 DEAF = os.environ.get("SOLLOL_STUB_DEAF") == "1"
 
 if FAIL == "import":
@@ -149,6 +150,8 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
         pulse.took(step)
         passed = time.monotonic() - started
         sys.stdout.write(f"step {step} of {STEPS}\n")
+        sys.stdout.flush()
+        chatter((step - 1) * LINES)
         if world.rank == 0:
             events.emit(
                 "step",
@@ -187,6 +190,20 @@ def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
 def hang() -> None:
     while True:
         time.sleep(1)
+
+
+def chatter(first: int) -> None:
+    """Numbered lines with what a log may hold: every byte but a newline, and what looks like an
+    event, a frame of the stream or an order to the terminal."""
+    garbage = (
+        bytes(set(range(256)) - {10}),
+        b'{"v": 1, "kind": "failed", "slot": 0, "error": "not true"}',
+        b'{"v":1,"file":"events.0.1.jsonl","offset":0,"size":99999}',
+        b"\x1b]52;c;aGk=\x07\x1b[2J 50%|#####     |\r100%|##########|",
+    )
+    for number in range(first, first + LINES):
+        sys.stdout.buffer.write(b"line %d %s\n" % (number, garbage[number % len(garbage)]))
+    sys.stdout.flush()
 
 
 def saved_steps(folder: Path) -> list[int]:
