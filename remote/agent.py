@@ -18,13 +18,13 @@ from remote import limits, processes, remains
 from remote.control import Action, write_control
 from remote.ending import last_event
 from remote.files import write_atomic
-from remote.lease import hold_port, is_locked, take_lock
+from remote.lease import DeviceTakenError, hold_device, hold_port, is_locked, take_lock
 from remote.remains import Remnant
 from remote.run import FILE as RUN_FILE
 from remote.run import Run, RunError, parse_run, read_run
 
 ADOPT_DEADLINE_S = 10.0
-PORT_DEADLINE_S = 1.0  # `port` and an agent that ends hold a port for an instant
+PORT_DEADLINE_S = 1.0  # `port` and an agent that ends hold a port or a device for an instant
 REFUSED = 3
 _POLL_S = 0.05
 _USAGE = """usage: python -P -m remote.agent start RUN_DIR < request.json
@@ -59,7 +59,7 @@ def start(run_dir: Path, request: Any) -> dict[str, Any]:
     _refuse_older(run_dir, run)
     _refuse_hungry(run_dir, run)
     _clear_away(run_dir)
-    held = {lock, *_reserve_ports(run)}
+    held = {lock, *_take_devices(run_dir, run), *_reserve_ports(run)}
     write_control(run_dir, Action.RUN)  # the last word was for an earlier attempt
     write_atomic(run_dir / RUN_FILE, json.dumps(request["run"], indent=1).encode() + b"\n")
     return _start_detached(run_dir, run, secrets, held)
@@ -187,6 +187,24 @@ def _remove_orphans(run_dir: Path) -> list[Remnant]:
         shutil.rmtree(run_dir / remains.TEMPORARY, ignore_errors=True)
         limits.remove_group(run_dir)
     return left
+
+
+def _take_devices(run_dir: Path, run: Run) -> set[int]:
+    """What the ranks compute on. The coordinator's own jobs do not meet there; those of two
+    coordinators do, and the first agent decides."""
+    deadline = time.monotonic() + PORT_DEADLINE_S
+    leases: set[int] = set()
+    for rank in run.own_ranks:
+        while True:
+            try:
+                lease = hold_device(run_dir, run, rank)
+                break
+            except DeviceTakenError as error:
+                if time.monotonic() > deadline:
+                    raise Refusal(str(error)) from None
+                time.sleep(_POLL_S)
+        leases |= {lease} if lease is not None else set()
+    return leases
 
 
 def _reserve_ports(run: Run) -> set[int]:

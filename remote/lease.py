@@ -1,14 +1,23 @@
 """What an agent holds for life, and the kernel drops when it dies: its run, by the flock on
-agent.lock, and its main port and its cores, by a name. Never trusts what a lock file says, only
-whether it is locked."""
+agent.lock, the devices of its ranks, by files under the workdir, and its main port and its cores,
+by a name. What a lock file says is for people: whether it is locked decides."""
 
 import errno
 import fcntl
+import json
 import os
 import socket
 from pathlib import Path
 
+from remote.run import Rank, Run
+
 FILE = "agent.lock"
+FOLDER = "leases"  # of the workdir, then the host's name, because homes may be shared
+_HOLDER_BYTES = 4096
+
+
+class DeviceTakenError(Exception):
+    """Another job has the device: a coordinator that knows nothing of ours gave it that."""
 
 
 def take_lock(run_dir: Path) -> int | None:
@@ -42,6 +51,43 @@ def is_locked(run_dir: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def hold_device(run_dir: Path, run: Run, rank: Rank) -> int | None:
+    """Takes the GPU of a rank, or this host's CPU, for this job: an open descriptor to keep for
+    life, or None when an agent of the same job has it, on a machine that is two of its hosts.
+    Raises DeviceTakenError."""
+    device = "cpu" if rank.gpu is None else f"gpu-{rank.gpu}"
+    folder = run_dir.parents[2] / FOLDER / socket.gethostname()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(folder / device, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        job, nonce = _holder(descriptor)
+        os.close(descriptor)
+        if (job, nonce) == (run.job, run.nonce):
+            return None
+        what = "the CPU" if rank.gpu is None else f"GPU {rank.gpu}"
+        raise DeviceTakenError(
+            f"{what} of {run.host} is in use by {job}, a job of another coordinator or of another "
+            "SOLLOL_HOME; wait for it or choose other workers"
+        ) from None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps({"v": 1, "job": run.job, "nonce": run.nonce}).encode(), 0)
+    return descriptor
+
+
+def _holder(descriptor: int) -> tuple[str, str]:
+    try:
+        said = json.loads(os.pread(descriptor, _HOLDER_BYTES, 0))
+        return str(said["job"]), str(said["nonce"])
+    except (ValueError, KeyError, TypeError):
+        return "a job", ""
 
 
 def hold_port(port: int) -> int | None:

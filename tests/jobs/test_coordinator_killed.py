@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from sollol_tui.client import SOLLOLClient
 from sollol_tui.jobs import submit as submitting
 from sollol_tui.jobs.store import Store
+from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
 from tests.jobs import mortal
 from tests.jobs.bench import Bench, is_alive, supervisors, until, write_rows
@@ -179,3 +181,29 @@ def test_what_a_dead_supervisor_left_in_its_lock_file_locks_nobody_out(bench: Be
     (bench.home.job(job) / "supervisor.lock").write_text("another boot\n4711\n")
     assert bench.client.revive() == [job]
     bench.reaches(job, JobState.DONE)
+
+
+def test_of_two_coordinators_the_first_on_a_host_has_it_and_the_second_is_told(
+    bench: Bench, unattended: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    first = bench.submit(env=LONG)
+    other = SOLLOLClient(bench.inventory, home=tmp_path_factory.mktemp("elsewhere"))
+    # Planned from another state folder, where nobody knows of the first.
+    second = other.submit_job(bench.spec(output_dir=str(bench.folder / "beside"))).id
+    bench.client.revive()
+    bench.takes_steps(first)
+    other.revive()
+    view = until(lambda: ended(other, second), "the second job has ended")
+    assert view.state is JobState.FAILED
+    assert f"the CPU of one is in use by {first}, a job of another coordinator" in view.reason
+    other.close()
+    assert bench.left(second) == []
+    assert bench.view(first).state is JobState.RUNNING
+    bench.client.cancel_job(first, now=True)
+    bench.reaches(first, JobState.CANCELLED)
+    assert bench.started_agents(first) == ["one/log.agent.1", "two/log.agent.1"]
+
+
+def ended(client: SOLLOLClient, job: str) -> JobView | None:
+    view = client.get_job_status(job)
+    return view if view.state.is_terminal else None
