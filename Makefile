@@ -3,7 +3,7 @@
 # A fresh machine needs make, Python 3.11-3.13 with venv, and a package registry. Everything that is
 # made here lies in this folder: .venv (coordinator), .venv-worker (a worker), .cache, dist.
 
-.PHONY: help demo test check lint soak bench lock wheel wheel-demo clean
+.PHONY: help demo test check lint soak bench lock docs wheel wheel-demo clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -41,7 +41,8 @@ help:
 	@echo "make check    what CI runs: ruff, mypy, import-linter, tests"
 	@echo "make soak     the long, counted tests        make bench       benchmarks"
 	@echo "make wheel    dist/*.whl                     make wheel-demo  the demo from that wheel"
-	@echo "make lock     pin the workers' packages anew make clean       remove what make made"
+	@echo "make lock     pin the workers' packages anew make docs        write the page of commands"
+	@echo "make clean    remove what make made"
 
 demo: .venv/installed
 	@$(BIN)/sollol demo
@@ -71,6 +72,9 @@ bench: .venv/developer .venv-worker/installed
 
 lock: .venv/installed
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/lock.py
+
+docs: .venv/installed
+	@$(BIN)/python tools/commands.py
 
 wheel: .venv/installed
 	@rm -rf dist
