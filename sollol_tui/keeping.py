@@ -2,7 +2,7 @@
 steers none."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -10,6 +10,7 @@ from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.store import Store
 
 if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without SSH and pydantic
+    from sollol_tui.jobs.prune import Remains
     from sollol_tui.model.checkpoints import CheckpointSurvey
     from sollol_tui.model.spec import JobSpec
 
@@ -58,3 +59,23 @@ class Keeping:
         with self._lock:
             holders = Holders.of(self._store, self._store.find_job(job_id))
         return run(holders.survey())
+
+    def prunable_jobs(self, *, older_than_s: float = 0.0, keep: int = 0) -> "list[Remains]":
+        """What jobs that ended so long ago take here and on their workers, but for the newest
+        `keep` of all that have ended. Changes nothing."""
+        from sollol_tui.blocking import run
+        from sollol_tui.jobs.prune import ended_jobs, weigh
+
+        with self._lock:
+            jobs = ended_jobs(self._store, older_than_s=older_than_s, keep=keep)
+        return run(weigh(self._store, jobs))
+
+    def prune_jobs(self, job_ids: Sequence[str], *, forget: bool = False) -> "list[Remains]":
+        """Removes what ended jobs have left: logs, events, run directories, never a result folder.
+        One of which something stays somewhere stays in the list, unless it is to be forgotten."""
+        from sollol_tui.blocking import run
+        from sollol_tui.jobs.prune import prune
+
+        with self._lock:
+            jobs = [self._store.find_job(job) for job in job_ids]
+        return run(prune(self._store, jobs, forget=forget))

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.params import JOB
+from sollol_tui.cli.prune import age, prune_jobs
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import job_lines, print_lines
 from sollol_tui.model.snapshot import EvaluationView, JobView
@@ -25,13 +27,43 @@ if TYPE_CHECKING:
     "-n", "count", type=click.IntRange(1), default=20, show_default=True, help="How many."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (schema sollol.jobs/1).")
+@click.option("--prune", is_flag=True, help="Remove what ended jobs have left, but no result.")
+@click.option(
+    "--older-than", metavar="AGE", callback=age, help="With --prune: ended so long ago, like 30d."
+)
+@click.option("--keep", type=click.IntRange(0), help="With --prune: but the newest N ended ones.")
+@click.option("--dry-run", is_flag=True, help="With --prune: show it and stop.")
+@click.option(
+    "--forget", is_flag=True, help="With --prune: also where a worker cannot be cleaned up."
+)
 @pass_session
-def jobs(session: Session, everything: bool, count: int, as_json: bool) -> None:
-    """The jobs, newest first.
+def jobs(
+    session: Session,
+    everything: bool,
+    count: int,
+    as_json: bool,
+    prune: bool,
+    older_than: float | None,
+    keep: int | None,
+    dry_run: bool,
+    forget: bool,
+) -> int:
+    """The jobs, newest first; with --prune, what ended ones have left, and its removal.
 
     \b
     Example: sollol jobs -a
     """
+    if prune:
+        return prune_jobs(
+            session,
+            older_than_s=older_than or 0.0,
+            keep=keep or 0,
+            dry_run=dry_run,
+            forget=forget,
+            as_json=as_json,
+        )
+    if older_than is not None or keep is not None or dry_run or forget:
+        raise click.UsageError("--older-than, --keep, --dry-run and --forget go with --prune")
     with session.client() as client:
         listed = client.list_jobs(None if everything else count)
     if as_json:
@@ -39,6 +71,7 @@ def jobs(session: Session, everything: bool, count: int, as_json: bool) -> None:
         click.echo(json.dumps(data))
     else:
         print_lines(job_lines(listed))
+    return ExitCode.OK
 
 
 @click.command()

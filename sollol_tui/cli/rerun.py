@@ -4,12 +4,13 @@ import asyncio
 
 import click
 
+from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.train import run_prepared
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", type=JOB)
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any key of a job file, changed."
 )

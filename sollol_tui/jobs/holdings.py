@@ -3,15 +3,15 @@ of them to where it is wanted, verified."""
 
 import asyncio
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from sollol_tui.hosts.fetch import fetch_tree
 from sollol_tui.hosts.saved import Saved, damage_here, verify_here, verify_saved
-from sollol_tui.hosts.ssh import HostConnection
+from sollol_tui.hosts.ssh import HostConnection, connect
 from sollol_tui.hosts.transfer import Report, silent
 from sollol_tui.jobs.checkpoints import PREFIX, kept_folder
 from sollol_tui.jobs.events import read_events
@@ -25,6 +25,7 @@ from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.names import COORDINATOR
 from sollol_tui.model.plan import Plan, PlannedWorker
 
+T = TypeVar("T")
 RESULT: Final = "result"  # the folder that the job has left, in place of a worker's name
 _NAMED: Final = 5  # checkpoints in a sentence about those that there are
 
@@ -47,6 +48,13 @@ def workers_of(store: Store, job: str) -> list[Worker]:
         for row in store.workers(job)
         if row.environment
     ]
+
+
+async def ask_once(worker: Worker, act: Callable[[HostConnection], Awaitable[T]]) -> T:
+    """Does something over a connection; a host that is out of reach is not waited for: people
+    are. Raises HostError."""
+    async with connect(worker.host, [worker.home.known_hosts]) as connection:
+        return await act(connection)
 
 
 def _no_more_planned(host: str) -> PlannedWorker:
@@ -87,7 +95,7 @@ class Holders:
 
         async def ask(worker: Worker) -> list[Holding]:
             try:
-                saved = await worker.over_ssh(partial(verify_saved, _place(worker)))
+                saved = await ask_once(worker, partial(verify_saved, _place(worker)))
             except HostError as error:
                 reasons[worker.host.name] = error.message
                 return []
