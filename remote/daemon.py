@@ -312,6 +312,12 @@ class Daemon:
         gpus = [rank.gpu for rank in self._run.own_ranks if rank.gpu is not None]
         pids = {identity.pid for identity in self._seen}
         held = self._monitor.wait_for_gpus(gpus, pids) if gpus else []
+        for holder in held or ():
+            message = (
+                f"GPU {holder['index']} of {self._run.host} still holds memory for process "
+                f"{holder['pid']}, which is gone: its driver may need `nvidia-smi --gpu-reset`"
+            )
+            self._events.emit("notice", message=message)
         self._memory.release()
         shutil.rmtree(self._run_dir / remains.TEMPORARY, ignore_errors=True)
         outcome, reason = self._outcome(overdue)

@@ -55,6 +55,25 @@ def test_an_agent_tells_only_of_ranks_of_its_own_host() -> None:
     assert seen.failure is None
 
 
+def test_who_is_stuck_is_known_until_it_goes_on_or_ends() -> None:
+    seen = progress()
+    seen.apply("w1", event("stuck", None, of_slot=0, reason="no step for 12 s; it computes"))
+    seen.apply("w1", event("waiting", None, of_slot=1, reason="not its own"))
+    assert seen.stuck == {0: "rank 0: no step for 12 s; it computes"}
+    seen.apply("w1", event("unstuck", None, of_slot=0))
+    assert seen.stuck == {}
+    seen.apply("w2", event("waiting", None, of_slot=1, reason="it waits for the other ranks"))
+    seen.apply("w2", event("rank_exited", None, of_slot=1, code=-9, reason="killed"))
+    assert seen.stuck == {}
+
+
+def test_a_worker_tells_that_its_disk_is_full() -> None:
+    seen = progress()
+    seen.apply("w2", event("disk_full", None, reason="the disk of w2 is full\x1b[31m"))
+    assert seen.full == {"w2": "the disk of w2 is full"}
+    assert seen.failure is None  # it pauses, it does not fail
+
+
 def test_another_generation_is_no_news() -> None:
     seen = progress()
     seen.apply("w1", event("failed", 0, error="old", generation=0))
