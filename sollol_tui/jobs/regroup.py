@@ -15,7 +15,7 @@ from sollol_tui.jobs.crew import Crew
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.leases import TakenError
 from sollol_tui.jobs.planner import resources, with_workers
-from sollol_tui.jobs.recovery import AWAY, may_try
+from sollol_tui.jobs.recovery import AWAY, may_try, tries_after_loss
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import LAST_WORDS_S
 from sollol_tui.jobs.worker import RECONNECT_S, Worker
@@ -60,9 +60,9 @@ def lose(store: Store, job: str, host: str, reason: str, *, counts: bool, is_the
     worker = next(worker for worker in store.workers(job) if worker.host == host)
     with store.transaction():
         store.move_worker(job, host, WorkerState.LOST, reason)
-        if counts:
-            store.note_worker(job, host, tries=worker.tries + 1, tried_at=now)
-        elif not is_there:
+        tries = worker.tries if worker.state is WorkerState.LOST else tries_after_loss(worker, now)
+        store.note_worker(job, host, tries=tries + counts, reason=reason)
+        if counts or not is_there:
             store.note_worker(job, host, tried_at=now)
 
 
