@@ -4,6 +4,7 @@ It reads no file and opens no connection of its own; a failing poll is a line on
 """
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +20,12 @@ from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.events import Events
 from sollol_tui.ui.screens.help import HelpScreen
+from sollol_tui.ui.screens.hosts import Hosts
 from sollol_tui.ui.screens.jobs import Jobs
 from sollol_tui.ui.screens.logs import Logs
 from sollol_tui.ui.screens.metrics import Metrics
 from sollol_tui.ui.screens.overview import Overview
+from sollol_tui.ui.screens.view import View
 from sollol_tui.ui.theme import CALM
 from sollol_tui.ui.widgets.header import ViewStrip
 
@@ -32,7 +35,8 @@ if TYPE_CHECKING:
 _POLL_S: Final = 0.1  # how soon news is noticed
 _NEWS_S: Final = 0.25  # between two snapshots while news keeps coming: a repaint costs 20-30 ms
 _AGES_S: Final = 2.0  # without news, often enough for "4m ago" to be true
-_VIEWS: Final = (Overview, Jobs, Logs, Metrics, Events)
+_PROBE_S: Final = 10.0
+_VIEWS: Final = (Overview, Jobs, Hosts, Logs, Metrics, Events)
 
 
 class SollolApp(App[str]):
@@ -78,6 +82,8 @@ class SollolApp(App[str]):
         self._readonly = readonly
         self.job_id = job
         self._look_now = asyncio.Event()
+        self._probe_now = asyncio.Event()
+        self._poll_trouble = self._probe_trouble = ""
 
     def on_mount(self) -> None:
         self.register_theme(CALM)
@@ -86,6 +92,7 @@ class SollolApp(App[str]):
             self.add_mode(view.NAME, partial(view, self._client, readonly=self._readonly))
         self.switch_mode(Overview.NAME)
         self.run_worker(self._poll(), group="poll", exit_on_error=False)
+        self.run_worker(self._probe(), group="probe", exit_on_error=False)
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -111,25 +118,43 @@ class SollolApp(App[str]):
                 pause = _AGES_S
             await asyncio.sleep(pause)
 
+    async def _probe(self) -> None:
+        """Asks the hosts for their figures while someone looks at them, one round at a time."""
+        while True:
+            self._probe_now.clear()
+            if any(isinstance(s, View) and s.SHOWS_HOSTS and s.is_shown for s in self.screen_stack):
+                try:
+                    await self._client.probe_hosts()
+                    self._probe_trouble = ""
+                except Exception as error:  # the screen says it and the next round tries again
+                    self._probe_trouble = f"hosts cannot be asked: {_sentence(error)}"
+                self._say_trouble()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._probe_now.wait(), _PROBE_S)
+
     def on_sollol_app_snapshot_taken(self, message: SnapshotTaken) -> None:
-        self.trouble = message.snapshot.inventory_problem
+        self._poll_trouble = message.snapshot.inventory_problem
+        self._say_trouble()
         self.snapshot = message.snapshot
 
     def on_sollol_app_poll_failed(self, message: PollFailed) -> None:
         old = "" if self.snapshot is None else "what you see is old: "
-        self.trouble = f"{old}{message.reason}"
+        self._poll_trouble = f"{old}{message.reason}"
+        self._say_trouble()
+
+    def _say_trouble(self) -> None:
+        self.trouble = self._poll_trouble or self._probe_trouble
 
     def action_look_again(self) -> None:
         self._look_now.set()
-        for screen in self.screen_stack:
-            if isinstance(screen, Overview):
-                screen.probe_now()
+        self._probe_now.set()
 
     def action_view(self, name: str) -> None:
         self.switch_mode(name)
+        self._probe_now.set()
 
     def on_view_strip_chosen(self, message: ViewStrip.Chosen) -> None:
-        self.switch_mode(message.view)
+        self.action_view(message.view)
 
     def action_leave(self) -> None:
         self.exit(parting_words(self.snapshot.jobs if self.snapshot else ()))

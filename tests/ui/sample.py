@@ -1,11 +1,16 @@
 """A cluster in the middle of its day, and a client object that shows it."""
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sollol_tui.hosts.environment import Environment
+from sollol_tui.hosts.steps import Step, StepState
+from sollol_tui.model.diagnosis import Check, Diagnosis, Examination
 from sollol_tui.model.evidence import Evidence
 from sollol_tui.model.happenings import Happening
+from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.metrics import StepPoint
 from sollol_tui.model.snapshot import (
     CoordinatorView,
@@ -130,6 +135,8 @@ class SampleClient:
     points: dict[str, list[StepPoint]] = field(default_factory=dict)
     held_out: tuple[EvaluationView, ...] = ()
     proven: Evidence = field(default_factory=Evidence)
+    checks: list[Check] = field(default_factory=list)
+    may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
     probes: int = 0
     failure: Exception | None = None
 
@@ -158,6 +165,29 @@ class SampleClient:
 
     def leave_job(self, job_id: str, host: str | None = None) -> None:
         self.asked.append(("leave", job_id, host))
+
+    def inventory(self) -> Inventory:
+        hosts = tuple(Host(name=host.name) for host in self.shown.hosts)
+        return Inventory(file="lab/inventory.yaml", hosts=hosts)
+
+    async def examine_hosts(
+        self, hosts: Sequence[Host], report: Callable[[str, Check], None]
+    ) -> Examination:
+        for check in self.checks:
+            report(hosts[0].name, check)
+            await self.may_go_on.wait()
+        diagnosis = Diagnosis(host=hosts[0].name, checks=tuple(self.checks))
+        return Examination(diagnoses=(diagnosis,))
+
+    async def provision_host(self, host: Host, report: Callable[[Step], None]) -> Environment:
+        report(Step(name="workdir", state=StepState.UNCHANGED, detail="~/.sollol"))
+        report(Step(name="environment", state=StepState.WORKING, detail="building"))
+        await self.may_go_on.wait()
+        if self.failure is not None:
+            raise self.failure
+        return Environment(
+            python="", payload="", env_id="", payload_hash="", changed=True, fingerprint={}
+        )
 
     def timeline(self, job_id: str | None = None) -> list[Happening]:
         return [each for each in self.happened if job_id in (None, each.job)]

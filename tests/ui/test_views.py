@@ -3,6 +3,7 @@
 import pytest
 from textual.widgets import Input
 
+from sollol_tui.model.diagnosis import Check, Outcome, Stage, ok
 from sollol_tui.model.errors import StateError
 from sollol_tui.model.metrics import StepPoint
 from sollol_tui.model.snapshot import EvaluationView
@@ -138,7 +139,7 @@ async def test_the_log_of_one_rank_of_the_next_job_and_the_first_error() -> None
     client.say("j-7f3a", "ValueError: early", *(f"line {n}" for n in range(200)))
     client.say("j-7f3a", "from the desktop", host="desktop", slot=2)
     async with driven(client) as screen:
-        await screen.press("3")
+        await screen.press("4")
         log = screen.app.screen.query_one(LogView)
         await screen.until(lambda: len(log.lines) == 202)
         await screen.press("o")
@@ -161,7 +162,7 @@ async def test_the_log_of_one_rank_of_the_next_job_and_the_first_error() -> None
 async def test_the_log_view_without_a_chosen_job_takes_the_first() -> None:
     client = SampleClient(shown=snapshot(jobs=()))
     async with driven(client) as screen:
-        await screen.press("3")
+        await screen.press("4")
         await screen.sees("the log of the job under the cursor appears here")
         client.say("j-7f3a", "the first line")
         client.show(snapshot(jobs=(RUNNING,)))
@@ -180,7 +181,7 @@ async def test_events_are_newest_first_of_one_job_or_of_all() -> None:
         happening("hydra is silent since 12 s", number=3),
     ]
     async with driven(client, size=(120, 40)) as screen:
-        await screen.press("5")
+        await screen.press("6")
         table = screen.app.screen.query_one("#events-table")
         await screen.until(lambda: [row.key[-1] for row in table._rows] == ["3", "1"])
         await screen.press("o")
@@ -199,7 +200,7 @@ async def test_events_are_filtered_and_the_one_under_the_cursor_is_whole() -> No
     client = SampleClient()
     client.happened = [happening(f"word{n} " * 30, number=n) for n in range(3)]
     async with driven(client) as screen:
-        await screen.press("5")
+        await screen.press("6")
         await screen.sees("word2")
         assert screen.text.count("word2 word2 word2") >= 10, "all of it, and as much as fits"
         await screen.press("slash", *"word0", "enter")
@@ -213,7 +214,7 @@ async def test_the_loss_is_a_curve_beside_another_jobs() -> None:
     client.points = {"j-7f3a": points(2.5, 1.75, 1.25), "j-1c55": points(3.5, 0.5)}
     client.held_out = (EvaluationView(step=2, loss=1.5, perplexity=4.48, rows=200),)
     async with driven(client, size=(120, 40)) as screen:
-        await screen.press("4")
+        await screen.press("5")
         for words in (
             "loss of j-7f3a tools-621k",
             "1.250 to 2.500",
@@ -237,7 +238,7 @@ async def test_figures_that_cannot_be_read_say_why() -> None:
             raise StateError("state.db is locked")
 
     async with driven(Failing()) as screen:
-        await screen.press("4")
+        await screen.press("5")
         await screen.sees("metrics cannot be read: state.db is locked")
 
 
@@ -253,3 +254,61 @@ async def test_w_asks_whom_one_ticks_to_join_and_the_others_to_leave() -> None:
         await screen.press("w", "space", "escape")
         assert isinstance(screen.app.screen, View)
         assert len(client.asked) == 2
+
+
+async def test_the_doctor_tells_stage_by_stage_and_its_verdict() -> None:
+    client = SampleClient()
+    client.checks = [
+        ok(Stage.SSH, "logs in as ml"),
+        Check(stage=Stage.DISK, outcome=Outcome.FAILED, found="1 GiB free", reason="3 GiB needed",
+              remedy="free some space"),
+    ]  # fmt: skip
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.press("3", "j", "D")
+        await screen.sees("logs in as ml")
+        await screen.until(lambda: not screen.app.active_bindings["D"].enabled)
+        await screen.press("j", "k")
+        client.may_go_on.set()
+        await screen.sees("doctor: failed, see below")
+        await screen.sees("1 GiB free 3 GiB needed -> free some space")
+        await screen.until(lambda: screen.app.active_bindings["D"].enabled)
+
+
+async def test_provisioning_shows_its_steps_and_says_why_it_failed() -> None:
+    client = SampleClient()
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.press("3", "P")
+        await screen.sees("environment  working building")
+        client.failure = StateError("hydra: its disk is full", remedy="free some space")
+        client.may_go_on.set()
+        await screen.sees("provisioning: failed")
+        await screen.sees("hydra: its disk is full; free some space")
+
+
+async def test_readonly_examines_but_provisions_nothing() -> None:
+    async with driven(SampleClient(), readonly=True) as screen:
+        await screen.press("3")
+        await screen.until(lambda: "P" in screen.app.active_bindings)
+        assert not screen.app.active_bindings["P"].enabled
+        assert screen.app.active_bindings["D"].enabled
+
+
+async def test_keys_act_on_the_job_that_one_sees() -> None:
+    client = SampleClient()
+    client.happened = [happening("is done", job="j-1c55"), happening("trains", number=1)]
+    async with driven(client) as screen:
+        await screen.press("j")
+        await screen.until(lambda: screen.overview.job_id == "j-81c0")
+        await screen.press("3", "p")
+        await screen.until(lambda: client.paused == ["j-7f3a"])
+        await screen.press("j", "j", "j")
+        await screen.until(lambda: not screen.app.active_bindings["p"].enabled)
+        await screen.press("k", "enter")
+        await screen.until(lambda: isinstance(screen.app.screen, Jobs))
+        await screen.until(lambda: shown(screen).job_id == "j-7f3a")
+        await screen.press("6", "o")
+        await screen.sees("events of all jobs")
+        await screen.press("j")
+        await screen.until(lambda: not screen.app.active_bindings["p"].enabled)
+        await screen.press("k", "p")
+        await screen.until(lambda: client.paused == ["j-7f3a", "j-7f3a"])

@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 
 from sollol_tui.model.columns import EVENT_COLUMNS, Tone
 from sollol_tui.model.happenings import Happening, occasion
-from sollol_tui.model.snapshot import Snapshot
+from sollol_tui.model.snapshot import JobView, Snapshot
 from sollol_tui.model.text import clean
 from sollol_tui.ui.log_filter import EVERYTHING, parse_filter
 from sollol_tui.ui.reading import Reading
@@ -52,6 +52,19 @@ class Events(View):
         self._happened: Sequence[Happening] = ()
         self._reading = Reading(self, self._read, self._show, self._fail)
 
+    @property
+    def job(self) -> JobView | None:
+        """Among the events of all jobs the one of which the event under the cursor tells."""
+        if not self._of_all:
+            return super().job
+        found = self._under_cursor
+        return None if found is None else self.find_job(found.job)
+
+    @property
+    def _under_cursor(self) -> Happening | None:
+        key = self.query_one(KeyedTable).key_under_cursor
+        return next((each for each in self._happened if each.key == key), None)
+
     def take(self, snapshot: Snapshot) -> None:
         super().take(snapshot)
         self._reading.want()
@@ -84,20 +97,20 @@ class Events(View):
         if is_at_top and rows:
             table.move_cursor(row=0)
         self._title()
-        self._say_whole(table.key_under_cursor)
+        self._say_whole()
 
-    def _say_whole(self, key: str | None) -> None:
+    def _say_whole(self) -> None:
         """The sentence under the cursor, in full."""
-        found = next((each for each in self._happened if each.key == key), None)
+        found = self._under_cursor
+        self.judge_actions()
         self.query_one("#whole", Static).update("" if found is None else Text(found.sentence))
 
     def on_keyed_table_cursor_moved(self, message: KeyedTable.CursorMoved) -> None:
-        self._say_whole(message.key)
+        self._say_whole()
 
     def on_keyed_table_opened(self, message: KeyedTable.Opened) -> None:
         """Enter looks at the log of the event's job."""
-        found = next((each for each in self._happened if each.key == message.key), None)
-        if found is not None:
+        if (found := self._under_cursor) is not None:
             self.sollol.job_id = found.job
             self.sollol.action_view("logs")
 

@@ -1,9 +1,7 @@
 """Hosts, jobs and the log of the job under the cursor on one screen."""
 
-import asyncio
-import contextlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
@@ -18,14 +16,10 @@ from sollol_tui.ui.widgets.jobs_table import JobsTable
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
 from sollol_tui.ui.widgets.log_pane import LogPane
 
-if TYPE_CHECKING:
-    from sollol_tui.client import SOLLOLClient
-
-_PROBE_S: Final = 10.0
-
 
 class Overview(View):
     NAME = "overview"
+    SHOWS_HOSTS = True
     CSS_PATH = ["view.tcss", "overview.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#jobs-table"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -36,11 +30,6 @@ class Overview(View):
                 tooltip="Clear the filter, then leave the big log, then back to the jobs"),
     ]  # fmt: skip
 
-    def __init__(self, client: "SOLLOLClient", *, readonly: bool) -> None:
-        super().__init__(client, readonly=readonly)
-        self._probe_wanted = asyncio.Event()
-        self._probe_trouble = ""
-
     def panes(self) -> Iterable[Widget]:
         yield JobsTable(id="jobs").data_bind(Overview.snapshot)
         yield HostsTable(id="hosts").data_bind(Overview.snapshot)
@@ -48,10 +37,6 @@ class Overview(View):
 
     def on_mount(self) -> None:
         self._feed = LogFeed(self._client, self, self.query_one(LogPane))
-        self.run_worker(self._probe_forever(), group="probe", exit_on_error=False)
-
-    def probe_now(self) -> None:
-        self._probe_wanted.set()
 
     def take(self, snapshot: Snapshot) -> None:
         super().take(snapshot)
@@ -62,9 +47,6 @@ class Overview(View):
 
     def choose(self, job_id: str) -> bool:
         return self._jobs_table.move_to(job_id)
-
-    def say_trouble(self) -> None:
-        self.trouble = self.sollol.trouble or self._probe_trouble
 
     @property
     def _jobs_table(self) -> KeyedTable:
@@ -101,20 +83,6 @@ class Overview(View):
         super().watch_job_id()
         if self.is_mounted:
             self._feed.follow()
-
-    async def _probe_forever(self) -> None:
-        """Asks the hosts for their figures while someone looks at them, one round at a time."""
-        while True:
-            self._probe_wanted.clear()
-            if self.is_shown:
-                try:
-                    await self._client.probe_hosts()
-                    self._probe_trouble = ""
-                except Exception as error:  # the screen says it and the next round tries again
-                    self._probe_trouble = f"hosts cannot be asked: {clean(str(error), limit=400)}"
-                self.say_trouble()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._probe_wanted.wait(), _PROBE_S)
 
     def action_filter(self) -> None:
         self.query_one(LogPane).open_filter()

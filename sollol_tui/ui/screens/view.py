@@ -36,6 +36,7 @@ class View(Screen[None]):
     """`job_id` is the job under the cursor; it stays when another view is opened."""
 
     NAME: ClassVar[str]
+    SHOWS_HOSTS: ClassVar[bool] = False  # so they are asked for their figures while it is shown
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("p", "pause", "Pause/resume", id="job.pause",
                 tooltip="Pause the job under the cursor after a checkpoint, or let it go on"),
@@ -78,7 +79,7 @@ class View(Screen[None]):
 
     def on_mount(self) -> None:
         self.watch(self.app, "snapshot", self._hear)
-        self.watch(self.app, "trouble", self.say_trouble)
+        self.watch(self.app, "trouble", self._say_trouble)
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         self._wanted_job = self.sollol.job_id
@@ -93,7 +94,7 @@ class View(Screen[None]):
         self.snapshot = snapshot
         if self._wanted_job is not None and self.choose(self._wanted_job):
             self._wanted_job = None
-        self._judge_actions()
+        self.judge_actions()
 
     def choose(self, job_id: str) -> bool:
         """Looks at this job from now on; False while it is not among those that the view shows."""
@@ -107,8 +108,7 @@ class View(Screen[None]):
             at = ids.index(self.job_id) if self.job_id in ids else 0
             self.job_id = ids[(at + places) % len(ids)]
 
-    def say_trouble(self) -> None:
-        """What cannot be read now, for the header."""
+    def _say_trouble(self) -> None:
         self.trouble = self.sollol.trouble
 
     @property
@@ -123,8 +123,11 @@ class View(Screen[None]):
 
     @property
     def job(self) -> JobView | None:
-        """The job under the cursor, as the last snapshot shows it."""
-        return next((job for job in self.jobs if job.id == self.job_id), None)
+        """The job that keys act on, as the last snapshot shows it: one that a person sees."""
+        return self.find_job(self.job_id)
+
+    def find_job(self, job_id: str | None) -> JobView | None:
+        return next((job for job in self.jobs if job.id == job_id), None)
 
     @property
     def jobs(self) -> tuple[JobView, ...]:
@@ -137,9 +140,9 @@ class View(Screen[None]):
     def watch_job_id(self) -> None:
         if self.is_mounted and self.is_shown:
             self.sollol.job_id = self.job_id
-            self._judge_actions()
+            self.judge_actions()
 
-    def _judge_actions(self) -> None:
+    def judge_actions(self) -> None:
         """What ended or ends cannot be paused or cancelled, and --readonly acts on nothing."""
         job = self.job
         self.can_pause = not self._readonly and job is not None and job.state not in _UNPAUSABLE

@@ -29,7 +29,9 @@ class LossPlot(PlotextPlot):
         steps_of_all = [step for curve in curves for step, _ in curve.points]
         if steps_of_all:
             first, last = min(steps_of_all), max(steps_of_all)
-            ticks = sorted({first + (last - first) * at // _TICKS for at in range(_TICKS + 1)})
+            ticks: list[float] = sorted(
+                {first + (last - first) * at // _TICKS for at in range(_TICKS + 1)}
+            )
             self.plt.xticks(ticks, [f"{tick:,}" for tick in ticks])
         for curve in curves:
             if curve.points:

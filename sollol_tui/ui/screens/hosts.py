@@ -1,0 +1,142 @@
+"""All hosts, and the page of the one under the cursor: its devices, the doctor, provisioning."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from sollol_tui.model.diagnosis import Check, Outcome
+from sollol_tui.model.errors import SollolError
+from sollol_tui.model.inventory import Host
+from sollol_tui.model.snapshot import HostView, JobView, Snapshot
+from sollol_tui.model.text import clean
+from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.widgets.host_page import HostPage, Work
+from sollol_tui.ui.widgets.hosts_table import HostsTable
+from sollol_tui.ui.widgets.keyed_table import KeyedTable
+
+if TYPE_CHECKING:
+    from sollol_tui.client import SOLLOLClient
+    from sollol_tui.hosts.steps import Step
+
+
+class Hosts(View):
+    NAME = "hosts"
+    SHOWS_HOSTS = True
+    CSS_PATH = ["view.tcss", "hosts.tcss"]  # noqa: RUF012
+    AUTO_FOCUS = "#hosts-table"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("D", "examine", "Doctor", id="host.doctor",
+                tooltip="Go through the host under the cursor stage by stage, with remedies"),
+        Binding("P", "provision", "Provision", id="host.provision",
+                tooltip="Bring the training environment to the host under the cursor"),
+    ]  # fmt: skip
+
+    is_working: reactive[bool] = reactive(False, bindings=True)
+
+    def __init__(self, client: "SOLLOLClient", *, readonly: bool) -> None:
+        super().__init__(client, readonly=readonly)
+        self._works: dict[str, Work] = {}
+
+    def panes(self) -> Iterable[Widget]:
+        yield HostsTable(id="hosts").data_bind(Hosts.snapshot)
+        yield HostPage(id="page")
+
+    @property
+    def _table(self) -> KeyedTable:
+        return self.query_one(KeyedTable)
+
+    @property
+    def _host(self) -> HostView | None:
+        key = self._table.key_under_cursor
+        return next((host for host in self.hosts if host.name == key), None)
+
+    @property
+    def job(self) -> JobView | None:
+        """The one for which the host under the cursor works."""
+        host = self._host
+        return None if host is None else self.find_job(host.job)
+
+    def take(self, snapshot: Snapshot) -> None:
+        super().take(snapshot)
+        self._show_page()
+
+    def _show_page(self) -> None:
+        host = self._host
+        work = None if host is None else self._works.get(host.name)
+        self.judge_actions()
+        self.is_working = work is not None and work.is_busy
+        if self.snapshot is not None:
+            self.query_one(HostPage).show(host, work, self.snapshot.at)
+
+    def on_keyed_table_cursor_moved(self, message: KeyedTable.CursorMoved) -> None:
+        self._show_page()
+
+    def on_keyed_table_opened(self, message: KeyedTable.Opened) -> None:
+        """Enter looks at the job that the host works for."""
+        if (host := self._host) is not None and host.job is not None:
+            self.sollol.job_id = host.job
+            self.sollol.action_view("jobs")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "provision" and self._readonly:
+            return None
+        if action in ("provision", "examine") and self.is_working:
+            return None
+        return super().check_action(action, parameters)
+
+    def action_examine(self) -> None:
+        self._begin("doctor", self._examine)
+
+    def action_provision(self) -> None:
+        self._begin("provisioning", self._provision)
+
+    def _begin(self, title: str, work: Callable[[Host], Awaitable[str]]) -> None:
+        """Begins something about the host under the cursor; others may be worked on meanwhile."""
+        if (view := self._host) is None:
+            return
+        try:
+            inventory = self._client.inventory().with_coordinator()
+            host = next(host for host in inventory.hosts if host.name == view.name)
+        except (SollolError, StopIteration) as error:  # it left the inventory a moment ago
+            self.notify(clean(str(error)) or "it is not in the inventory", severity="error")
+            return
+        self._works[host.name] = Work(title=f"{title}: begun")
+        self.run_worker(self._carry_out(host, title, work), group="hosts", exit_on_error=False)
+        self._show_page()
+
+    async def _carry_out(
+        self, host: Host, title: str, work: Callable[[Host], Awaitable[str]]
+    ) -> None:
+        try:
+            ended, problem = await work(host), ""
+        except Exception as error:  # the page says it; the host is as it was
+            ended, problem = "failed", clean(str(error), limit=600)
+        self._change(host.name, title=f"{title}: {ended}", problem=problem, is_busy=False)
+
+    async def _examine(self, host: Host) -> str:
+        def report(name: str, check: Check) -> None:
+            self._change(name, checks=(*self._works[name].checks, check))
+
+        examined = await self._client.examine_hosts([host], report)
+        outcome = examined.diagnoses[0].outcome
+        return "all is well" if outcome is Outcome.OK else f"{outcome.value}, see below"
+
+    async def _provision(self, host: Host) -> str:
+        def report(step: "Step") -> None:
+            come_to = f"{step.state.value} {step.detail}".rstrip()
+            self._change(host.name, steps={**self._works[host.name].steps, step.name: come_to})
+
+        environment = await self._client.provision_host(host, report)
+        return "ready" if environment.changed else "ready, nothing to change"
+
+    def _change(self, host: str, **changes: Any) -> None:
+        self._works[host] = replace(self._works[host], **changes)
+        self._show_page()
+
+    @property
+    def key_to_copy(self) -> str | None:
+        return self._table.key_under_cursor
