@@ -57,7 +57,8 @@ class SOLLOLClient(Keeping):
         self._connect_timeout_s = connect_timeout_s
         self._store = Store(self.home)
         self._lock = threading.RLock()
-        self.revive()
+        self.revived = self.revive()
+        """Jobs that had lost their supervisors, which were started again."""
 
     def close(self) -> None:
         with self._lock:

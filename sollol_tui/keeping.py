@@ -60,6 +60,13 @@ class Keeping:
             holders = Holders.of(self._store, self._store.find_job(job_id))
         return run(holders.survey())
 
+    def supervised_jobs(self) -> dict[str, bool]:
+        """The jobs that need a supervisor, and whether each has one now."""
+        from sollol_tui.jobs.supervise import is_supervised
+
+        with self._lock:
+            return {job: is_supervised(self.home, job) for job in self._store.attended_jobs()}
+
     def prunable_jobs(self, *, older_than_s: float = 0.0, keep: int = 0) -> "list[Remains]":
         """What jobs that ended so long ago take here and on their workers, but for the newest
         `keep` of all that have ended. Changes nothing."""

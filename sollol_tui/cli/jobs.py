@@ -96,7 +96,8 @@ def show(session: Session, job: str, as_json: bool) -> None:
         click.echo(json.dumps({"schema": "sollol.job/1", **told}))
         return
     if view.traceback:
-        click.echo("\n".join(clean_lines(view.traceback)))
+        click.echo(clean(view.reason) or f"{view.id} goes on after this:")  # the host stands first
+        click.echo("\n".join(f"  {line}" for line in clean_lines(view.traceback)))
         click.echo()
     for name, value in _facts(view, evaluations, evidence):
         click.echo(f"{name:<10} {value}")

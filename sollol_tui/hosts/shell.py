@@ -45,6 +45,15 @@ def split(command: str) -> list[str]:
     return shlex.split(command)
 
 
+def unit_word(word: str, *, in_command: bool) -> str:
+    """The word as one of a command, or as an assignment, in a unit of systemd, with nothing in it
+    expanded (systemd.service(5), "Command lines"). Raises ValueError for control characters."""
+    if any(ord(char) < 32 for char in word):
+        raise ValueError(f"{word[:60]!r} cannot stand in a unit")
+    escaped = re.sub(r'["\\]', lambda match: "\\" + match[0], word).replace("%", "%%")
+    return f'"{escaped.replace("$", "$$") if in_command else escaped}"'
+
+
 def env_prefix(variables: Mapping[str, str]) -> str:
     """`env A='x' B='y'`, to stand before a command; empty without variables."""
     return f"env {assignments(variables)}" if variables else ""
