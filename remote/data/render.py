@@ -19,7 +19,7 @@ from remote.data.plain import Rendered, opening_plain, render_plain
 from remote.data.turns import Turn
 
 MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
-STAND_IN = "(the answer)"
+STAND_IN = "(the answer, 7c1e90)"  # which nobody writes
 # Some templates tell the date. What is learnt must not depend on the day, nor on a worker's clock.
 TODAY = datetime(2024, 7, 26, tzinfo=UTC)
 ONE_DAY = (
@@ -111,28 +111,38 @@ class _Templated:
 
     def _span(self, text: str, turns: Sequence[Turn], place: int) -> tuple[int, int]:
         """Where the answer at `place` stands. A template may show a turn otherwise once others
-        follow it (thinking is dropped): then the answer's own words are looked for."""
+        follow it (thinking is dropped): then a stand-in tells its place."""
+        start = self._start(text, turns, place)
+        until = text if place == len(turns) - 1 else self._render(turns[: place + 1], ask=False)[0]
+        if start is not None and text.startswith(until):
+            end = len(until)
+        else:
+            begin, end = self._stood_in(text, turns, place)
+            start = begin if start is None else start
+        self._check_shown(turns[place], place, text[start:end])
+        return start, end
+
+    def _start(self, text: str, turns: Sequence[Turn], place: int) -> int | None:
+        """Where the answer at `place` begins: behind what asks for it, if what was said before it
+        reads as it does without what follows."""
         opening = self.opening(turns[:place])
         start = _shared_length(opening, text)
         if start < len(opening) and place:
             asked = self._render(turns[:place], ask=False)[0]
             if start < _shared_length(asked, opening):
-                raise self._cannot_tell(place)
-        until = text if place == len(turns) - 1 else self._render(turns[: place + 1], ask=False)[0]
-        turn = turns[place]
-        if text.startswith(until):
-            end = len(until)
-        elif turn.extras.get("tool_calls"):
+                return None
+        return start
+
+    def _stood_in(self, text: str, turns: Sequence[Turn], place: int) -> tuple[int, int]:
+        """Where the answer at `place` stands, by another text in its place: all around that is
+        equal."""
+        answer = Turn(role="assistant", content=STAND_IN, trained=True)
+        other = self._render((*turns[:place], answer, *turns[place + 1 :]), ask=False)[0]
+        before, found, after = other.partition(STAND_IN)
+        end = len(text) - len(after)
+        if not found or end <= len(before) or text[: len(before)] != before or text[end:] != after:
             raise self._cannot_tell(place)
-        else:
-            content = turn.content if text.find(turn.content, start) >= 0 else turn.content.strip()
-            at = text.find(content, start)
-            if at < 0:
-                raise self._cannot_tell(place)
-            end = at + len(content)
-            end += _shared_length(self._around(turns[:place])[1], text[end:])
-        self._check_shown(turn, place, text[start:end])
-        return start, end
+        return len(before), end + _shared_length(self._around(turns[:place])[1], after)
 
     def _check_shown(self, turn: Turn, place: int, shown: str) -> None:
         for call in turn.extras.get("tool_calls", ()):

@@ -16,6 +16,18 @@ FORGETFUL = (
     "{% else %}Q:{{ m.content }}\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}A:{% endif %}"
 )
+# Like Qwen3's: thinking is shown behind the last question only, and opens the last answer even
+# where there is none.
+THINKING = (
+    "{% set ns = namespace(question=0) %}{% for m in messages %}"
+    "{% if m.role == 'user' %}{% set ns.question = loop.index0 %}{% endif %}{% endfor %}"
+    "{% for m in messages %}{% if m.role == 'assistant' %}A:"
+    "{% if loop.index0 > ns.question and (loop.last or m.reasoning_content) %}"
+    "<think>{{ m.reasoning_content or '' }}</think>{% endif %}{{ m.content }}"
+    "{% for call in m.tool_calls or [] %}<call>{{ call.function | tojson }}</call>{% endfor %}"
+    "<|end|>\n{% else %}{{ m.role }}:{{ m.content }}\n{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}A:{% endif %}"
+)
 # Shows what was said before otherwise than what is said last.
 CHANGING = "{% for m in messages %}{{ m.content if loop.last else m.content | upper }}{% endfor %}"
 TWO_ROUNDS = [
@@ -90,6 +102,32 @@ def test_all_answers_of_a_conversation_are_learnt_and_no_question(tmp_path, toke
     assert (
         said.replace("<think></think>", "").replace("\n", "").replace(" ", "") == "1<|end|>2<|end|>"
     )
+
+
+CALL = {"function": {"name": "f", "arguments": {}}}
+CALLED = '<call>{"name": "f", "arguments": {}}</call><|end|>\n'
+
+
+def test_answers_and_calls_are_learnt_as_a_thinking_model_shows_them(tmp_path, tokenizer):
+    tokenizer.chat_template = THINKING
+    calling = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    question, result = {"role": "user", "content": "q"}, {"role": "tool", "content": "3"}
+    answer = {"role": "assistant", "content": "three (the answer)"}
+    thought = {"reasoning_content": "hm"}
+    rows = [
+        [question, calling, result, answer],
+        [question, calling | thought, result, answer],
+        [question, calling | thought, result, answer | thought, question, answer | thought],
+        [question, answer, answer],
+    ]
+    path = write(tmp_path, *({"messages": messages} for messages in rows))
+    said, shown = "three (the answer)<|end|>\n", "<think>hm</think>"
+    assert learnt(tokenise(path, "auto", tokenizer, 400), tokenizer) == [
+        f"{CALLED}<think></think>{said}",
+        f"{shown}{CALLED}<think></think>{said}",
+        f"{CALLED}{said}{shown}{said}",
+        f"{said}{said}",
+    ]
 
 
 def test_an_untrained_answer_is_context(tmp_path, tokenizer):
