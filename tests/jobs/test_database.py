@@ -72,6 +72,26 @@ def test_a_state_of_version_1_is_taken_over(tmp_path: Path) -> None:
         assert store.leases.held() == {"host w2": "j-2", "host w3": new}
 
 
+def test_what_was_asked_of_a_job_in_version_2_is_still_asked(tmp_path: Path) -> None:
+    home = open_home(tmp_path / "home")
+    write_version_1(home)
+    with sqlite3.connect(home.database) as database:
+        script = resources.files("sollol_tui.jobs").joinpath("schema_2.sql").read_text()
+        database.executescript(script)
+        database.execute(
+            "INSERT INTO requests (job, kind, created_at) VALUES ('j-1', 'pause', 1.0)"
+        )
+        database.execute("PRAGMA user_version = 2")
+    database.close()
+    with Store(home) as store:
+        assert store.open_requests("j-1") == ["pause"]
+        assert store.membership_requests("j-1") == []
+        store.add_request("j-1", "pause")
+        store.add_request("j-1", "join", "w3")
+        assert store.open_requests("j-1") == ["pause", "join"]
+        assert [(w.host, w.tries, w.tried_at) for w in store.workers("j-1")] == [("w1", 0, None)]
+
+
 def test_a_new_state_and_a_migrated_one_have_the_same_shape(tmp_path: Path) -> None:
     old, new = open_home(tmp_path / "old"), open_home(tmp_path / "new")
     write_version_1(old)
