@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from remote import limits, processes, remains
+from remote.attempts import events_file, highest_attempt, log_file, next_attempt
 from remote.control import Action, write_control
 from remote.ending import last_event
 from remote.files import write_atomic
@@ -136,8 +137,6 @@ def _identity_of(line: Mapping[str, Any]) -> dict[str, Any]:
 
 def _finished(run_dir: Path, run: Run) -> dict[str, Any] | None:
     """The answer to a launch that comes again after everything was done."""
-    from remote.daemon import events_file, highest_attempt
-
     attempt = highest_attempt(run_dir, "agent")
     said = last_event(events_file(run_dir, "agent", attempt), "agent_finished")
     if said and said.get("generation") == run.generation and said.get("outcome") == "done":
@@ -230,8 +229,6 @@ def _reserve_ports(run: Run) -> set[int]:
 def _start_detached(
     run_dir: Path, run: Run, secrets: Mapping[str, str], held: set[int]
 ) -> dict[str, Any]:
-    from remote.daemon import log_file, next_attempt
-
     attempt = next_attempt(run_dir, "agent")
     log = log_file(run_dir, "agent", attempt)
     answer, report = os.pipe()

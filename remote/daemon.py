@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from remote import cores, processes, remains
+from remote.attempts import events_file, log_file, next_attempt
 from remote.control import Action, read_control, write_control
 from remote.ending import (
     describe_exit,
@@ -353,31 +354,6 @@ class Daemon:
             identity = table[pid].identity
             found.setdefault(identity, remains.Remnant(identity=identity, role="descendant"))
         return list(found.values())
-
-
-def events_file(run_dir: Path, writer: str, attempt: int) -> Path:
-    return run_dir / f"events.{writer}.{attempt}.jsonl"
-
-
-def log_file(run_dir: Path, writer: str, attempt: int) -> Path:
-    return run_dir / f"log.{writer}.{attempt}"
-
-
-def highest_attempt(run_dir: Path, writer: str) -> int:
-    """The newest attempt of "agent" or of a slot that left a file; 0 before the first."""
-    numbers = [
-        int(parts[2])
-        for path in run_dir.iterdir()
-        if len(parts := path.name.split(".")) >= 3
-        and parts[0] in ("events", "log")
-        and parts[1] == writer
-        and parts[2].isdecimal()
-    ]
-    return max(numbers, default=0)
-
-
-def next_attempt(run_dir: Path, writer: str) -> int:
-    return highest_attempt(run_dir, writer) + 1
 
 
 def detach(log: Path, *, keep: set[int]) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from remote.attempts import log_file
 from remote.cores import Core, threads_of_rank
 from remote.files import write_atomic
 from remote.lease import is_locked
@@ -85,7 +86,7 @@ def prepare_launch(
         attempt=attempt,
         argv=[*_trampoline(agent_pid, run, cores), *command],
         env=env,
-        log=run_dir / f"log.{rank.slot}.{attempt}",
+        log=log_file(run_dir, str(rank.slot), attempt),
     )
 
 
