@@ -79,6 +79,18 @@ def address_in(found: Sequence[Interface], cidr: str | None, reached: str) -> st
     return reached if reached in there or not there else there[0]
 
 
+def source_address(peer: str) -> str | None:
+    """The address from which this machine reaches another one; None where no way leads there.
+    Nothing is sent."""
+    family = socket.AF_INET6 if ip_address(peer).version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as end:
+        try:
+            end.connect((peer, 9))
+        except OSError:
+            return None
+        return str(end.getsockname()[0])
+
+
 def _by_ip(said: Said) -> Iterator[tuple[str, str]]:
     """`2: eth0    inet 10.0.0.2/24 brd ...`; a tunnel's own address stands before `peer`."""
     for line in said.get("ip", ()):
