@@ -60,9 +60,11 @@ def events(
         if follow:
             try:
                 _follow(client, chosen, {happening.key for happening in happened}, as_json)
-            except KeyboardInterrupt:
-                again = " ".join(filter(None, ["sollol events", chosen, "-f"]))
-                click.echo(f"\ndetached; jobs go on. again: {again}", err=True)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+            again = " ".join(filter(None, ["sollol events", chosen, "-f"]))
+            click.echo(f"\ndetached; jobs go on. again: {again}", err=True)
 
 
 def _follow(client: "SOLLOLClient", job: str | None, told: set[str], as_json: bool) -> None:

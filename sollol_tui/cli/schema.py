@@ -1,21 +1,36 @@
-"""`sollol schema`: what editors need to complete and check inventory and job files."""
+"""`sollol schema`: what editors need to complete and check inventory and job files, and what
+programs may rely on in the output of --json."""
 
 import json
+from typing import Final
 
 import click
 
+# The names of model.output_schema, which is loaded when one is asked for.
+OUTPUTS: Final = (
+    "checkpoints dataset doctor event events hosts job jobs metrics plan resources status"
+)
+_KINDS: Final = ("inventory", "job", *(f"sollol.{name}/1" for name in OUTPUTS.split()))
+
 
 @click.command()
-@click.argument("kind", type=click.Choice(["inventory", "job"]))
+@click.argument("kind", type=click.Choice(_KINDS), metavar="inventory|job|sollol.NAME/1")
 def schema(kind: str) -> None:
-    """Prints the JSON schema of inventory.yaml or of a job file.
+    """Prints the JSON schema of inventory.yaml, of a job file, or of what --json prints.
 
     \b
     Example: sollol schema inventory > inventory.schema.json
     Then, as the first line of inventory.yaml:
       # yaml-language-server: $schema=inventory.schema.json
+    What --json prints names its schema itself:
+      sollol schema sollol.status/1
     """
-    from sollol_tui.model.schema import inventory_schema, job_schema
+    if kind in ("inventory", "job"):
+        from sollol_tui.model.schema import inventory_schema, job_schema
 
-    made = inventory_schema() if kind == "inventory" else job_schema()
+        made = inventory_schema() if kind == "inventory" else job_schema()
+    else:
+        from sollol_tui.model.output_schema import output_schema
+
+        made = output_schema(kind)
     click.echo(json.dumps(made, indent=2))

@@ -60,7 +60,7 @@ def job_columns(bar_width: int = LONG_BAR) -> tuple[Column, ...]:
     """The columns of `job_cells(..., bar_width=bar_width)`: a bar is never cut."""
     progress = bar_width + (5 if bar_width < LONG_BAR else 15)
     return (
-        _column("job", 6),
+        _column("job", 8),  # an id that is cut names no job
         _column("name", 12, 8, 28),
         _column("state", 8, 12),
         _column("progress", 18, progress, 44),
@@ -80,7 +80,7 @@ HOST_COLUMNS: Final = (
     _column("temp", 4, drops=6),
     _column("cpu", 4, drops=3),
     _column("ram", 11, drops=5),
-    _column("job", 6),
+    _column("job", 8),
     _column("share", 5, 22, 48),
 )
 
