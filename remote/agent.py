@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import random
+import select
 import shutil
 import socket
 import sys
@@ -58,6 +59,7 @@ def start(run_dir: Path, request: Any) -> dict[str, Any]:
     if finished := _finished(run_dir, run):
         return finished
     _refuse_older(run_dir, run)
+    _refuse_unheard()
     _refuse_hungry(run_dir, run)
     _clear_away(run_dir)
     held = {lock, *_take_devices(run_dir, run), *_reserve_ports(run)}
@@ -169,6 +171,15 @@ def _refuse_hungry(run_dir: Path, run: Run) -> None:
     times = [reason for file in run_dir.glob("events.agent.*") for reason in out_of_memory(file)]
     if len(times) > OUT_OF_MEMORY_RESTARTS:
         raise Refusal(f"with these settings it was {len(times)} times {times[-1]}")
+
+
+def _refuse_unheard() -> None:
+    """A coordinator that died after it asked has been replaced by one that looked for this run
+    before the lock was taken, found nothing, and may have called it over."""
+    answer = select.poll()
+    answer.register(sys.stdout.fileno(), 0)  # only whether the other end is gone
+    if answer.poll(0):
+        raise Refusal("whoever asked for this start is gone; ask again")
 
 
 def _clear_away(run_dir: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from sollol_tui.hosts.fetch import fetch_tree
 from sollol_tui.hosts.receiver import STALL_S
+from sollol_tui.hosts.saved import damage_here
 from sollol_tui.hosts.shell import quote
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.transfer import PIECE, send_tree
@@ -31,6 +32,21 @@ def kept(home: Home, job: str) -> int | None:
     """The step of the newest checkpoint that the coordinator has; None for none."""
     names = (path.name for path in kept_folder(home, job).glob(f"{PREFIX}*"))
     return max(_steps(names), default=None)
+
+
+def drop_damaged(home: Home, job: str) -> str:
+    """Removes the checkpoint that the coordinator keeps when it is not what its manifest says: it
+    must not take the place of a whole one. Returns a sentence about it; "" for none."""
+    if (step := kept(home, job)) is None:
+        return ""
+    folder = kept_folder(home, job) / f"{PREFIX}{step}"
+    if not (damage := damage_here(folder)):
+        return ""
+    shutil.rmtree(folder)
+    return (
+        f"checkpoint-{step}, kept on this machine, is damaged ({damage}) and was removed; the job "
+        "goes on from the newest whole one that its workers have"
+    )
 
 
 async def bring_newest(home: Home, job: str, workers: Sequence[Worker]) -> int | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sollol_tui.jobs import checkpoints
+from sollol_tui.jobs.events import note
 from sollol_tui.jobs.leases import TakenError
 from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.records import JobRecord, load
@@ -94,6 +95,9 @@ class Crew:
         """Brings to every worker what it needs, also the checkpoint from which the job goes on, and
         returns why some are not ready."""
         errors: dict[str, HostError] = {}
+        home = self._store.home
+        if damage := await asyncio.to_thread(checkpoints.drop_damaged, home, self.job):
+            note(self._store, self.job, "notice", message=damage)
 
         async def prepare(worker: Worker) -> None:
             try:

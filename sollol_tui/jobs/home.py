@@ -23,6 +23,19 @@ class Home:
     def database(self) -> Path:
         return self.root / "state.db"
 
+    def check_database(self) -> None:
+        """Raises StateError when the state was cut to nothing: taken for a new one, it would forget
+        the jobs that run."""
+        try:
+            is_cut = self.database.stat().st_size == 0 and any((self.root / "jobs").iterdir())
+        except FileNotFoundError:
+            return
+        if is_cut:
+            raise StateError(
+                f"the state in {self.database} is empty, but there are jobs beside it",
+                remedy="move that file away to start afresh; workers keep their runs",
+            )
+
     @property
     def known_hosts(self) -> Path:
         """Host keys that `sollol hosts trust` accepted."""

@@ -41,6 +41,7 @@ class Store:
 
     def __init__(self, home: Home) -> None:
         self.home = home
+        home.check_database()
         self.connection = open_database(home.database)
         self.leases = Leases(self.connection)
 

@@ -330,3 +330,16 @@ def test_a_stranger_on_the_main_port_is_named(make_worker: MakeWorker) -> None:
         finished = worker.wait_for("agent_finished")
     assert finished["outcome"] == "failed"
     assert f"main port {port} is in use" in finished["reason"]
+
+
+def test_a_start_that_nobody_hears_any_more_starts_nothing(make_worker: MakeWorker) -> None:
+    worker = make_worker()
+    with worker.begin("remote.agent", "start", str(worker.run_dir)) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.close()  # whoever asked was killed while the interpreter was starting
+        process.stdin.write(worker.request)
+        process.stdin.close()
+        assert process.wait(timeout=20) != 0
+    assert worker.agent("inspect") == {"v": 1, "nonce": "", "agent": False, "processes": []}
+    assert worker.start()["outcome"] == "started"
