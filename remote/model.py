@@ -167,6 +167,12 @@ class FlatGradients:
         self.values = torch.zeros(size, dtype=torch.float32, device=parameters[0].device)
         for parameter, part in zip(parameters, _parts(self.values, parameters), strict=True):
             parameter.grad = part
+        self._rounded = torch.empty(0, dtype=torch.bfloat16, device=self.values.device)
+
+    def rounded(self) -> torch.Tensor:
+        """The vector in bf16, in memory that is kept: room for it made anew at each step costs
+        several times the rounding."""
+        return self._rounded.resize_(self.values.shape).copy_(self.values)
 
     def clear(self) -> None:
         self.values.zero_()

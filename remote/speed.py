@@ -37,6 +37,8 @@ class Speeds:
         self._clock = clock
         self._ranks: tuple[Rank, ...] = ()
         self._averages: Sequence[float] = ()  # as the last step told them
+        self._counts: list[int] = []
+        self._times: list[float] = []
         self._begin()
 
     def add(self, members: Members, spent: Spent, *, last: bool) -> dict[str, Any] | None:

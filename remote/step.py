@@ -100,7 +100,7 @@ def add_up(session: Session, tally: Tally) -> Tally | StepLost:
     """Sums the gradients, in the type that the wire carries, and the tally over the ranks. Of a
     lost step nothing is left."""
     flat = session.gradients.values
-    wire = flat.to(torch.bfloat16) if session.settings.wire == "bf16" else flat
+    wire = session.gradients.rounded() if session.settings.wire == "bf16" else flat
     outcome = session.engine.reduce(wire, tally)
     if isinstance(outcome, StepLost):
         session.gradients.clear()

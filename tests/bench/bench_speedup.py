@@ -134,7 +134,7 @@ def quotas(hosts: Hosts) -> None:
         ("100/50/25 %", (100, 50, 25), "0.9"),
     ):
         hosts.set_cpu(percents)
-        load = Load(floats=1_000_000, global_batch=64, work=40)
+        load = Load(floats=1_000_000, global_batch=64, work=20, steps=WARM_UP + 3)
         kinds = dict.fromkeys(percents)
         alone = {
             percent: hosts.run(load, [percents.index(percent)])[0]["samples_per_s"]
@@ -171,7 +171,8 @@ def links(hosts: Hosts) -> None:
     ideal = 4 * TOKENS_PER_S / SAMPLE_TOKENS
     print(
         f"1 Gbit, 32k tokens per worker and step: {told['samples_per_s'] / ideal:.1%} of 4 x one "
-        f"(bar 85 %): steps of {told['step_s']:.2f} s, of it adding {told['adding_s']:.2f} s",
+        f"(bar 85 %): steps of {told['step_s']:.2f} s, of it adding {told['adding_s']:.2f} s, CPU "
+        f"{told['cpu_s']:.2f} s of each rank",
         flush=True,
     )
 

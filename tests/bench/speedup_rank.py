@@ -38,7 +38,7 @@ class Learnt:
         self.step = 0
 
     def digest(self) -> str:
-        return str(int(self.weights.view(torch.int32).sum(dtype=torch.int64)))
+        return str(int(self.weights.view(torch.int64).sum()))
 
     def flatten(self) -> torch.Tensor:
         return pack([self.weights], {"step": self.step})
@@ -77,9 +77,11 @@ def elastic(load: dict[str, Any], world: tuple[Rank, ...], slot: int) -> dict[st
             wanted=lambda: Action.RUN,
         )
         learnt, flat = Learnt(load["floats"]), torch.ones(load["floats"])
+        wire = torch.empty(load["floats"], dtype=torch.bfloat16)
         speeds = Speeds(sum_bytes=2 * load["floats"])
         told: list[dict[str, Any]] = []
         engine.join()
+        cpu_s = time.process_time()
         while learnt.step < load["steps"]:
             began = time.monotonic()
             members = engine.settle(learnt)
@@ -87,7 +89,7 @@ def elastic(load: dict[str, Any], world: tuple[Rank, ...], slot: int) -> dict[st
             share = deal(count, members.weights)[members.place]
             compute(load, share.stop - share.start)
             summing = time.monotonic()
-            wire = flat.to(torch.bfloat16)
+            wire.copy_(flat)
             tally = engine.reduce(wire, Tally(samples=share.stop - share.start))
             if isinstance(tally, StepLost):
                 raise RuntimeError(tally.reason)
@@ -103,7 +105,8 @@ def elastic(load: dict[str, Any], world: tuple[Rank, ...], slot: int) -> dict[st
             )
             phase_ends = learnt.step in (WARM_UP, load["steps"])
             if said := speeds.add(members, spent, last=phase_ends):
-                told.append(said)
+                told.append(said | {"cpu_s": (time.process_time() - cpu_s) / said["steps"]})
+                cpu_s = time.process_time()
         engine.settle(learnt)  # nobody leaves before all hold the last step
         engine.close()
     return {**told[-1], "warm_up": told[0]}
