@@ -56,9 +56,9 @@ def events(
         if not (happened or follow):
             click.echo("nothing has happened yet - start a job with: sollol train")
             return
-        _print(shown, as_json, with_job=chosen is None)
-        if follow:
-            try:
+        try:
+            _print(shown, as_json, with_job=chosen is None)
+            if follow:
                 _follow(client, chosen, {happening.key for happening in happened}, as_json)
         except KeyboardInterrupt:
             if not follow:
