@@ -48,13 +48,12 @@ class Crew:
             self.worker(planned, everyone.host(planned.host)) for planned in self.plan.workers
         ]
         self.progress = Progress(plan=self.plan, generation=record.generation)
-        if self.plan.is_elastic:
-            planned_hosts = {worker.host.name for worker in self.workers}
-            self.progress.lost |= {
-                worker.host: worker.reason
-                for worker in known
-                if worker.state in AWAY and worker.host in planned_hosts
-            }
+        planned_hosts = {worker.host.name for worker in self.workers}
+        self.progress.lost |= {
+            worker.host: worker.reason
+            for worker in known
+            if worker.state in AWAY and worker.host in planned_hosts
+        }
         self.watch = Watch(store, self.job, self.inventory.file, self.progress, self.workers)
 
     def worker(self, planned: PlannedWorker, host: Host) -> Worker:

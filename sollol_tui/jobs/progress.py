@@ -86,8 +86,10 @@ class Progress:
             case "agent_finished", None if event.attempt >= self.agents.get(host, 0):
                 self.agents_finished[host] = event
                 if event.text("outcome") in ("failed", "killed"):
-                    self.lost[host] = clean(event.text("reason")) or "its agent gave up"
-                    self._fail(host, self.lost[host], event)
+                    reason = clean(event.text("reason")) or "its agent gave up"
+                    self._fail(host, reason, event)
+                    if self.plan.is_elastic:  # else it may merely have lost another one
+                        self.lost[host] = reason
             case _:
                 pass
 

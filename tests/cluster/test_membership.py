@@ -9,6 +9,7 @@ import pytest
 
 from sollol_tui.model.snapshot import JobView, JobWorkerView
 from sollol_tui.model.states import JobState
+from tests.cluster.conftest import CHECKOUT
 from tests.cluster.coordinator import Coordinator
 from tests.cluster.elastic_job import ElasticJob, pause_at, recording_coordinator
 from tests.cluster.lab import Lab
@@ -95,6 +96,32 @@ def test_a_static_job_takes_a_host_in_and_lets_its_first_one_go(
     coordinator.assert_clean()
 
 
+def test_the_coordinator_joins_when_no_host_is_named_and_leaves_again(
+    coordinator: Coordinator, lab: Lab, tmp_path: Path
+) -> None:
+    coordinator.lay_out(LONG)
+    cache = os.environ.get("UV_CACHE_DIR", f"{CHECKOUT}/.cache/uv")
+    here = {"connection": "local", "workdir": str(tmp_path / "workdir")}
+    whole = json.dumps({**here, "limits": {"gpu_ids": []}, "env": {"UV_CACHE_DIR": cache}})
+    text = coordinator.inventory.read_text()
+    coordinator.inventory.write_text(text.replace("hosts:\n", f"hosts:\n  here: {whole}\n", 1))
+    job = submit(coordinator, "w1,w2", "save_steps=50")
+    assert "here is asked to join" in coordinator.sollol("join", job)
+    trains(coordinator, "w1", "w2", "here")
+    [address] = [
+        rank["address"]
+        for rank in json.loads((coordinator.run_dir(job, lab.hosts[0]) / "run.json").read_text())[
+            "world"
+        ]
+        if rank["host"] == "here"
+    ]
+    assert address == lab.hosts[0].gateway
+    coordinator.sollol("leave", job)
+    trains(coordinator, "w1", "w2")
+    coordinator.sollol("cancel", job, "--now")
+    coordinator.assert_clean()
+
+
 def test_a_host_that_cannot_be_prepared_changes_nothing_of_the_run(
     coordinator: Coordinator, lab: Lab
 ) -> None:
@@ -114,7 +141,8 @@ def test_a_host_that_cannot_be_prepared_changes_nothing_of_the_run(
 def test_a_host_without_power_is_gone_on_without_and_rejoins(
     coordinator: Coordinator, lab: Lab
 ) -> None:
-    coordinator.lay_out({**RUN, "SOLLOL_STUB_STEP_S": "0.5"})
+    steps = 80
+    coordinator.lay_out({"SOLLOL_STUB_STEPS": str(steps), "SOLLOL_STUB_STEP_S": "0.5"})
     job = submit(coordinator, "w1,w2,w3", "save_steps=5")
     coordinator.sollol("wait", job, "--for", "step=6")
     lab.hosts[0].power_off()
@@ -124,9 +152,9 @@ def test_a_host_without_power_is_gone_on_without_and_rejoins(
     lab.hosts[0].boot()
     trains(coordinator, "w1", "w2", "w3")
     coordinator.sollol("wait", job, timeout_s=200)
-    assert lineage(told_steps(coordinator, job, lab.hosts)) == [*range(1, STEPS + 1)]
+    assert lineage(told_steps(coordinator, job, lab.hosts)) == [*range(1, steps + 1)]
     done = view(coordinator)
-    assert (done.step, done.samples_done) == (STEPS, STEPS * 16)
+    assert (done.step, done.samples_done) == (steps, steps * 16)
     coordinator.assert_clean()
 
 
