@@ -14,7 +14,14 @@ from remote.events import EventWriter
 from remote.launch import Launch
 from remote.limits import Memory, sized
 from remote.processes import FAULT_SIGNAL
-from remote.pulse import Attention, Doing, Stall, read_pulse
+from remote.pulse import (
+    COMPILED_ENDED_AFTER_S,
+    ENDED_AFTER_S,
+    Attention,
+    Doing,
+    Stall,
+    read_pulse,
+)
 from remote.remains import COOKIE
 from remote.run import Run
 
@@ -46,7 +53,8 @@ class Health:
         self._events = events
         self._memory = memory
         self._room = Room(run_dir)
-        self._attention = Attention(longest_look_s=2 * LOOK_S)
+        patience_s = COMPILED_ENDED_AFTER_S if run.train.torch_compile else ENDED_AFTER_S
+        self._attention = Attention(longest_look_s=2 * LOOK_S, ended_after_s=patience_s)
         self._stalls: dict[int, tuple[Stall, int]] = {}  # by slot, told with their stacks
         self._look_at = 0.0
         self.shortage: str | None = None

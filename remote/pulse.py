@@ -20,6 +20,7 @@ NAMED_AFTER_STEPS = 5.0  # of the median's length, and at least
 NAMED_AFTER_S = 10.0
 ENDED_AFTER_STEPS = 20.0
 ENDED_AFTER_S = 60.0
+COMPILED_ENDED_AFTER_S = 600.0  # samples of another length are compiled anew, in a step
 _FORM = struct.Struct("<QQQdQ")
 
 
@@ -113,6 +114,7 @@ class Attention:
     fault."""
 
     longest_look_s: float
+    ended_after_s: float = ENDED_AFTER_S
     _looked_at: float | None = None
     _known: dict[int, _Known] = field(default_factory=dict)
 
@@ -150,7 +152,7 @@ class Attention:
         if not known.is_named and known.seconds > named_after_s:
             known.is_named = True
             return stall
-        hopeless = known.seconds > max(ENDED_AFTER_STEPS * beat.median_s, ENDED_AFTER_S)
+        hopeless = known.seconds > max(ENDED_AFTER_STEPS * beat.median_s, self.ended_after_s)
         if hopeless and (is_blamed or beat.doing is Doing.COMPUTING):
             known.is_given_up = True
             return Stall(slot=slot, beat=beat, seconds=known.seconds, is_hopeless=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from remote import limits
 from sollol_tui.hosts import facts, reading
 from sollol_tui.hosts.shell import script
-from sollol_tui.model.facts import Vendor
+from sollol_tui.model.facts import RamLimit, Vendor
 from sollol_tui.model.inventory import Host
 
 HOST = Host(name="w1")
@@ -71,6 +72,8 @@ def test_every_shell_tells_the_same(shell: Callable[[str], str]) -> None:
     assert found.ram_bytes == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 1 <= found.cpu_cores <= len(os.sched_getaffinity(0))
     assert found.disk_free_bytes > 0
+    if found.ram_limit is not RamLimit.SCOPE:  # what an agent on this machine would find
+        assert (found.ram_limit is RamLimit.GROUP) == (limits.divisible_group() is not None)
     load = reading.parse_reading(shell(reading.SCRIPT), HOST)
     assert load.cpu_cores == len(os.sched_getaffinity(0))
     assert load.cpu_percent is not None

@@ -39,6 +39,11 @@ def test_a_rank_is_named_after_five_median_steps_and_given_up_after_twenty() -> 
     assert [now for now, _ in quick] == [11, 61]  # a few quick steps late is no news
 
 
+def test_where_steps_compile_their_code_more_is_waited_for() -> None:
+    patient = Attention(longest_look_s=2, ended_after_s=600)
+    assert [now for now, _ in looks(patient, BEAT, 700)] == [21, 601]
+
+
 def test_a_rank_that_waits_for_others_is_named_and_never_given_up() -> None:
     waiting = replace(BEAT, doing=Doing.WAITING)
     assert [s.is_hopeless for _, s in looks(Attention(longest_look_s=2), waiting, 200)] == [False]
@@ -124,6 +129,19 @@ def test_a_stuck_rank_is_named_with_its_stack_and_then_ended(make_worker: MakeWo
     assert (exited["problem"], finished["problem"]) == ("stuck", "stuck")
     assert exited["reason"].startswith("stuck: no step for ")
     assert (finished["outcome"], finished["leftover_processes"]) == ("failed", 0)
+
+
+def test_a_stuck_rank_of_an_elastic_run_is_started_again(make_worker: MakeWorker) -> None:
+    worker = impatient(make_worker(SOLLOL_STUB_HANGS_AT="9"))
+    worker.run["engine"] = "elastic"
+    worker.run["lighthouses"] = [{"host": "w2", "address": "127.0.0.1", "port": 1}]
+    worker.start()
+    again = worker.wait_for("rank_started", count=2)
+    assert again["of_attempt"] == 2
+    assert worker.wait_for("rank_exited")["problem"] == "stuck"
+    worker.wait_for("stuck", count=2)  # it is looked after like the first one
+    worker.agent("control", "kill")
+    assert worker.wait_for("agent_finished")["outcome"] == "killed"
 
 
 def test_of_two_ranks_the_stopped_one_is_to_blame_and_may_go_on(make_worker: MakeWorker) -> None:
