@@ -21,12 +21,6 @@ UV_CACHE_ON_HOSTS = "/mnt/uv-cache"
 SHORT = {"SOLLOL_STUB_STEPS": "10", "SOLLOL_STUB_STEP_S": "0.02"}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line(
-        "markers", "keep_workdir: start with the ~/.sollol that the previous test left on the hosts"
-    )
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
