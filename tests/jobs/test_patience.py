@@ -6,12 +6,16 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.jobs import submit as submitting
 from sollol_tui.jobs import supervisor as supervising
+from sollol_tui.jobs import worker as launching
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervisor import Supervisor
 from sollol_tui.jobs.worker import Worker
@@ -95,6 +99,33 @@ def test_another_coordinators_job_of_the_same_id_is_not_touched(bench: Bench) ->
         asyncio.run(Supervisor(bench.home, store, job).crew.leave("kill", 5))
     assert running
     assert bench.left(job) == running
+
+
+def test_a_link_cut_at_each_step_of_the_launch_makes_one_launch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submitting, "start_supervisor", lambda home, job: None)
+    job = bench.submit()
+    real, tries = launching.start_agent, Counter[str]()
+
+    async def start(connection: HostConnection, *arguments: Any) -> Any:
+        name = connection.host.name
+        tries[name] += 1
+        if tries[name] == 1:
+            raise UnreachableError(name, "the connection was lost before it was asked")
+        answer = await real(connection, *arguments)
+        if tries[name] == 2:
+            raise UnreachableError(name, "the connection was lost before its answer came")
+        return answer
+
+    monkeypatch.setattr(launching, "start_agent", start)
+    with Store(bench.home) as store:
+        asyncio.run(Supervisor(bench.home, store, job).run())
+        assert store.job(job).generation == 1
+    assert bench.view(job).state is JobState.DONE, bench.view(job).reason
+    assert tries == {"one": 3, "two": 3}
+    assert bench.started_agents(job) == ["one/log.agent.1", "two/log.agent.1"]
+    assert bench.left(job) == []
 
 
 def test_a_port_that_a_stranger_took_is_left_to_him(

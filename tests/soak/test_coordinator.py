@@ -1,5 +1,5 @@
-"""Jobs on OpenSSH hosts whose coordinator is killed or cut off, for long, again and again; cancels at
-random moments. Run as root: make soak"""
+"""Jobs on OpenSSH hosts whose coordinator is killed or cut off, for long or again and again, and
+cancels at random moments. Run as root: make soak"""
 
 import random
 
