@@ -8,7 +8,8 @@ import click
 
 # The names of model.output_schema, which is loaded when one is asked for.
 OUTPUTS: Final = (
-    "checkpoints dataset doctor event events hosts job jobs metrics plan resources status"
+    "checkpoints config config-path dataset doctor event events hosts job jobs metrics plan prune"
+    " resources status supervise"
 )
 _KINDS: Final = ("inventory", "job", *(f"sollol.{name}/1" for name in OUTPUTS.split()))
 

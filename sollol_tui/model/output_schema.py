@@ -17,6 +17,7 @@ from sollol_tui.model.links import Endpoint, Link, Remedy
 from sollol_tui.model.metrics import Series, StepPoint
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.snapshot import CoordinatorView, EvaluationView, HostView, JobView
+from sollol_tui.model.states import JobState
 
 Schema = dict[str, Any]
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -118,11 +119,11 @@ def _doctor(shapes: _Shapes) -> Schema:
 
 
 def _dataset(shapes: _Shapes) -> Schema:
-    piece = shapes.object(text=str, learnt=bool)
+    piece = shapes.object(text=str, learnt=bool, left_out=int)
     example = shapes.object(row=int, pieces=_list(piece))
     made = shapes.object(
         path=str, files=list[str], format=str | None, rows=int | None, size_bytes=int,
-        sha256=str, mean_chars=float, rows_over_length=int, problems=list[str],
+        sha256=str, mean_chars=float, rows_over_length=int, rows_without_answer=int, problems=list[str],
         problem_count=int, examples=_list(example),
     )  # fmt: skip
     made["properties"]["max_length"] = {"type": "integer", "description": "Of `check` alone."}
@@ -143,6 +144,31 @@ def _checkpoints(shapes: _Shapes) -> Schema:
     return shapes.object(job=str, checkpoints=_list(checkpoint), silent=dict[str, str])
 
 
+def _config(shapes: _Shapes) -> Schema:
+    value = str | float | bool | list[str | int] | None
+    setting = shapes.object(name=str, value=value, source=str)
+    setting["properties"]["from"] = setting["properties"].pop("source")
+    setting["required"] = list(setting["properties"])
+    return shapes.object(settings=_list(setting))
+
+
+def _config_path(shapes: _Shapes) -> Schema:
+    return shapes.object(inventory=str, state=str, database=str, jobs=str, known_hosts=str)
+
+
+def _prune(shapes: _Shapes) -> Schema:
+    job = shapes.object(
+        job=str, name=str, state=JobState, ended_at=float, here_bytes=int, size_bytes=int,
+        workers=dict[str, int], obstacles=dict[str, str], adapter=str,
+    )  # fmt: skip
+    return shapes.object(removed=bool, jobs=_list(job))
+
+
+def _supervise(shapes: _Shapes) -> Schema:
+    job = shapes.object(id=str, state=JobState, supervised=bool, started=bool)
+    return shapes.object(jobs=_list(job))
+
+
 def _metrics(shapes: _Shapes) -> Schema:
     job = shapes.object(id=str, name=str, steps=list[StepPoint], hosts=list[Series])
     return shapes.object(jobs=_list(job))
@@ -157,6 +183,8 @@ def _plan(shapes: _Shapes) -> Schema:
 
 _MADE: Final[dict[str, Callable[[_Shapes], Schema]]] = {
     "sollol.checkpoints/1": _checkpoints,
+    "sollol.config/1": _config,
+    "sollol.config-path/1": _config_path,
     "sollol.dataset/1": _dataset,
     "sollol.doctor/1": _doctor,
     "sollol.event/1": _event,
@@ -166,8 +194,10 @@ _MADE: Final[dict[str, Callable[[_Shapes], Schema]]] = {
     "sollol.jobs/1": _jobs,
     "sollol.metrics/1": _metrics,
     "sollol.plan/1": _plan,
+    "sollol.prune/1": _prune,
     "sollol.resources/1": _resources,
     "sollol.status/1": _status,
+    "sollol.supervise/1": _supervise,
 }
 OUTPUTS: Final = tuple(_MADE)
 

@@ -28,11 +28,15 @@ READING = {
     "events": ["events", "JOB"],
     "metrics": ["metrics", "JOB"],
     "dataset": ["dataset", "check", "rows.jsonl"],
+    "config": ["config", "show"],
+    "config-path": ["config", "path"],
 }
 ASKING = {  # of these hosts are asked
     "hosts": ["--timeout", "0.5", "hosts", "ls"],
     "checkpoints": ["--timeout", "0.5", "checkpoints", "JOB"],
     "doctor": ["doctor", "one"],
+    "prune": ["--timeout", "0.5", "jobs", "--prune", "--dry-run"],
+    "supervise": ["supervise", "first-try"],
     "plan": PLAN,
 }
 FOLLOWING = {
