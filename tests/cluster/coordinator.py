@@ -82,8 +82,11 @@ class Coordinator:
         """The user has compared and accepted the keys of all hosts."""
         self.home.known_hosts.write_text(self.lab.known_hosts_text())
 
-    def lay_out(self, env: Mapping[str, str] | None = None, **extra: Any) -> None:
-        """Writes the inventory; packages come from the shared cache, and nothing else."""
+    def lay_out(
+        self, env: Mapping[str, str] | None = None, cpu_cores: int | None = 1, **extra: Any
+    ) -> None:
+        """Writes the inventory; packages come from the shared cache, and nothing else. Hosts that
+        are told how many cores to use all take the same ones: they share this machine's."""
         shared = {
             "UV_CACHE_DIR": self.cache_on_hosts,
             "UV_OFFLINE": "1",
@@ -91,7 +94,7 @@ class Coordinator:
         }
         defaults = {
             "connect_timeout": "3s",
-            "limits": {"cpu_cores": 1},
+            "limits": {} if cpu_cores is None else {"cpu_cores": cpu_cores},
             "env": {**shared, **(env or {})},
         }
         text = self.lab.inventory_text(defaults=defaults, packages=package_sources(), **extra)

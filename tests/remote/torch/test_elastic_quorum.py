@@ -236,6 +236,7 @@ class Walk:
         self.cells: list[set[int]] = [set(range(6))]
         self.acknowledged: tuple[int, ...] = ()
         self.went: list[int] = []  # the cells that took a step since the last change of the cells
+        self.let_go: set[int] = set()
         self.steps = self.leaves = 0
         for slot in self.planned:
             self.launch(slot)
@@ -256,7 +257,7 @@ class Walk:
         )
 
     def happen(self) -> None:
-        happenings = {"step": 10, "crash": 1.5, "launch": 2, "split": 1, "heal": 1, "leave": 1}
+        happenings = {"step": 10, "crash": 1.5, "launch": 2, "split": 1, "heal": 1, "leave": 3}
         match self.chance.choices([*happenings], [*happenings.values()])[0]:
             case "leave" if self.voices:
                 slot = self.chance.choice(sorted(self.voices))
@@ -286,8 +287,11 @@ class Walk:
         rulings = [rule(heard, own) for own in heard]
         for own, said in zip(heard, rulings, strict=True):
             match said:
-                case Shrink() if self.chance.random() < 0.7:
+                case Shrink() if self.chance.random() < 0.5:
                     self.become(own.slot, self.history[own.slot], said.record, said.record.attempt)
+                case Left():
+                    self.let_go.add(own.slot)  # what it holds is not asked for any more
+            match said:
                 case Left() if self.chance.random() < 0.7:
                     self.disks[own.slot] = said.record
                     del self.voices[own.slot], self.history[own.slot]
@@ -299,7 +303,9 @@ class Walk:
         assert all(other == ruling for other in goes)
         lineage = self.history[ruling.source.slot]
         size = len(self.acknowledged)
-        if any(known[:size] == self.acknowledged for known in self.history.values()):
+        self.let_go -= {member.slot for member in ruling.members}
+        asked = [known for slot, known in self.history.items() if slot not in self.let_go]
+        if any(known[:size] == self.acknowledged for known in asked):
             assert lineage[:size] == self.acknowledged, "an acknowledged step was lost"
         assert set(self.went) <= {cell}, "two sides took a step at the same time"
         self.went.append(cell)
