@@ -1,6 +1,7 @@
 """What run.json says: the job as one worker's agent and ranks need it. Reads, never decides."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -183,10 +184,11 @@ def parse_run(data: Any) -> Run:
         raise RunError(f"run.json gives host {run.host!r} no rank")
     if sorted(rank.rank for rank in run.world) != list(range(len(run.world))):
         raise RunError("run.json does not number its ranks 0, 1, 2, ...")
-    for key, known in (("schedule", SHAPES), ("wire", WIRES)):
-        if (said := getattr(run.train, key)) not in known:
+    choices: dict[str, Collection[str]] = {"schedule": SHAPES, "wire": WIRES}
+    for key, names in choices.items():
+        if (said := getattr(run.train, key)) not in names:
             raise RunError(
-                f"run.json has train.{key} {said!r}; this payload knows {', '.join(known)}"
+                f"run.json has train.{key} {said!r}; this payload knows {', '.join(names)}"
             )
     if run.is_elastic and not run.lighthouses:
         raise RunError("run.json names no lighthouses, which the elastic engine needs")

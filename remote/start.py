@@ -170,7 +170,7 @@ def load(run: Run, run_dir: Path, device: torch.device, say: Say) -> tuple[Model
         f"{Path(run.dataset).name}: {len(rows):,} rows, {len(rows.tokens):,} tokens, of which "
         f"{int(rows.label_counts.sum()):,} are learnt; {rows.truncated:,} cut at "
         f"{settings.max_length}, of which {rows.shortened:,} lose tokens of their answer; "
-        f"{rows.skipped:,} skipped because their answer lies beyond"
+        f"{rows.skipped:,} skipped, which have no answer within that"
     )
     if settings.val_size:
         say(f"{len(data.validation):,} rows are held out (val_size {settings.val_size:g})")

@@ -26,8 +26,9 @@ def check(
     place: str, declared: str | dict[str, str], rows: int | None = None, over: int | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yields one line per problem (the first thousand) and the summary, which counts them all.
-    `rows` limits how many good and bad rows are read; rows of more than `over` characters are
-    counted. Parquet files are read where this Python can."""
+    `rows` limits how many rows are read; rows of more than `over` characters are counted, and
+    those without an answer, which nobody can learn from. Parquet files are read where this
+    Python can."""
     try:
         source = find_source(place)
     except SourceError as error:
@@ -36,16 +37,19 @@ def check(
         return
     examples = Examples(source, declared)
     unread = any(name.lower().endswith(PARQUET) for name in source.names) and not _reads_parquet()
-    good = problems = chars = longer = 0
+    good = unanswered = problems = chars = longer = 0
     shown: list[dict[str, Any]] = []
     for item in () if unread else examples:
-        if rows is not None and good + problems >= rows:
+        if rows is not None and good + unanswered + problems >= rows:
             break
         if isinstance(item, Problem):
             problems += 1
             if problems <= LISTED_PROBLEMS:
                 file = {"file": item.file} if item.file else {}
                 yield _line("problem", row=item.row, column=item.column, reason=item.reason, **file)
+            continue
+        if not item.has_answer:
+            unanswered += 1
             continue
         good += 1
         chars += item.chars
@@ -64,6 +68,7 @@ def check(
         files=source.names,
         size_bytes=_size(source),
         longer=longer,
+        unanswered=unanswered,
         unread=unread,
     )
 

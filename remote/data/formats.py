@@ -27,6 +27,11 @@ class Conversation:
     def chars(self) -> int:
         return sum(len(turn.content) for turn in self.turns)
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether there is anything to learn; a row without is skipped and counted."""
+        return any(turn.trained for turn in self.turns)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
@@ -39,6 +44,10 @@ class Text:
     @property
     def chars(self) -> int:
         return len(self.content)
+
+    @property
+    def has_answer(self) -> bool:
+        return bool(self.content.strip())
 
 
 Example = Conversation | Text
@@ -195,9 +204,10 @@ def _pair(question: str, answers: tuple[str, ...], context: str | None = None) -
         if context is not None and row.get(context) is not None:
             extra = read_text(row[context], context, may_be_empty=True)
             asked = f"{asked}\n\n{extra}" if extra.strip() else asked
+        said = read_text(row[answer], answer, may_be_empty=True)
         turns = (
             Turn(role="user", content=asked, trained=False),
-            Turn(role="assistant", content=read_text(row[answer], answer), trained=True),
+            Turn(role="assistant", content=said, trained=bool(said.strip())),
         )
         return *_system(row), *turns
 
@@ -212,7 +222,7 @@ def _prompt_completion(row: Mapping[str, Any]) -> tuple[Turn, ...]:
         return _of_texts(row)
     asked = tuple(replace(turn, trained=False) for turn in read_turns(prompt, "prompt"))
     answered = read_turns(completion, "completion")
-    if not any(turn.trained for turn in answered):
+    if not any(turn.role == "assistant" for turn in answered):
         raise WrongError("completion", "has no assistant turn to learn from")
     return *_system(row), *asked, *answered
 
@@ -225,7 +235,7 @@ def _messages(column: str) -> Any:
 
     def read(row: Mapping[str, Any]) -> tuple[Turn, ...]:
         turns = read_turns(row[column], column)
-        if not any(turn.trained for turn in turns):
+        if not any(turn.role == "assistant" for turn in turns):
             raise WrongError(column, "has no assistant turn to learn from")
         return turns if turns[0].role == "system" else (*_system(row), *turns)
 
@@ -270,5 +280,9 @@ FORMATS = (
         optional=("system",),
         read=_pair("question", ("answer",)),
     ),
-    Format(name="text", needs=(("text",),), read=lambda row: read_text(row["text"], "text")),
+    Format(
+        name="text",
+        needs=(("text",),),
+        read=lambda row: read_text(row["text"], "text", may_be_empty=True),
+    ),
 )

@@ -76,7 +76,7 @@ def render(example: Example, style: Style) -> Rendered:
     """An example as text, by the chat template where there is one. Raises DataError."""
     if not isinstance(example, Conversation):
         text = style.begin + example.content + style.end
-        return Rendered(text=text, spans=[(0, len(text))])
+        return Rendered(text=text, spans=[(0, len(text))] if example.has_answer else [])
     if style.template is None:
         return render_plain(example.turns, example.tools, begin=style.begin, end=style.end)
     try:

@@ -31,7 +31,8 @@ PASSED_ON = ("name", "tool_call_id", "reasoning_content")  # what templates read
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One message. `trained` says that the loss counts its tokens; `extras` are the further keys
+    """One message. `trained` says that the loss counts its tokens, never those of an empty answer:
+    it would teach the model to say nothing; `extras` are the further keys
     that a chat template may read, `tool_calls` above all."""
 
     role: str
@@ -117,9 +118,10 @@ def _turn(message: Any, where: str) -> Turn:
     content = read_text(
         "" if said is None and calls else _joined(said),
         f"{where}.{content_key}",
-        may_be_empty=role != "assistant" or bool(calls),
+        may_be_empty=True,
     )
-    trained = role == "assistant" and message.get("weight", 1) != 0
+    is_answer = role == "assistant" and bool(content.strip() or calls)
+    trained = is_answer and message.get("weight", 1) != 0
     return Turn(role=role, content=content, trained=trained, extras=extras)
 
 

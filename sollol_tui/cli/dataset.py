@@ -124,6 +124,9 @@ def _tell(checked: "Checked", max_length: int) -> None:
         f"{facts.rows:,} good row{'s' * (facts.rows != 1)}{files}, "
         f"{count or 'no'} problem{'s' * (count != 1)}, {format_bytes(facts.size_bytes)}"
     )
+    if alone := checked.unanswered:
+        have = "row has" if alone == 1 else "rows have"
+        click.echo(f"{alone:,} {have} an empty answer, nothing to learn from, and would be skipped")
     if facts.rows:
         click.echo(
             f"~{facts.mean_chars / BYTES_PER_TOKEN:.0f} tokens a row; ~{checked.longer:,} rows "
@@ -165,6 +168,7 @@ def _data(checked: "Checked") -> dict[str, Any]:
         "sha256": facts.sha256,
         "mean_chars": facts.mean_chars,
         "rows_over_length": checked.longer,
+        "rows_without_answer": checked.unanswered,
         "problems": [str(problem) for problem in checked.problems],
         "problem_count": checked.problem_count,
         "examples": list(checked.examples),

@@ -25,14 +25,16 @@ _HUB_DATASET = re.compile(rf"{HUB}{_HUB_ID.pattern}(@[\w./-]+)?(:[\w.-]+)?")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """What the workers' own check says of a dataset. `problems` are the first of
-    `problem_count`; `examples` are rows in pieces, learnt or not; `unread` means parquet, which
-    only workers read."""
+    `problem_count`; `examples` are rows in pieces, learnt or not; `unanswered` rows have nothing
+    to learn from and are none of the facts' rows; `unread` means parquet, which only workers
+    read."""
 
     facts: DatasetFacts
     problems: tuple[Problem, ...]
     problem_count: int
     examples: tuple[dict[str, Any], ...]
     longer: int
+    unanswered: int
     unread: bool
 
 
@@ -58,7 +60,7 @@ async def check_dataset(place: str | Path, fmt: str | dict[str, str]) -> Dataset
     if checked.problems:
         raise InputError(told(checked, place))
     if not checked.facts.rows and not checked.unread:
-        raise InputError.single(place, "holds no rows")
+        raise InputError.single(place, "holds no row with anything to learn")
     return checked.facts
 
 
@@ -111,6 +113,7 @@ async def inspect_dataset(
         problem_count=int(summary.get("problems", 0)),
         examples=tuple(summary["examples"]),
         longer=int(summary.get("longer") or 0),
+        unanswered=int(summary.get("unanswered") or 0),
         unread=bool(summary.get("unread")),
     )
 

@@ -123,8 +123,8 @@ def _dataset(shapes: _Shapes) -> Schema:
     example = shapes.object(row=int, pieces=_list(piece))
     made = shapes.object(
         path=str, files=list[str], format=str | None, rows=int | None, size_bytes=int,
-        sha256=str, mean_chars=float, rows_over_length=int, rows_without_answer=int, problems=list[str],
-        problem_count=int, examples=_list(example),
+        sha256=str, mean_chars=float, rows_over_length=int, rows_without_answer=int,
+        problems=list[str], problem_count=int, examples=_list(example),
     )  # fmt: skip
     made["properties"]["max_length"] = {"type": "integer", "description": "Of `check` alone."}
     return made

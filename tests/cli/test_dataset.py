@@ -62,6 +62,16 @@ def test_what_is_left_out_of_a_long_row_is_counted(here: Path) -> None:
     assert (code, said.splitlines()[-2]) == (0, "> [10,345 more characters]")
 
 
+def test_rows_with_an_empty_answer_are_counted_and_are_no_problem(here: Path) -> None:
+    write(here / "rows.jsonl", GOOD, {**GOOD, "output": " "}, GOOD)
+    code, said, _ = sollol("dataset", "check", "rows.jsonl")
+    assert code == 0
+    assert "2 good rows, no problems" in said
+    assert "1 row has an empty answer, nothing to learn from, and would be skipped" in said
+    told = json.loads(sollol("dataset", "check", "rows.jsonl", "--json")[1])
+    assert (told["rows"], told["rows_without_answer"]) == (2, 1)
+
+
 def test_a_folder_and_a_pattern_are_one_dataset(here: Path) -> None:
     write(here / "parts" / "b.jsonl", {"text": "two"})
     write(here / "parts" / "a.jsonl", {"text": "one"})

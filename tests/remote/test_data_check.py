@@ -59,6 +59,7 @@ def test_problems_are_lines_and_the_summary_counts_what_is_good(tmp_path):
         "files": ["rows.jsonl"],
         "size_bytes": path.stat().st_size,
         "longer": 0,
+        "unanswered": 0,
         "unread": False,
     }
 

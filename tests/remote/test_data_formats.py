@@ -63,12 +63,12 @@ def test_messages_win_over_other_columns(tmp_path):
 def test_a_mapping_names_this_files_columns_also_in_problems(tmp_path):
     _, found = read(
         tmp_path / "rows.csv",
-        "frage,antwort\nq,a\nq,\n",
+        "frage,antwort\nq,a\n,a\n",
         {"prompt": "frage", "completion": "antwort"},
     )
     assert found == [
         Conversation(row=1, turns=(ASKED, ANSWERED)),
-        Problem(row=2, column="antwort", reason="is empty"),
+        Problem(row=2, column="frage", reason="is empty"),
     ]
 
 
@@ -108,7 +108,7 @@ def message(role="assistant", content="a", **more):
         ({"prompt": "q"}, "completion", "is missing"),
         ({"prompt": "q", "completion": None}, "completion", "is null, not text"),
         ({"prompt": 3, "completion": "a"}, "prompt", "is a number, not text"),
-        ({"prompt": "q", "completion": " \n"}, "completion", "is empty"),
+        ({"prompt": " \n", "completion": "a"}, "prompt", "is empty"),
         ({"prompt": "q", "completion": "x\ud800"}, "completion", "surrogate pair (character 2)"),
         ([], None, "is list, not an object"),
         (None, None, "is NoneType, not an object"),
@@ -132,8 +132,7 @@ def test_a_broken_row_is_a_problem_and_the_others_are_read(tmp_path, row, column
         (message(role="robot"), "messages[0].role", "is 'robot'; known are system"),
         (message(role=["x"]), "messages[0].role", "known are"),
         (message(role="user"), "messages", "no assistant turn"),
-        (message(weight=0), "messages", "no assistant turn"),
-        (message(content=""), "messages[0].content", "is empty"),
+        (message(content=None), "messages[0].content", "is null, not text"),
         (message(content=[{"type": "image"}]), "messages[0].content", "is a list, not text"),
         (message(tool_calls=[{}]), "messages[0].tool_calls[0]", "names no function"),
     ],

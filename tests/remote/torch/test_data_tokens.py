@@ -130,6 +130,25 @@ def test_answers_and_calls_are_learnt_as_a_thinking_model_shows_them(tmp_path, t
     ]
 
 
+@pytest.mark.parametrize("template", ["tokenizer", "plain"])
+def test_an_empty_answer_is_context_and_a_row_without_another_is_skipped(
+    tmp_path, tokenizer, template
+):
+    if template == "plain":
+        tokenizer.chat_template = None
+    empty = {"role": "assistant", "content": " "}
+    path = write(
+        tmp_path,
+        {"messages": [TWO_ROUNDS[0], empty, *TWO_ROUNDS[2:]]},
+        {"messages": [TWO_ROUNDS[0], empty]},
+        {"messages": [{"role": "assistant", "content": "a", "weight": 0}]},
+    )
+    rows = tokenise(path, "auto", tokenizer, 200)
+    assert (learnt(rows, tokenizer), rows.skipped) == (["b<|end|>"], 2)
+    path = write(tmp_path, {"text": "one"}, {"text": ""})
+    assert (len(rows := tokenise(path, "auto", tokenizer, 200)), rows.skipped) == (1, 1)
+
+
 def test_an_untrained_answer_is_context(tmp_path, tokenizer):
     row = {
         "messages": [
