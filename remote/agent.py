@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from remote import limits, processes, remains
+from remote import disk, limits, processes, remains
 from remote.attempts import events_file, highest_attempt, log_file, next_attempt
 from remote.control import Action, write_control
 from remote.ending import last_event
@@ -195,6 +195,7 @@ def _remove_orphans(run_dir: Path) -> list[Remnant]:
     left = remains.remove(lambda: remains.living(run_dir), term_grace_s=0.0, reap=lambda: None)
     if not left:
         shutil.rmtree(run_dir / remains.TEMPORARY, ignore_errors=True)
+        (run_dir / disk.RESERVE).unlink(missing_ok=True)
         limits.remove_group(run_dir)
     return left
 

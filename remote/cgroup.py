@@ -32,7 +32,7 @@ class Place:
 
 def own_place(controller: str, proc: Path = _PROC) -> Place | None:
     """The group in which `controller` (memory, cpu) counts this process, where it can be seen."""
-    for line in (proc / "self/cgroup").read_text().splitlines():
+    for line in _text(proc / "self/cgroup").splitlines():
         number, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
             return _mounted(proc, path, "cgroup", controller)
@@ -89,7 +89,7 @@ def _text(file: Path) -> str:
 
 def _mounted(proc: Path, path: str, kind: str, option: str) -> Place | None:
     """Where a path of a hierarchy lies in the file system (man 5 proc_pid_mountinfo)."""
-    for line in (proc / "self/mountinfo").read_text().splitlines():
+    for line in _text(proc / "self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, (found_kind, _, options) = before.split(), after.split(" ", 2)
         if found_kind != kind or option not in ("", *options.split(",")):

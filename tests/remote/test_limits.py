@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from remote import cgroup, cores, limits, processes
+from remote import cgroup, cores, disk, limits, processes
 from remote.lease import is_locked
 from remote.limits import GIB, Kills, Memory
 from remote.run import Run, parse_run
@@ -88,6 +88,7 @@ def test_what_a_killed_agent_leaves_of_its_group_is_removed(make_worker: MakeWor
     wait_until(lambda: not is_locked(worker.run_dir), "the lock is free")
     assert worker.agent("clean")["processes"] == []
     assert own_groups() == []
+    assert not (worker.run_dir / disk.RESERVE).exists()
 
 
 @AS_ROOT
@@ -285,6 +286,8 @@ def test_a_part_of_the_hierarchy_is_found_in_a_container(tmp_path: Path) -> None
     assert group is not None
     assert (group.version, group.limit_bytes(), group.kills()) == (1, None, 3)
     assert cgroup.cpu_quota(proc) == 1.5
+    nothing = tmp_path / "a kernel without control groups"
+    assert (limits.own_group(nothing), cgroup.cpu_quota(nothing)) == (None, None)
 
 
 def test_ranks_of_a_host_compute_on_cores_of_their_own(make_worker: MakeWorker) -> None:
