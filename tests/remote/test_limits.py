@@ -23,16 +23,22 @@ UNGROUPED = [
     'umount -l /sys/fs/cgroup; exec "$@"',
     "sh",
 ]
+JOB = f"j-{os.getpid()}"  # groups are the machine's, where other suites may run
 GROUPED = pytest.mark.skipif(
     limits.divisible_group() is None, reason="this account may make no control group with memory"
 )
 
 
-def limited(make_worker: MakeWorker, **env: str) -> Worker:
-    """A worker whose rank soon takes more than the quarter of a GiB that it may."""
-    worker = make_worker(SOLLOL_STUB_GROWS_AT="3", **env)
-    worker.run["ram_gb"] = 0.25
+def limited(make_worker: MakeWorker, ram_gb: float, **env: str) -> Worker:
+    worker = make_worker(**env)
+    worker.run_dir = worker.run_dir.parents[1] / JOB / "w1"
+    worker.run["ram_gb"] = ram_gb
     return worker
+
+
+def hungry(make_worker: MakeWorker) -> Worker:
+    """A worker whose rank soon takes more than the quarter of a GiB that it may."""
+    return limited(make_worker, 0.25, SOLLOL_STUB_GROWS_AT="3")
 
 
 def notices(worker: Worker) -> str:
@@ -41,7 +47,7 @@ def notices(worker: Worker) -> str:
 
 @AS_ROOT
 def test_a_rank_that_takes_too_much_is_ended_with_the_figures(make_worker: MakeWorker) -> None:
-    worker = limited(make_worker)
+    worker = hungry(make_worker)
     worker.within = UNGROUPED
     worker.start()
     finished = worker.wait_for("agent_finished")
@@ -58,7 +64,7 @@ def test_a_rank_that_takes_too_much_is_ended_with_the_figures(make_worker: MakeW
 def test_the_kernel_ends_a_rank_at_its_limit_and_the_agent_tells_why(
     make_worker: MakeWorker,
 ) -> None:
-    worker = limited(make_worker)
+    worker = hungry(make_worker)
     worker.start()
     finished = worker.wait_for("agent_finished")
     exited = worker.wait_for("rank_exited")
@@ -74,16 +80,15 @@ def test_the_kernel_ends_a_rank_at_its_limit_and_the_agent_tells_why(
 def own_groups() -> list[Path]:
     place = limits.divisible_group()
     assert place is not None
-    return list(place.folder.glob(f"{limits.PREFIX}*"))
+    return list(place.folder.glob(f"{limits.PREFIX}{JOB}-*"))
 
 
 @GROUPED
 def test_what_a_killed_agent_leaves_of_its_group_is_removed(make_worker: MakeWorker) -> None:
-    worker = make_worker()
-    worker.run["ram_gb"] = 1
+    worker = limited(make_worker, 1)
     pid = worker.start()["pid"]
     worker.wait_for("step", "0")
-    assert [group.name for group in own_groups()] == ["sollol-j-1-w1"]
+    assert [group.name for group in own_groups()] == [f"sollol-{JOB}-w1"]
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not is_locked(worker.run_dir), "the lock is free")
     assert worker.agent("clean")["processes"] == []
@@ -93,7 +98,7 @@ def test_what_a_killed_agent_leaves_of_its_group_is_removed(make_worker: MakeWor
 
 @AS_ROOT
 def test_an_elastic_rank_that_ran_out_of_memory_is_tried_once_more(make_worker: MakeWorker) -> None:
-    worker = limited(make_worker)
+    worker = hungry(make_worker)
     worker.within = UNGROUPED
     worker.run["engine"] = "elastic"
     worker.run["lighthouses"] = [{"host": "w2", "address": "127.0.0.1", "port": 1}]
@@ -108,7 +113,7 @@ def test_an_elastic_rank_that_ran_out_of_memory_is_tried_once_more(make_worker: 
 def test_a_run_that_was_out_of_memory_twice_is_not_started_with_the_same_settings(
     make_worker: MakeWorker,
 ) -> None:
-    worker = limited(make_worker)
+    worker = hungry(make_worker)
     worker.within = UNGROUPED
     for generation in (1, 2):
         worker.run["generation"] = generation
@@ -124,8 +129,7 @@ def test_a_run_that_was_out_of_memory_twice_is_not_started_with_the_same_setting
 
 
 def test_a_run_within_its_limit_is_left_alone(make_worker: MakeWorker) -> None:
-    worker = make_worker(SOLLOL_STUB_STEPS="3")
-    worker.run["ram_gb"] = 2
+    worker = limited(make_worker, 2, SOLLOL_STUB_STEPS="3")
     worker.start()
     assert worker.wait_for("agent_finished")["outcome"] == "done"
 
@@ -188,7 +192,7 @@ def test_systemd_is_asked_first_and_its_scope_is_verified(
     tool = tmp_path / "busctl"
     tool.write_text(BUSCTL.format(folder=tmp_path, parent=parent.folder, limit=limit))
     tool.chmod(stat.S_IRWXU)
-    run_dir = tmp_path / "runs" / "j-1" / "w1"
+    run_dir = tmp_path / "runs" / JOB / "w1"
     run_dir.mkdir(parents=True)
     if (child := os.fork()) == 0:
         memory = Memory(run_dir, "w1", GIB)
