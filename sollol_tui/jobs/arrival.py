@@ -11,6 +11,7 @@ from sollol_tui.jobs.events import note
 from sollol_tui.jobs.planner import plan_worker
 from sollol_tui.jobs.probe import ask
 from sollol_tui.jobs.records import load
+from sollol_tui.jobs.roster import expect
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
 from sollol_tui.model.errors import UnsuitableError
@@ -30,7 +31,7 @@ async def receive(store: Store, crew: Crew, spec: JobSpec, host: str) -> Worker:
     """The host as a worker that is ready to be launched. Raises HostError and InputError."""
     inventory = load(Inventory, store.job(crew.job).inventory).with_coordinator()
     machine = inventory.host(host)
-    store.expect_worker(crew.job, host)
+    expect(store, crew.job, host)
     answers = await ask(store.home, [machine], gather_facts)
     if host in answers.errors:
         raise answers.errors[host]

@@ -24,6 +24,7 @@ from sollol_tui.jobs.recovery import (
     told,
 )
 from sollol_tui.jobs.regroup import give_up_arrival, lose
+from sollol_tui.jobs.roster import membership_requests, settle
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.jobs.worker import Ending, Worker
@@ -154,20 +155,19 @@ class Membership:
             if waits and self._sight.is_stuck(self._crew.progress.step_s):
                 return f"released from {told(lost)}"
             return self._new_generation
-        asked = self._store.membership_requests(self._job)
+        asked = membership_requests(self._store, self._job)
         planned = {worker.host for worker in self._crew.plan.workers}
         leaving = [r.host for r in asked if r.kind == "leave" and r.host in planned]
         coming = sorted(self.arrivals)
-        parts = [f"{', '.join(leaving)} leaves" if leaving else ""]
-        parts.append(f"{', '.join(coming)} joins" if coming else "")
-        return " and ".join(filter(None, parts))
+        changes = {"leaving": leaving, "joining": coming}
+        return "; ".join(f"{what}: {', '.join(who)}" for what, who in changes.items() if who)
 
     # requests and returns
 
     def _take_up(self, workers: list[WorkerRecord]) -> None:
         """Begins what was asked and what is due, one thing for each host at a time."""
         planned = {worker.host for worker in self._crew.plan.workers}
-        asked = {r.host: r.kind for r in self._store.membership_requests(self._job)}
+        asked = {r.host: r.kind for r in membership_requests(self._store, self._job)}
         away = {worker.host for worker in workers if worker.state in AWAY}
         for host in [*self.arrivals]:
             if asked.get(host) != "join" and host not in self._returning:
@@ -183,7 +183,7 @@ class Membership:
             elif kind == "join" and host not in planned:
                 self._begin(host, self._admit(host))
             elif kind == "join":
-                self._store.settle_membership(self._job, "join", host)
+                settle(self._store, self._job, "join", host)
                 if host in away:
                     self._begin(host, self._launch_again(host))
         for worker in workers:
@@ -206,7 +206,7 @@ class Membership:
     def _forget(self, host: str) -> None:
         """A lost worker that is asked to leave does not come back."""
         with self._store.transaction():
-            self._store.settle_membership(self._job, "leave", host)
+            settle(self._store, self._job, "leave", host)
             for state in (WorkerState.LEAVING, WorkerState.GONE):
                 self._store.move_worker(self._job, host, state)
 
@@ -232,7 +232,7 @@ class Membership:
         """Makes the host a worker of the running generation; False when it is asked for no more."""
         name, plan = worker.host.name, self._crew.plan
         with self._store.transaction():
-            asked = {(r.kind, r.host) for r in self._store.membership_requests(self._job)}
+            asked = {(r.kind, r.host) for r in membership_requests(self._store, self._job)}
             if not is_return and ("join", name) not in asked:
                 return False
             slots = self._store.given_slots(self._job)
@@ -240,7 +240,7 @@ class Membership:
             self._store.leases.take(self._job, resources(new))
             self._store.note_plan(self._job, new)
             self._store.note_slots(self._job, new)
-            self._store.settle_membership(self._job, "join", name)
+            settle(self._store, self._job, "join", name)
             if is_return:
                 self._count_try(name)
         self._returning.discard(name)
@@ -274,10 +274,11 @@ class Membership:
 
     def _turn_away(self, host: str, error: SollolError, *, is_return: bool) -> None:
         """Says why a host does not take part after all."""
-        log.warning("%s does not join: %s", host, error)
         self._returning.discard(host)
+        counts = not isinstance(error, UnreachableError)
+        if counts or not is_return:
+            log.warning("%s does not join: %s", host, error)
         if is_return:
-            counts = not isinstance(error, UnreachableError)
             lose(self._store, self._job, host, str(error), counts=counts, is_there=False)
             return
         note(self._store, self._job, "notice", host=host, message=f"could not join: {error}")
@@ -287,7 +288,7 @@ class Membership:
     async def _let_go(self, host: str) -> None:
         """Asks the ranks of a host to leave; the others go on without them at the next step."""
         if len(self._crew.plan.workers) == 1:
-            self._store.settle_membership(self._job, "leave", host)
+            settle(self._store, self._job, "leave", host)
             message = "is the last worker and stays"
             note(self._store, self._job, "notice", host=host, message=message)
             return
@@ -303,7 +304,7 @@ class Membership:
             freed = set(resources(self._crew.plan)) - set(resources(plan))
             self._store.leases.give_back(self._job, freed)
             self._store.note_plan(self._job, plan)
-            self._store.settle_membership(self._job, "leave", host)
+            settle(self._store, self._job, "leave", host)
             self._store.move_worker(self._job, host, WorkerState.GONE, problem)
         self._crew.progress.lost.pop(host, None)
         self._crew.follow_plan(plan)

@@ -16,6 +16,7 @@ from sollol_tui.jobs.events import note
 from sollol_tui.jobs.leases import TakenError
 from sollol_tui.jobs.planner import resources, with_workers
 from sollol_tui.jobs.recovery import AWAY, may_try, tries_after_loss
+from sollol_tui.jobs.roster import membership_requests, settle
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import LAST_WORDS_S
 from sollol_tui.jobs.worker import RECONNECT_S, Worker
@@ -85,7 +86,7 @@ def plan_next(store: Store, job: str, crew: Crew, arrivals: dict[str, Worker]) -
 def give_up_arrival(store: Store, job: str, host: str, reason: str) -> None:
     """A host that was to join does not: nothing of the run has changed."""
     with store.transaction():
-        store.settle_membership(job, "join", host)
+        settle(store, job, "join", host)
         for state in (WorkerState.LEAVING, WorkerState.GONE):
             store.move_worker(job, host, state, reason)
 
@@ -93,7 +94,7 @@ def give_up_arrival(store: Store, job: str, host: str, reason: str) -> None:
 def _plan_next(store: Store, job: str, crew: Crew, arrivals: list[PlannedWorker]) -> bool:
     now = time.time()
     with store.transaction():
-        asked = store.membership_requests(job)
+        asked = membership_requests(store, job)
         leaving = {request.host for request in asked if request.kind == "leave"}
         known = {worker.host: worker for worker in store.workers(job)}
         again = {
@@ -110,7 +111,7 @@ def _plan_next(store: Store, job: str, crew: Crew, arrivals: list[PlannedWorker]
         old = {worker.host for worker in stay}
         come = [w for w in arrivals if w.host not in old and w.host not in leaving]
         for host in leaving & known.keys():
-            store.settle_membership(job, "leave", host)
+            settle(store, job, "leave", host)
             for state in (WorkerState.LEAVING, WorkerState.GONE):
                 store.move_worker(job, host, state)
         if not (stay or come):
@@ -123,5 +124,5 @@ def _plan_next(store: Store, job: str, crew: Crew, arrivals: list[PlannedWorker]
         store.note_plan(job, plan)
         store.note_launch(job, generation=store.job(job).generation, main_port=None)
         for worker in come:
-            store.settle_membership(job, "join", worker.host)
+            settle(store, job, "join", worker.host)
     return True

@@ -8,6 +8,7 @@ from typing import Final
 from sollol_tui.jobs.planner import any_device
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.recovery import AWAY
+from sollol_tui.jobs.roster import forgive, membership_requests, settle
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import JobError
 from sollol_tui.model.inventory import Host, Inventory
@@ -82,7 +83,7 @@ def ask_to_join(store: Store, job: str, inventory: Inventory, pattern: str | Non
         record = store.job(job)
         _check_running(job, record.state)
         present = _present(store, job)
-        asked = {request.host: request.kind for request in store.membership_requests(job)}
+        asked = {request.host: request.kind for request in membership_requests(store, job)}
         takes_part = {
             n for n, state in present.items() if state not in (*AWAY, WorkerState.LEAVING)
         }
@@ -95,8 +96,8 @@ def ask_to_join(store: Store, job: str, inventory: Inventory, pattern: str | Non
         _note_inventory(store, job, replace(known, hosts=(*others, *wanted)))
         for host in wanted:
             if asked.get(host.name) == "leave":
-                store.settle_membership(job, "leave", host.name)
-            store.forgive(job, host.name)
+                settle(store, job, "leave", host.name)
+            forgive(store, job, host.name)
             if host.name not in takes_part:
                 store.add_request(job, "join", host.name)
     return [host.name for host in wanted]
@@ -116,7 +117,7 @@ def ask_to_leave(store: Store, job: str, inventory: Inventory, pattern: str | No
             else [host.name for host in matching(everyone, pattern)]
         )
         present = _present(store, job)
-        asked = {request.host: request.kind for request in store.membership_requests(job)}
+        asked = {request.host: request.kind for request in membership_requests(store, job)}
         leaving = [name for name in names if name in present or name in asked]
         if not leaving:
             raise JobError(
@@ -135,7 +136,7 @@ def ask_to_leave(store: Store, job: str, inventory: Inventory, pattern: str | No
             )
         for name in leaving:
             if asked.get(name) == "join":
-                store.settle_membership(job, "join", name)
+                settle(store, job, "join", name)
             if name in present:
                 store.add_request(job, "leave", name)
     return leaving

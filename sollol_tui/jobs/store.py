@@ -14,7 +14,7 @@ from sollol_tui.jobs.database import open_database
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.leases import Leases
-from sollol_tui.jobs.records import JobRecord, MembershipRequest, WorkerRecord, dump
+from sollol_tui.jobs.records import JobRecord, WorkerRecord, dump
 from sollol_tui.model.errors import JobError, NotFoundError
 from sollol_tui.model.names import did_you_mean
 from sollol_tui.model.states import (
@@ -318,15 +318,6 @@ class Store:
             for row in rows
         ]
 
-    def expect_worker(self, job: str, host: str) -> None:
-        """A host that is to join has a row of its own before it is in the plan."""
-        self.connection.execute(
-            "INSERT OR IGNORE INTO workers (job, host, position, state, slots, share)"
-            " SELECT ?, ?, COALESCE(MAX(position), 0) + 1, 'planned', '[]', 0 FROM workers"
-            " WHERE job = ?",
-            (job, host, job),
-        )
-
     def move_worker(self, job: str, host: str, new: WorkerState, reason: str = "") -> None:
         """Changes a worker's state; a step that its table does not allow is left out."""
         with self.transaction():
@@ -342,12 +333,6 @@ class Store:
             old = WorkerState(row["state"])
             if WorkerState.LOST in (old, new) or new is WorkerState.QUARANTINED:
                 note(self, job, "worker", host=host, old=old, new=new, reason=reason)
-
-    def forgive(self, job: str, host: str) -> None:
-        """A lost worker may come back as if it had never been lost before."""
-        self.connection.execute(
-            "UPDATE workers SET tries = 0, tried_at = NULL WHERE job = ? AND host = ?", (job, host)
-        )
 
     def note_worker(self, job: str, host: str, **values: Any) -> None:
         """Sets `environment` (a dict), `run_dir`, `unseen_since`, `tries`, `tried_at` or `reason`
@@ -379,23 +364,6 @@ class Store:
             "SELECT kind FROM requests WHERE job = ? AND handled_at IS NULL ORDER BY id", (job,)
         )
         return [row["kind"] for row in rows]
-
-    def membership_requests(self, job: str) -> list[MembershipRequest]:
-        """Who is still to join or to leave, in the order in which it was asked."""
-        rows = self.connection.execute(
-            "SELECT kind, host FROM requests WHERE job = ? AND handled_at IS NULL AND host != ''"
-            " ORDER BY id",
-            (job,),
-        )
-        return [MembershipRequest(kind=row["kind"], host=row["host"]) for row in rows]
-
-    def settle_membership(self, job: str, kind: str, host: str) -> None:
-        """What was asked about a host has been done, or is asked no more."""
-        self.connection.execute(
-            "UPDATE requests SET handled_at = ? WHERE job = ? AND kind = ? AND host = ?"
-            " AND handled_at IS NULL",
-            (time.time(), job, kind, host),
-        )
 
     # readings of hosts
 

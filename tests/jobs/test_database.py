@@ -10,6 +10,7 @@ from sollol_tui.jobs.database import VERSION
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.records import dump
+from sollol_tui.jobs.roster import membership_requests
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.view import read_jobs
 from sollol_tui.model.spec import JobSpec
@@ -85,7 +86,7 @@ def test_what_was_asked_of_a_job_in_version_2_is_still_asked(tmp_path: Path) -> 
     database.close()
     with Store(home) as store:
         assert store.open_requests("j-1") == ["pause"]
-        assert store.membership_requests("j-1") == []
+        assert membership_requests(store, "j-1") == []
         store.add_request("j-1", "pause")
         store.add_request("j-1", "join", "w3")
         assert store.open_requests("j-1") == ["pause", "join"]

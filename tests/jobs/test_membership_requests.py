@@ -9,6 +9,7 @@ from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.requests import ask_to_join, ask_to_leave, ask_to_pause
+from sollol_tui.jobs.roster import membership_requests
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import JobError, NotFoundError
 from sollol_tui.model.inventory import ConnectionKind, Host, Inventory
@@ -38,7 +39,7 @@ def running(store: Store) -> str:
 
 
 def asked(store: Store, job: str) -> list[tuple[str, str]]:
-    return [(request.kind, request.host) for request in store.membership_requests(job)]
+    return [(request.kind, request.host) for request in membership_requests(store, job)]
 
 
 def test_the_same_asked_twice_is_asked_once(store: Store) -> None:
