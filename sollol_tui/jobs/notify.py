@@ -49,11 +49,14 @@ def whole_command(command: str, folder: Path) -> str:
 async def keep_telling(store: Store, job: str, over: asyncio.Event) -> None:
     """Tells the job's program what happens until `over`, and then what came last. A supervisor that
     was started again tells only what none has told before."""
-    is_last = False
+    command = load(JobSpec, store.job(job).spec).notify.command
+    if command is None:
+        return
+    words, is_last = split(command), False
     while not is_last:
         is_last = over.is_set()
         try:
-            await _tell_news(store, job)
+            await _tell_news(store, job, words)
         except StateError as error:  # busy, or a full disk: the next look is soon
             log.warning("notify.command waits: %s", error)
         except Exception:
@@ -64,16 +67,13 @@ async def keep_telling(store: Store, job: str, over: asyncio.Event) -> None:
                 await over.wait()
 
 
-async def _tell_news(store: Store, job: str) -> None:
-    command = load(JobSpec, store.job(job).spec).notify.command
-    if command is None:
-        return
+async def _tell_news(store: Store, job: str, words: list[str]) -> None:
     told = {event.data.get("of") for event in read_events(store, job, ["told"])}
     for happening in read_timeline(store, job, WORTH_TELLING):
         what = occasion(happening)
         if what is None or happening.key in told:
             continue
-        problem = await _run(split(command), _message(store, happening, what))
+        problem = await _run(words, _message(store, happening, what))
         note(store, job, "told", of=happening.key)
         if problem:
             note(store, job, "notice", message=f"notify.command, told of '{what}', {problem}")
