@@ -35,7 +35,8 @@ SETTINGS = {
 
 # Takes the same steps alone, and stops after the last of them.
 ALONE = """
-import itertools, sys
+import itertools, os, sys
+os.environ["OMP_NUM_THREADS"] = "1"  # as on the hosts
 from remote import train
 from remote.control import Action
 calls, last = itertools.count(1), int(sys.argv[2])
