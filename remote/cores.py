@@ -3,6 +3,7 @@ and none that another run of this host holds as long as there are others. Moves 
 """
 
 import os
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +25,11 @@ class Cores:
 
     @property
     def sentence(self) -> str:
-        """What people should know of it: which cores, unless all may be used."""
-        if not self.of_slot:
+        """What people should know of it: that ranks are in each other's way."""
+        if not self.shared:
             return ""
         parts = [f"slot {slot} on {_told(core)}" for slot, core in sorted(self.of_slot.items())]
-        shared = f"; {self.shared} of them are another run's too" if self.shared else ""
-        return f"processors: {', '.join(parts)}{shared}"
+        return f"processors: {', '.join(parts)}; cores of another run's among them: {self.shared}"
 
 
 def usable_cores() -> list[Core]:
@@ -53,10 +53,13 @@ def threads_of_rank(run: Run) -> int:
 
 def deal(run: Run) -> Cores:
     """Gives each rank of this host its part of the run's `cpu_cores`, at least one, and holds them
-    for as long as this process lives."""
+    for as long as this process lives. Begins anywhere, because containers of one machine do not
+    see what others hold."""
     if run.cpu_cores is None:
         return Cores(of_slot={})
     there, slots = usable_cores(), sorted(rank.slot for rank in run.own_ranks)
+    first = random.randrange(len(there))
+    there = [*there[first:], *there[:first]]
     wanted = min(max(run.cpu_cores, len(slots)), len(there))
     held: list[Core] = []
     for core in there:

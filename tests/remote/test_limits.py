@@ -305,7 +305,6 @@ def test_ranks_of_a_host_compute_on_cores_of_their_own(make_worker: MakeWorker) 
     masks = {slot: mask_of(worker, slot) for slot in (0, 1)}
     assert all(masks.values())
     assert not masks[0] & masks[1]
-    assert "processors: slot 0 on " in notices(worker)
 
 
 def mask_of(worker: Worker, slot: int) -> set[int]:
@@ -336,12 +335,16 @@ def test_cores_are_dealt_whole_and_those_of_other_runs_last(
     held = {0, 1}
     monkeypatch.setattr(cores, "hold_core", lambda n: None if n in held else n)
     monkeypatch.setattr(cores, "cpu_quota", lambda: None)
+    monkeypatch.setattr(cores.random, "randrange", lambda size: 0)
     dealt = cores.deal(run_of(2, 4))
     assert dealt.of_slot == {0: {2, 3, 10, 11}, 1: {4, 5, 12, 13}}
     assert dealt.shared == 0
     crowded = cores.deal(run_of(1, 8))
     assert (len(crowded.of_slot[0]), crowded.shared) == (16, 2)
-    assert "2 of them are another run's too" in crowded.sentence
+    assert crowded.sentence.endswith("; cores of another run's among them: 2")
+    assert dealt.sentence == ""
+    monkeypatch.setattr(cores.random, "randrange", lambda size: size - 1)
+    assert cores.deal(run_of(1, 2)).of_slot == {0: {7, 15, 2, 10}}
     assert cores.deal(run_of(3, 1)).of_slot.keys() == {0, 1, 2}
     assert cores.deal(run_of(2, None)).of_slot == {}
 
