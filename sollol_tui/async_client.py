@@ -135,4 +135,8 @@ class AsyncSOLLOLClient:
     job_spec = _in_thread(SOLLOLClient.job_spec)
     checkpoints = _in_thread(SOLLOLClient.checkpoints)
     fetch = _in_thread(SOLLOLClient.fetch)
+    rerun_job = _in_thread(SOLLOLClient.rerun_job)
+    prunable_jobs = _in_thread(SOLLOLClient.prunable_jobs)
+    prune_jobs = _in_thread(SOLLOLClient.prune_jobs)
+    supervised_jobs = _in_thread(SOLLOLClient.supervised_jobs)
     revive = _in_thread(SOLLOLClient.revive)
