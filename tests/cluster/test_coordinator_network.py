@@ -128,7 +128,7 @@ def ranks(processes: list[tuple[int, str]]) -> list[int]:
 
 def until_moment(seconds: float) -> None:
     moment = time.monotonic() + seconds
-    until(lambda: time.monotonic() >= moment, "the moment has come")
+    until(lambda: time.monotonic() >= moment, "the moment has come", seconds + 30)
 
 
 def test_a_supervisor_that_was_frozen_holds_nobody_for_dead(

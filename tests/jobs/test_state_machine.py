@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
 from sollol_tui.jobs import requests
 from sollol_tui.jobs.events import read_events
@@ -30,6 +31,7 @@ from sollol_tui.model.states import UNATTENDED, UNLEASED, JobState
 from tests.jobs.samples import line, plan
 
 HOSTS = ("w1", "w2", "w3")
+MOST_JOBS = 3
 INVENTORY = Inventory(file="inventory.yaml", hosts=tuple(Host(name=name) for name in HOSTS))
 
 
@@ -76,12 +78,17 @@ class Cluster(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._folder = TemporaryDirectory()
-        self.store = Store(open_home(Path(self._folder.name)))
+        self.store = self._open()
         self.agents: dict[tuple[str, str], Agent] = {}
         self.devices: dict[str, str] = {}  # the lease on each host, which its agent holds
         self.wire: list[Start] = []
         self.supervisors: dict[str, Supervisor] = {}
-        self.born = 0
+        self.born = self.submitted = 0
+
+    def _open(self) -> Store:
+        store = Store(open_home(Path(self._folder.name)))
+        store.connection.execute("PRAGMA synchronous = OFF")  # nothing here outlives the test
+        return store
 
     def teardown(self) -> None:
         self.store.close()
@@ -89,9 +96,11 @@ class Cluster(RuleBasedStateMachine):
 
     # people
 
+    @precondition(lambda self: self.submitted < MOST_JOBS)
     @rule(target=jobs, hosts=st.sets(st.sampled_from(HOSTS), min_size=1))
     def submit(self, hosts: set[str]) -> str:
         wanted = plan(*sorted(hosts))
+        self.submitted += 1
         return self.store.add_job(
             spec=JobSpec(model="m", dataset="rows.jsonl", workers=",".join(sorted(hosts))),
             plan=wanted,
@@ -103,37 +112,33 @@ class Cluster(RuleBasedStateMachine):
             claims=resources(wanted),
         )
 
-    @rule(job=jobs, now=st.booleans())
-    def cancel(self, job: str, now: bool) -> None:
-        with suppress(JobError):
-            requests.ask_to_cancel(self.store, job, now=now)
-
-    @rule(job=jobs)
-    def pause(self, job: str) -> None:
-        with suppress(JobError):
-            requests.ask_to_pause(self.store, job)
-
-    @rule(job=jobs)
-    def resume(self, job: str) -> None:
-        with suppress(JobError):
-            requests.resume(self.store, job, INVENTORY, None)
+    @rule(job=jobs, what=st.sampled_from(["cancel", "cancel now", "pause", "resume"]))
+    def ask(self, job: str, what: str) -> None:
+        with suppress(JobError):  # it is not the time for that
+            match what:
+                case "pause":
+                    requests.ask_to_pause(self.store, job)
+                case "resume":
+                    requests.resume(self.store, job, INVENTORY, None)
+                case _:
+                    requests.ask_to_cancel(self.store, job, now=what == "cancel now")
 
     # supervisors
 
-    @rule(job=jobs)
     def revive(self, job: str) -> None:
         """Any command does. The lock lets one in."""
         if self.store.job(job).state not in UNATTENDED and job not in self.supervisors:
             self.born += 1
             self.supervisors[job] = Supervisor(self.born)
 
-    @rule(job=jobs)
-    def kill_supervisor(self, job: str) -> None:
-        self.supervisors.pop(job, None)
+    @rule(job=jobs, times=st.integers(1, 8))
+    def supervise(self, job: str, times: int) -> None:
+        """The job's supervisor does its next things, and may die before any other."""
+        self.revive(job)
+        for _ in range(times):
+            self._supervise(job)
 
-    @rule(job=jobs)
-    def supervise(self, job: str) -> None:
-        """The job's supervisor, where it has one, does its next thing."""
+    def _supervise(self, job: str) -> None:
         if (mine := self.supervisors.get(job)) is None:
             return
         record, asked = self.store.job(job), set(self.store.open_requests(job))
@@ -200,26 +205,21 @@ class Cluster(RuleBasedStateMachine):
 
     # the wire and the hosts
 
-    @rule(data=st.data())
-    def deliver(self, data: st.DataObject) -> None:
-        """Any message that is under way arrives, whatever was sent before it."""
-        if self.wire:
-            start = self.wire.pop(data.draw(st.integers(0, len(self.wire) - 1)))
+    @rule(data=st.data(), fate=st.sampled_from(["arrives"] * 4 + ["arrives twice", "is lost"]))
+    def deliver(self, data: st.DataObject, fate: str) -> None:
+        """Any message that is under way, whatever was sent before it. One whose answer is lost, as
+        one that is lost itself, is sent again by whoever asked."""
+        if not self.wire:
+            return
+        number = data.draw(st.integers(0, len(self.wire) - 1))
+        if fate == "arrives twice":
+            self._arrive(self.wire[number], is_heard=False)
+            return
+        start = self.wire.pop(number)
+        if fate == "arrives":
             self._arrive(start)
-
-    @rule(data=st.data())
-    def deliver_twice(self, data: st.DataObject) -> None:
-        """The answer is lost: whoever asked asks again."""
-        if self.wire:
-            self._arrive(data.draw(st.sampled_from(self.wire)), is_heard=False)
-
-    @rule(data=st.data())
-    def drop(self, data: st.DataObject) -> None:
-        """The message is lost before it arrives; whoever asked asks again."""
-        if self.wire:
-            lost = self.wire.pop(data.draw(st.integers(0, len(self.wire) - 1)))
-            if asker := self._asker(lost):
-                asker.asked.discard(lost.host)
+        elif asker := self._asker(start):
+            asker.asked.discard(start.host)
 
     def _arrive(self, start: Start, *, is_heard: bool = True) -> None:
         asker = self._asker(start)
@@ -276,13 +276,14 @@ class Cluster(RuleBasedStateMachine):
         stored = len(read_events(self.store, job, ["ready", "finished"]))
         assert stored == sum(self._agent(job, host).events.count(b"\n") for host in HOSTS)
 
-    @rule()
-    def reboot(self) -> None:
-        """Every process of the coordinator dies; messages may still arrive."""
-        home = self.store.home
-        self.store.close()
-        self.supervisors.clear()
-        self.store = Store(home)
+    @rule(job=jobs, is_all=st.booleans())
+    def crash(self, job: str, is_all: bool) -> None:
+        """A supervisor is killed, or all the coordinator ran; messages may still arrive."""
+        self.supervisors.pop(job, None)
+        if is_all:
+            self.store.close()
+            self.supervisors.clear()
+            self.store = self._open()
 
     # parts
 
@@ -330,9 +331,24 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestCluster = Cluster.TestCase
+TestCluster.pytestmark = [pytest.mark.timeout(300)]
 TestCluster.settings = settings(
-    max_examples=25,
+    max_examples=15,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+def test_a_start_that_arrives_after_its_job_was_cancelled_starts_nothing() -> None:
+    cluster = Cluster()
+    job = cluster.submit({"w1"})
+    cluster.supervise(job, 5)
+    [start] = cluster.wire
+    cluster.crash(job, is_all=False)
+    cluster.ask(job, "cancel now")
+    cluster.supervise(job, 4)
+    assert cluster.store.job(job).state is JobState.CANCELLED
+    cluster._arrive(start)
+    cluster.nothing_lives_of_a_job_that_rests_or_has_ended()
+    cluster.teardown()
