@@ -21,7 +21,6 @@ from sollol_tui.client import SOLLOLClient
 if TYPE_CHECKING:
     from sollol_tui.jobs.logs import LogLine
     from sollol_tui.jobs.records import EventRecord
-    from sollol_tui.jobs.submit import Prepared
     from sollol_tui.model.metrics import StepPoint
     from sollol_tui.model.snapshot import HostView, JobView
     from sollol_tui.model.spec import JobSpec
@@ -38,6 +37,18 @@ def _in_thread(
     @wraps(act)
     async def method(self: "AsyncSOLLOLClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.to_thread(act, self.state, *args, **kwargs)
+
+    return method
+
+
+def _shared(
+    act: Callable[Concatenate[SOLLOLClient, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["AsyncSOLLOLClient", P], Coroutine[Any, Any, T]]:
+    """The same coroutine."""
+
+    @wraps(act)
+    async def method(self: "AsyncSOLLOLClient", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await act(self.state, *args, **kwargs)
 
     return method
 
@@ -77,12 +88,6 @@ class AsyncSOLLOLClient:
         on its own."""
         return await self.start_job(await self.prepare_job(spec, queue=queue))
 
-    async def prepare_job(
-        self, spec: "JobSpec | Mapping[str, Any]", *, queue: bool = True
-    ) -> "Prepared":
-        """Checks and plans a job without starting anything."""
-        return await self.state.prepare_job(spec, queue=queue)
-
     async def resume_job(self, job_id: str, *, workers: str | None = None) -> None:
         """Lets a paused job go on; one that is pausing is waited for."""
         if await self.is_pausing(job_id):
@@ -118,6 +123,7 @@ class AsyncSOLLOLClient:
 
     inventory = _in_thread(SOLLOLClient.inventory)
     snapshot = _in_thread(SOLLOLClient.snapshot)
+    prepare_job = _shared(SOLLOLClient.prepare_job)
     start_job = _in_thread(SOLLOLClient.start_job)
     list_jobs = _in_thread(SOLLOLClient.list_jobs)
     get_job_status = _in_thread(SOLLOLClient.get_job_status)
@@ -133,6 +139,7 @@ class AsyncSOLLOLClient:
     evidence = _in_thread(SOLLOLClient.evidence)
     timeline = _in_thread(SOLLOLClient.timeline)
     job_spec = _in_thread(SOLLOLClient.job_spec)
+    rerun_job = _in_thread(SOLLOLClient.rerun_job)
     checkpoints = _in_thread(SOLLOLClient.checkpoints)
     fetch = _in_thread(SOLLOLClient.fetch)
     rerun_job = _in_thread(SOLLOLClient.rerun_job)
