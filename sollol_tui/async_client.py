@@ -139,7 +139,6 @@ class AsyncSOLLOLClient:
     evidence = _in_thread(SOLLOLClient.evidence)
     timeline = _in_thread(SOLLOLClient.timeline)
     job_spec = _in_thread(SOLLOLClient.job_spec)
-    rerun_job = _in_thread(SOLLOLClient.rerun_job)
     checkpoints = _in_thread(SOLLOLClient.checkpoints)
     fetch = _in_thread(SOLLOLClient.fetch)
     rerun_job = _in_thread(SOLLOLClient.rerun_job)
