@@ -34,6 +34,8 @@ from remote.processes import die_with_parent
 BLOCK_ROWS = 4096  # row numbers of a shard
 BATCH_ROWS, BATCH_CHARS = 64, 1 << 18
 RECIPE, TOKENIZER = "recipe.json", "tokenizer.json"
+REACH_CHARS, LEAST_REACH_CHARS = 16, 1 << 16  # per token of max_length; at least
+AT_THE_CUT = 256  # tokens that may be others because a text is cut behind them
 KILLED = 9  # this program's exit status
 
 
@@ -117,15 +119,26 @@ def encode_part(encoder: Encoder, part: int, parts: int) -> BadRow | None:
                 rendered = [render(example, recipe.style) for example in rows]
             except DataError as error:
                 return BadRow(file=file, row=rows[0].row, reason=str(error))
-            encoded = tokenizer.encode_batch(
-                [entry.text for entry in rendered], add_special_tokens=False
-            )
+            encoded = begin_of([entry.text for entry in rendered], tokenizer, recipe.max_length)
             for example, entry, encoding in zip(rows, rendered, encoded, strict=True):
                 written.add(example, entry, encoding)
             if isinstance(last, Problem):
                 return BadRow(file=file, row=last.row, reason=str(last))
         written.save(folder / _shard(file, block))
     return None
+
+
+def begin_of(texts: list[str], tokenizer: Tokenizer, max_length: int) -> list[Encoding]:
+    """The tokens of each text; of one that is far longer than `max_length` tokens only a beginning
+    that holds more than these, for a token takes up to a kilobyte of memory here."""
+    reach = max(max_length * REACH_CHARS, LEAST_REACH_CHARS)
+    encoded = tokenizer.encode_batch([text[:reach] for text in texts], add_special_tokens=False)
+    return [
+        encoding
+        if len(text) <= reach or len(encoding) > max_length + AT_THE_CUT
+        else tokenizer.encode(text, add_special_tokens=False)
+        for text, encoding in zip(texts, encoded, strict=True)
+    ]
 
 
 def _shard(file: int, block: int) -> str:
@@ -178,8 +191,10 @@ class _Block:
         for first, last in rendered.spans:
             mask |= (begins >= first) & (begins < last)
         mask[:1] = False  # nothing comes before the first token from which to foretell it
-        self._truncated += len(begins) > limit
-        self._shortened += bool(mask[limit:].any())
+        if len(begins) > limit:
+            self._truncated += 1
+            untold = any(last > encoding.offsets[-1][1] for _, last in rendered.spans)
+            self._shortened += untold or bool(mask[limit:].any())
         if not mask[:limit].any():
             self._skipped += 1
             return

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from remote.data.encode import begin_of
 from remote.data.render import DataError
 from remote.data.tokens import Rows
 from remote.data.tokens import tokenise as tokenise_dataset
@@ -176,6 +177,18 @@ def test_long_rows_are_cut_and_those_without_an_answer_left_are_skipped(tmp_path
     assert rows.numbers.tolist() == [2, 3]
     assert rows.lengths.tolist() == [20, 5]
     assert rows.label_counts.tolist() == [17, 2]
+
+
+@pytest.mark.parametrize("cell", ["x", "some words, ", "\u00e4\U0001f600 ", "\n"])
+def test_of_a_huge_cell_no_more_is_tokenised_than_can_be_trained_on(tmp_path, tokenizer, cell):
+    huge = cell * (1 << 20)
+    whole = tokenizer(f"<|user|>q<|assistant|>{huge[:4000]}", add_special_tokens=False).input_ids
+    [begin] = begin_of([huge], tokenizer.backend_tokenizer, 200)
+    assert 200 < len(begin) < 1 << 18
+    path = write(tmp_path, {"prompt": "q", "completion": f"{huge}!"})
+    rows = tokenise(path, "auto", tokenizer, 200)
+    assert rows.tokens.tolist() == whole[:200]
+    assert (rows.truncated, rows.shortened) == (1, 1)
 
 
 def test_a_batch_is_padded_to_its_longest_and_attends_to_no_padding(tmp_path, tokenizer):
