@@ -118,10 +118,9 @@ class Memory:
                 return self.told(used if used is not None else limit)
             return f"out of memory on {self._host}: a limit set outside of sollol was reached"
         if was_killed and now.host > before.host:
-            total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
             return (
-                f"out of memory on {self._host}: all of its {sized(total)} were in use, by "
-                "whatever runs there"
+                f"out of memory on {self._host}, as it seems: the kernel ended a process there for "
+                "lack of memory meanwhile"
             )
         return None
 

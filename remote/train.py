@@ -84,6 +84,7 @@ def take_steps(session: Session, cursor: Cursor, learnt: Learnt, reports: Report
         # First of all, so that nobody leaves before all hold the last step.
         members = session.engine.settle(learnt)
         if cursor.stopping or cursor.samples_done == session.samples_total:
+            pulse.now(Doing.APART)
             return
         wanted = read_control(session.run_dir)
         if wanted is Action.KILL:

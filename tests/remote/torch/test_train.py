@@ -15,6 +15,7 @@ from remote.base import ModelError, adapt, load_base
 from remote.checkpoint import damage
 from remote.control import Action, write_control
 from remote.engine import Tally
+from remote.pulse import Doing, read_pulse
 from remote.run import Lora
 from remote.step import Step, commit, compute
 from remote.train import main
@@ -34,6 +35,10 @@ def alone(make_world, tiny_model, dataset):
     world = make_world("alone").plan(tiny_model, dataset, 1, save_steps=2, sample_prompts=["hello"])
     assert main([str(world.run_dir()), "0", "1"]) == 0
     return world
+
+
+def test_a_rank_that_ends_is_not_waited_for_as_if_it_took_a_step(alone):
+    assert read_pulse(alone.run_dir(), 0, 1).doing is Doing.APART
 
 
 def test_two_ranks_learn_what_one_learns_and_stop_and_resume_change_nothing(
