@@ -26,6 +26,7 @@ FAILED: Final = "supervisor.failed"  # its time is when a supervisor last ended 
 RETRY_S: Final = 10.0
 _TRIES: Final = 10
 _PAUSE_S: Final = 0.05
+_LOOK_S: Final = 2.0
 
 
 def start_supervisor(home: Home, job: str) -> None:
@@ -144,6 +145,9 @@ def _supervise(home: Home, store: Store, job: str) -> bool:
 
     try:
         asyncio.run(_attend(home, store, job))
+    except _StateGoneError:
+        log.warning("%s is there no more: nobody asks for this supervisor", home.database)
+        return False
     except Exception as error:
         log.exception("the supervisor failed")
         os.close(_open(home, job, FAILED, os.O_WRONLY | os.O_TRUNC))
@@ -151,6 +155,24 @@ def _supervise(home: Home, store: Store, job: str) -> bool:
         store.note_stage(job, _sentence(job, error))
         return False
     return True
+
+
+class _StateGoneError(Exception):
+    """Somebody removed the state folder, or put another state there."""
+
+
+async def _until_gone(home: Home) -> None:
+    """Returns once the state's file is another one, or none: SQLite would go on in the old one."""
+    import asyncio
+
+    known = home.database.stat()
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        try:
+            if not os.path.samestat(known, home.database.stat()):
+                return
+        except FileNotFoundError:
+            return
 
 
 async def _attend(home: Home, store: Store, job: str) -> None:
@@ -167,10 +189,18 @@ async def _attend(home: Home, store: Store, job: str) -> None:
         asyncio.create_task(keep_telling(store, job, over)),
         asyncio.create_task(keep_safe(store, job, over)),
     ]
+    work = asyncio.create_task(Supervisor(home, store, job).run())
+    gone = asyncio.create_task(_until_gone(home))
     try:
-        await Supervisor(home, store, job).run()
+        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            raise _StateGoneError
+        await work
     finally:
         over.set()
+        for task in (work, gone):
+            task.cancel()
+        await asyncio.gather(work, gone, return_exceptions=True)
         for error in await asyncio.gather(*beside, return_exceptions=True):
             if isinstance(error, BaseException):
                 log.error("beside the job: %s", error, exc_info=error)

@@ -1,17 +1,32 @@
 """A state with something of everything, for tests of what commands print about it."""
 
+import fcntl
 import json
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sollol_tui.jobs.events import add_events
 from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.supervise import LOCK
 from sollol_tui.model.events import decode
 from sollol_tui.model.states import JobState, WorkerState
 from tests.jobs.samples import add_job, line
 
 GIB = 2**30
+
+
+@contextmanager
+def supervised() -> Iterator[None]:
+    """The jobs have supervisors as far as anybody can tell, so commands start none."""
+    with Store(open_home()) as store, ExitStack() as locks:
+        for job in store.attended_jobs():
+            store.home.job(job).mkdir(parents=True, exist_ok=True)
+            lock = locks.enter_context((store.home.job(job) / LOCK).open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def furnish(folder: Path) -> str:

@@ -6,15 +6,15 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
 import pytest
 
-import sollol_tui.client
 from sollol_tui.cli import schema as schemas
 from sollol_tui.model.output_schema import OUTPUTS, output_schema
-from tests.cli.furnished import furnish
+from tests.cli.furnished import furnish, supervised
 from tests.cli.shell import sollol
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -50,12 +50,13 @@ FOLLOWING = {
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     folder = tmp_path / "lab"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(sollol_tui.client, "revive", lambda store: [])
-    return furnish(folder)
+    made = furnish(folder)
+    with supervised():
+        yield made
 
 
 def arguments(command: list[str], job: str) -> list[str]:
@@ -123,15 +124,9 @@ def test_a_reader_that_leaves_at_once_ends_it_silently(job: str, name: str) -> N
 
 @pytest.mark.parametrize("command", FOLLOWING)
 def test_ctrl_c_only_ends_the_looking(job: str, command: str) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    # Here no job has a supervisor that could be brought back.
-    code = (
-        "import sollol_tui.client as c, sys; c.revive = lambda store: []\n"
-        "from sollol_tui.cli.main import main; main(sys.argv[1:])"
-    )
     with subprocess.Popen(
-        [sys.executable, "-c", code, "-v", *arguments(command.split(), job)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        [sys.executable, "-m", "sollol_tui.cli", "-v", *arguments(command.split(), job)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         if command.startswith("wait"):
             wait_until_it_sleeps(process.pid)

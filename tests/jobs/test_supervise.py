@@ -2,7 +2,10 @@
 
 import fcntl
 import os
+import shutil
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import LOCK, is_supervised, start_supervisor
 from sollol_tui.jobs.view import read_job
 from sollol_tui.model.errors import StateError
+from tests.jobs.bench import until
 from tests.jobs.samples import add_job
 
 JOB = "j-0001"
@@ -49,6 +53,26 @@ def test_a_supervisor_that_cannot_start_says_why_and_is_not_tried_again_at_once(
         failed = home.job(job) / supervise.FAILED
         os.utime(failed, (0, failed.stat().st_mtime - supervise.RETRY_S))
         assert supervise.revive(store) == started == [job]
+
+
+def test_a_supervisor_whose_state_was_removed_ends(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+
+    def note(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(popen(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr(subprocess, "Popen", note)
+    with Store(home) as store:
+        job = add_job(store)  # it waits for hosts that are not there
+        start_supervisor(home, job)
+        until(lambda: is_supervised(home, job), "its supervisor")
+    shutil.rmtree(home.root)
+    assert started[0].wait(60) == 1
+    assert not home.root.exists()
 
 
 def test_a_job_folder_that_cannot_be_made_is_told(home: Home) -> None:
