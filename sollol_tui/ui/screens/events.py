@@ -8,7 +8,7 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.widget import Widget
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from sollol_tui.model.columns import EVENT_COLUMNS, Tone
 from sollol_tui.model.happenings import Happening, occasion
@@ -16,7 +16,7 @@ from sollol_tui.model.snapshot import JobView, Snapshot
 from sollol_tui.model.text import clean
 from sollol_tui.ui.log_filter import EVERYTHING, parse_filter
 from sollol_tui.ui.reading import Reading
-from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.screens.filtered import FilteredView
 from sollol_tui.ui.widgets.filter_entry import FilterEntry
 from sollol_tui.ui.widgets.keyed_table import KeyedTable, Row
 
@@ -25,17 +25,13 @@ NOTHING_YET = "nothing has happened yet"
 _TONES: Final = {None: Tone.PLAIN, "done": Tone.GOOD}  # of an occasion; of all others bad
 
 
-class Events(View):
+class Events(FilteredView):
     NAME = "events"
     CSS_PATH = ["view.tcss", "events.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#events-table"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "filter", "Filter", id="events.filter", key_display="/",
-                tooltip="Show only events with this text; !text, re:pattern"),
         Binding("o", "scope", "This job/all", id="events.scope",
                 tooltip="The events of the job one looks at, or of all jobs"),
-        Binding("escape", "back", "Clear", id="events.clear", show=False,
-                tooltip="Clear the filter"),
     ]  # fmt: skip
 
     def panes(self) -> Iterable[Widget]:
@@ -46,7 +42,6 @@ class Events(View):
         yield FilterEntry(placeholder="text, !text or re:pattern", compact=True)
 
     def on_mount(self) -> None:
-        self.query_one(FilterEntry).display = False
         self._of_all = False
         self._filter = EVERYTHING
         self._happened: Sequence[Happening] = ()
@@ -62,7 +57,7 @@ class Events(View):
 
     @property
     def _under_cursor(self) -> Happening | None:
-        key = self.query_one(KeyedTable).key_under_cursor
+        key = self.table.key_under_cursor
         return next((each for each in self._happened if each.key == key), None)
 
     def take(self, snapshot: Snapshot) -> None:
@@ -87,7 +82,7 @@ class Events(View):
         self.query_one("#happenings").border_title = Text(f"events of {whose}{only}{more}")
 
     def _fill(self) -> None:
-        table = self.query_one(KeyedTable)
+        table = self.table
         is_at_top = table.cursor_row <= 0
         rows = [
             row for row in map(_row, self._happened) if self._filter.admits(" ".join(row.cells))
@@ -118,30 +113,13 @@ class Events(View):
         self._of_all = not self._of_all
         self._reading.want()
 
-    def action_filter(self) -> None:
-        entry = self.query_one(FilterEntry)
-        entry.display = True
-        entry.focus()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        event.stop()
+    def show_only(self, text: str) -> None:
         try:
-            self._filter = parse_filter(event.value)
+            self._filter = parse_filter(text)
         except ValueError as error:
             self._title(clean(str(error)))
         else:
             self._fill()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.query_one(KeyedTable).focus()
-        self.query_one(FilterEntry).display = False
-
-    def action_back(self) -> None:
-        entry = self.query_one(FilterEntry)
-        entry.value = ""
-        self.query_one(KeyedTable).focus()
-        entry.display = False
 
 
 def _row(happening: Happening) -> Row:
