@@ -51,7 +51,8 @@ def heal(ruling: Go, group: Group, state: State, pace: Pace, abandoned: Abandone
     source = place[ruling.source.slot]
     if group.rank not in (source, *patients):
         return False
-    ward = group.within("heal", [source, *patients])
+    # A name may serve once: its store still holds where the last ward met.
+    ward = group.within(f"heal {ruling.source.step}", [source, *patients])
     try:
         flat = copy_over(ward, state.flatten() if ward.rank == 0 else None, pace)
     finally:
