@@ -346,8 +346,7 @@ class ElasticEngine:
 
     def _obey_in_a_step(self) -> None:
         """The others wait for this rank's part of the sum, unless there is no one to tell it to."""
-        if self._lookout.silent_for_s > PATIENCE_S[Action.STOP]:
-            self._orders.obey()
+        self._orders.obey(awaited=self._lookout.silent_for_s <= PATIENCE_S[Action.STOP])
 
     def _take_record(self, record: Record) -> None:
         """What was agreed on without a step; a group of the old members is none any more."""

@@ -76,8 +76,9 @@ class Lookout:
         `meanwhile` is called while it waits, and may raise."""
         while True:
             place = self._place
-            answer: SimpleQueue[Any] = SimpleQueue()
-            # Its own thread, which nobody waits for: a call to a host that is gone returns late.
+            answer: SimpleQueue[Answer | None] = SimpleQueue()
+            # Its own thread, which nobody waits for: a call to a host that is gone returns late,
+            # and whoever asks has orders to hear meanwhile.
             threading.Thread(
                 target=self._call, args=(place, voice, answer), name="ask", daemon=True
             ).start()
@@ -87,13 +88,10 @@ class Lookout:
                 except Empty:
                     meanwhile()
                     continue
-                if isinstance(outcome, Answer):
+                if outcome is not None:
                     self._hear(place)
                     return outcome
-                self._asker = None
-                self._judge(place)
                 meanwhile()
-                self._over.wait(PAUSE_S)
                 break
 
     def move_on(self, place: int | None = None) -> None:
@@ -108,7 +106,8 @@ class Lookout:
     def close(self) -> None:
         self._over.set()
 
-    def _call(self, place: int, voice: Voice, answer: "SimpleQueue[Any]") -> None:
+    def _call(self, place: int, voice: Voice, answer: "SimpleQueue[Answer | None]") -> None:
+        """Puts what the lighthouse answered, or None once it is judged why it did not."""
         try:
             if self._asker is None or self._asker[0] != place:
                 self._asker = (place, self._connect(place))
@@ -119,8 +118,11 @@ class Lookout:
                 world_size=1,
                 data=voice.data(),
             )
-        except (OSError, RuntimeError) as error:  # TimeoutError is an OSError
-            answer.put(error)
+        except (OSError, RuntimeError):  # TimeoutError is an OSError
+            self._asker = None
+            self._over.wait(PAUSE_S)
+            self._judge(place)
+            answer.put(None)
             return
         heard = (Voice.of_data(participant.data) for participant in quorum.participants)
         answer.put(

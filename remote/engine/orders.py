@@ -29,9 +29,10 @@ class Orders:
         self._looked_at = float("-inf")
         self._waiting_since = 0.0
 
-    def obey(self, *, alone: bool = False) -> None:
+    def obey(self, *, alone: bool = False, awaited: bool = False) -> None:
         """Called again and again while a rank waits. Raises DismissedError when it is to leave;
-        where it is not `alone`, others may only be slow, and are given the time to come."""
+        where it is not `alone`, others may only be slow, and are given the time to come. Where it
+        is `awaited`, because they need its part of a sum, it only leaves when it is killed."""
         now = self._clock()
         if now - self._looked_at < LOOK_EVERY_S:
             return
@@ -39,7 +40,7 @@ class Orders:
         if self.wanted is not before or now - self._looked_at > SAME_WAIT_S:
             self._waiting_since = now
         self._looked_at = now
-        if self.wanted is Action.RUN:
+        if self.wanted is Action.RUN or (awaited and self.wanted is not Action.KILL):
             return
         at_once = alone and self.wanted is Action.STOP
         if at_once or now - self._waiting_since >= PATIENCE_S[self.wanted]:

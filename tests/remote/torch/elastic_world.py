@@ -10,6 +10,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -223,6 +224,7 @@ class ElasticWorld:
         self.lights: list[subprocess.Popen[str]] = []
         self.lighthouses: list[Lighthouse] = []
         self._light_count = lighthouses
+        self._dark = contextlib.ExitStack()
         self._start_timeout_s = self._settings.pop("start_timeout_s", 30)
 
     def __enter__(self) -> "ElasticWorld":
@@ -242,6 +244,7 @@ class ElasticWorld:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._dark.close()
         for rank in self.ranks.values():
             with contextlib.suppress(ProcessLookupError, ValueError):
                 rank.kill()
@@ -271,6 +274,20 @@ class ElasticWorld:
     def order(self, slot: int, action: Action) -> None:
         """The coordinator's word to the host of a slot."""
         write_control(self.folder / f"w{slot + 1}", action)
+
+    def darken(self, number: int) -> None:
+        """The host of a lighthouse loses its power: who calls there hears nothing, not even no."""
+        light, port = self.lights[number], self.lighthouses[number].port
+        light.kill()
+        light.wait()
+        listener = self._dark.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(0)
+        for _ in range(2):  # nobody accepts, so the kernel drops what comes after these
+            caller = self._dark.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(("127.0.0.1", port))
 
     def signal(self, slot: int, number: int) -> None:
         os.kill(self.ranks[slot].pid, number)

@@ -66,6 +66,36 @@ def test_a_rank_without_a_lighthouse_obeys_a_stop(tmp_path):
         world.check(0, 1)
 
 
+@pytest.mark.parametrize("order", [Action.STOP, Action.KILL])
+def test_the_last_one_obeys_when_the_host_of_the_only_lighthouse_lost_its_power(tmp_path, order):
+    with ElasticWorld(tmp_path, 2) as world:
+        world.start(0, 1)
+        world.reach(5, 0, 1)
+        world.kill(0)
+        world.darken(0)
+        world.until("slot 1 hears nothing", lambda: _passes_over(world, 1))
+        at = world.step_of(1)
+        asked = time.monotonic()
+        world.order(1, order)
+        [told] = world.until("it has obeyed", lambda: world.told(1, order))
+        assert told["step"] == at
+        assert told["t"] - asked < 4  # 2 s of patience; a try to connect takes 1 s
+        world.check(1)
+
+
+def _passes_over(world, slot):
+    return any("is passed over" in line["message"] for line in world.told(slot, "notice"))
+
+
+def test_a_rank_obeys_a_kill_while_another_computes(tmp_path):
+    with ElasticWorld(tmp_path, 2) as world:
+        world.start(0)
+        world.start(1, step_s=30.0)
+        world.until("the first step begins", lambda: world.told(0, "settled"))
+        world.order(0, Action.KILL)
+        world.until("it has left", lambda: world.told(0, "kill"))
+
+
 def test_a_rank_obeys_a_stop_before_the_start(tmp_path):
     with ElasticWorld(tmp_path, 2) as world:
         world.start(0)
