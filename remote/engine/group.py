@@ -116,7 +116,7 @@ class Group:
     def sum(self, *buffers: torch.Tensor, limit_s: float) -> None:
         """Sums all of them at the same time."""
         options = dist.AllreduceOptions()
-        options.timeout = timedelta(seconds=limit_s)
+        options.timeout = _gloos_own(limit_s)
         self._finish(
             lambda: [self._gloo.allreduce([buffer], options) for buffer in buffers],
             buffers,
@@ -127,7 +127,7 @@ class Group:
         """Overwrites `buffer` by rank 0's."""
         options = dist.BroadcastOptions()
         options.rootRank, options.rootTensor = 0, 0
-        options.timeout = timedelta(seconds=limit_s)
+        options.timeout = _gloos_own(limit_s)
         self._finish(lambda: [self._gloo.broadcast([buffer], options)], buffer, limit_s)
 
     def collect(self, own: torch.Tensor, limit_s: float) -> torch.Tensor:
@@ -172,6 +172,11 @@ class Abandoned:
     def take(self, group: Group) -> None:
         self._groups = [kept for kept in self._groups if not kept.is_over()]
         self._groups.append(group)
+
+
+def _gloos_own(limit_s: float) -> timedelta:
+    """Longer than we wait: that we gave up has to be known as that, so that we wait longer next."""
+    return timedelta(seconds=limit_s + SLACK_S)
 
 
 def _first_line(error: RuntimeError) -> str:
