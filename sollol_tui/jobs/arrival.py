@@ -2,10 +2,9 @@
 and no part yet, so whatever goes wrong here changes nothing of the run."""
 
 from dataclasses import replace
-from ipaddress import ip_address
 
 from sollol_tui.hosts.facts import gather_facts
-from sollol_tui.hosts.interfaces import source_address
+from sollol_tui.jobs.addresses import with_own_addresses
 from sollol_tui.jobs.crew import Crew
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.planner import plan_worker
@@ -15,16 +14,8 @@ from sollol_tui.jobs.roster import expect
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
 from sollol_tui.model.errors import UnsuitableError
-from sollol_tui.model.inventory import ConnectionKind, Inventory
+from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.spec import JobSpec
-
-
-def _address_among(crew: Crew, own: str) -> str:
-    """Where the other workers reach this machine: not at the address that only it can use."""
-    for other in crew.plan.workers:
-        if ip_address(own).is_loopback and not ip_address(other.address).is_loopback:
-            return source_address(other.address) or own
-    return own
 
 
 async def receive(store: Store, crew: Crew, spec: JobSpec, host: str) -> Worker:
@@ -39,8 +30,8 @@ async def receive(store: Store, crew: Crew, spec: JobSpec, host: str) -> Worker:
     planned, warnings = plan_worker(spec, machine, answers.said[host], taken)
     for warning in warnings:
         note(store, crew.job, "notice", host=host, message=warning)
-    if machine.connection is ConnectionKind.LOCAL:
-        planned = replace(planned, address=_address_among(crew, planned.address))
+    joined = replace(crew.plan, workers=(*crew.plan.workers, planned))
+    planned = with_own_addresses(joined, inventory).workers[-1]
     worker = crew.worker(planned, machine)
     await crew.prepare_one(worker)
     if not crew.is_same_model(worker):

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
+from sollol_tui.jobs.addresses import with_own_addresses
 from sollol_tui.jobs.arrival import receive
 from sollol_tui.jobs.crew import LOST_PATIENCE_S, Crew
 from sollol_tui.jobs.events import note
@@ -19,6 +21,7 @@ from sollol_tui.jobs.recovery import (
     LOST_AFTER_S,
     Sight,
     is_hopeless,
+    lighthouses_missing,
     may_try,
     quarantine_reason,
     told,
@@ -55,7 +58,6 @@ class Membership:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._told_lost = set(crew.progress.lost)
         self._heard = crew.progress.steps_heard
-        self._new_generation = ""
         self._sight = Sight()
         self._returning: set[str] = set()  # lost workers on their way back
         self.arrivals: dict[str, Worker] = {}
@@ -151,10 +153,12 @@ class Membership:
         lost = self._crew.progress.lost
         if self._crew.plan.is_elastic:
             is_coming = any(w.state is WorkerState.READY and w.slots for w in workers)
-            waits = lost and not is_coming and not self._tasks
-            if waits and self._sight.is_stuck(self._crew.progress.step_s):
+            may_change = is_coming or bool(self._tasks)
+            if lost and not may_change and self._sight.is_stuck(self._crew.progress.step_s):
                 return f"released from {told(lost)}"
-            return self._new_generation
+            if self.arrivals:
+                return f"joining: {', '.join(sorted(self.arrivals))}"
+            return lighthouses_missing(self._crew.plan, lost, may_change=may_change)
         asked = membership_requests(self._store, self._job)
         planned = {worker.host for worker in self._crew.plan.workers}
         leaving = [r.host for r in asked if r.kind == "leave" and r.host in planned]
@@ -216,8 +220,10 @@ class Membership:
         is_return = host in self._returning
         try:
             worker = await receive(self._store, self._crew, self._spec, host)
-            if not self._crew.plan.is_elastic:
+            if self._needs_another_launch(worker):
                 self.arrivals[host] = worker
+                if is_return:
+                    self._count_try(host)
                 return
             self._store.note_stage(self._job, f"{host} joins")
             async with self._launching:
@@ -227,6 +233,16 @@ class Membership:
                 await self._launch(worker)
         except SollolError as error:
             self._turn_away(host, error, is_return=is_return)
+
+    def _needs_another_launch(self, worker: Worker) -> bool:
+        """Whether those who train could not be told of a worker while they do, or would be where it
+        does not reach them, or with too few lighthouses for so many."""
+        plan, lost = self._crew.plan, self._crew.progress.lost
+        if not plan.is_elastic:
+            return True
+        joined = replace(plan, workers=(*plan.workers, worker.planned))
+        moved = with_own_addresses(joined, self._crew.inventory) != joined
+        return moved or lighthouses_missing(joined, lost, may_change=False) != ""
 
     def _join_plan(self, worker: Worker, *, is_return: bool) -> bool:
         """Makes the host a worker of the running generation; False when it is asked for no more."""
@@ -310,6 +326,3 @@ class Membership:
         self._crew.follow_plan(plan)
         note(self._store, self._job, "notice", host=host, message="has left")
         self._store.note_stage(self._job, f"{host} has left")
-        there = {worker.host for worker in plan.workers}
-        if not any(light.host in there for light in plan.lit):
-            self._new_generation = f"{host} kept the last of its lighthouses"

@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from sollol_tui.hosts.facts import gather_facts
+from sollol_tui.jobs.addresses import with_own_addresses
 from sollol_tui.jobs.leases import Taken, TakenError
 from sollol_tui.jobs.measured import read_measured
 from sollol_tui.jobs.planner import any_device, could_use, make_plan, resources
@@ -112,7 +113,7 @@ class Turn:
         return False
 
     def _plan(self, taken: Taken) -> Plan:
-        return make_plan(
+        plan = make_plan(
             self._spec,
             self._inventory,
             self._selection,
@@ -123,6 +124,7 @@ class Turn:
             self._store.given_slots(self._job),
             self._known,
         )
+        return with_own_addresses(plan, self._inventory)
 
     def _unasked(self) -> dict[str, str]:
         known = {*self._answers.said, *self._answers.errors}

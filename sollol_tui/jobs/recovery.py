@@ -7,6 +7,7 @@ from typing import Final
 
 from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.records import WorkerRecord
+from sollol_tui.model.plan import Plan
 from sollol_tui.model.states import WorkerState
 
 AWAY: Final = frozenset({WorkerState.LOST, WorkerState.QUARANTINED})
@@ -17,6 +18,7 @@ STUCK_AFTER_STEPS: Final = 5.0  # and longer than so many steps took before
 MOST_TRIES: Final = 3  # to bring a lost worker back
 WAITS_S: Final = (5.0, 5.0, 15.0)  # from a try to the next one, by how many have failed
 STEADY_S: Final = 600.0  # who trains for so long is well again: what was before does not count
+ENOUGH_LIGHTHOUSES: Final = 2  # with two, the loss of any one host leaves the others one
 _LONGEST_LOOK_S: Final = 1.0  # what lies between two looks counts for no more: we may have slept
 
 
@@ -92,6 +94,16 @@ def who_is_lost(
         away = {host: f"it is out of reach: {reason}" for host, reason in unseen.items() if reason}
         return away or {failure.host: failure.reason for failure in causes}
     return {failure.host: failure.reason for failure in causes}
+
+
+def lighthouses_missing(plan: Plan, lost: Collection[str], *, may_change: bool) -> str:
+    """Why the workers that are there need another generation, which lights lighthouses anew, in
+    words; "" when they do not. While who takes part `may_change` by itself, one is enough."""
+    there = {worker.host for worker in plan.workers} - set(lost)
+    keepers = sorted({light.host for light in plan.lit} & there)
+    if len(keepers) >= min(len(there), 1 if may_change else ENOUGH_LIGHTHOUSES):
+        return ""
+    return f"only {keepers[0]} keeps a lighthouse" if keepers else "no lighthouse is left"
 
 
 def tries_after_loss(worker: WorkerRecord, now: float) -> int:

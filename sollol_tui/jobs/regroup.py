@@ -11,6 +11,7 @@ from itertools import chain, repeat
 from typing import Final
 
 from sollol_tui.jobs import checkpoints
+from sollol_tui.jobs.addresses import with_own_addresses
 from sollol_tui.jobs.crew import Crew
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.leases import TakenError
@@ -119,6 +120,7 @@ def _plan_next(store: Store, job: str, crew: Crew, arrivals: list[PlannedWorker]
         for host in again & old:
             store.note_worker(job, host, tries=known[host].tries + 1, tried_at=now)
         plan = with_workers(replace(crew.plan, lit=()), [*stay, *come], store.given_slots(job))
+        plan = with_own_addresses(plan, crew.inventory)
         store.leases.free(job)
         store.leases.take(job, resources(plan))
         store.note_plan(job, plan)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sollol_tui.hosts.facts import gather_facts
+from sollol_tui.jobs.addresses import with_own_addresses
 from sollol_tui.jobs.beginning import Beginning, begin_from
 from sollol_tui.jobs.dataset import check_dataset, locate_dataset, resolve_model
 from sollol_tui.jobs.leases import Taken, TakenError
@@ -75,7 +76,8 @@ async def prepare(
 
     def plan_now(taken: Taken | None) -> Plan:
         facts, silent = answers.said, answers.reasons()
-        return make_plan(spec, everyone, selection, facts, silent, dataset, taken, known=known)
+        plan = make_plan(spec, everyone, selection, facts, silent, dataset, taken, known=known)
+        return with_own_addresses(plan, everyone)
 
     try:
         plan = plan_now(store.leases.taken_from(None))

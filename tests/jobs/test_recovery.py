@@ -1,5 +1,7 @@
 """What the loss of a worker means, as decisions: who is lost, and when it may come back."""
 
+from dataclasses import replace
+
 import pytest
 
 from sollol_tui.jobs.progress import Failure
@@ -12,11 +14,14 @@ from sollol_tui.jobs.recovery import (
     WAITS_S,
     Sight,
     is_hopeless,
+    lighthouses_missing,
     may_try,
     tries_after_loss,
     who_is_lost,
 )
+from sollol_tui.model.plan import PlannedLighthouse
 from sollol_tui.model.states import WorkerState
+from tests.jobs.samples import plan
 
 KILLED = Failure(host="w2", reason="rank 1: killed by SIGKILL")
 GONE = Failure(host="w2", reason="its agent is gone", gone=True)
@@ -128,3 +133,35 @@ def test_one_that_used_up_its_tries_is_hopeless_until_it_was_well_for_long() -> 
     assert (may_try(used_up, 1e9), is_hopeless(used_up)) == (False, True)
     assert tries_after_loss(used_up, 100.0 + STEADY_S - 1) == MOST_TRIES
     assert tries_after_loss(used_up, 100.0 + STEADY_S + 1) == 0
+
+
+def missing(workers: str, lit: str, lost: str = "", *, may_change: bool = False) -> str:
+    lights = (PlannedLighthouse(host=host, address="10.0.0.1", port=1) for host in lit.split())
+    made = replace(plan(*workers.split()), engine="elastic", lit=tuple(lights))
+    return lighthouses_missing(made, lost.split(), may_change=may_change)
+
+
+@pytest.mark.parametrize(
+    ("workers", "lit", "lost", "reason"),
+    [
+        ("w1 w2 w3", "w1 w2 w3", "", ""),
+        ("w1 w2 w3", "w1 w2 w3", "w1", ""),
+        ("w1 w2 w3", "w1 w2 w3", "w1 w3", ""),  # w2 is alone, and has its own
+        ("w1", "w1", "", ""),
+        ("w1 w2", "w1", "", "only w1 keeps a lighthouse"),
+        ("w2 w3", "w1 w2", "", "only w2 keeps a lighthouse"),  # w1 has left, w3 joined
+        ("w1 w2 w3", "w1 w2", "w2", "only w1 keeps a lighthouse"),
+        ("w3", "w1 w2", "", "no lighthouse is left"),
+        ("w1 w2 w3", "w1 w2", "w1 w2", "no lighthouse is left"),
+        ("w1 w2", "w1 w2", "w1 w2", ""),  # nobody is left who could miss them
+    ],
+)
+def test_lighthouses_are_lit_anew_before_the_loss_of_one_host_leaves_the_others_none(
+    workers: str, lit: str, lost: str, reason: str
+) -> None:
+    assert missing(workers, lit, lost) == reason
+
+
+def test_one_lighthouse_is_enough_while_somebody_comes_or_goes() -> None:
+    assert missing("w2 w3", "w1 w2", may_change=True) == ""
+    assert missing("w3 w4", "w1 w2", may_change=True) == "no lighthouse is left"
