@@ -18,7 +18,7 @@ from sollol_tui.jobs.recovery import AWAY
 from sollol_tui.jobs.runfile import run_file
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError, Watch
-from sollol_tui.jobs.worker import Ending, Place, Worker
+from sollol_tui.jobs.worker import LOST_PATIENCE_S, Ending, Place, Worker
 from sollol_tui.model.errors import HostError, UnsuitableError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.plan import Plan, PlannedLighthouse, PlannedWorker
@@ -26,7 +26,6 @@ from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import WorkerState
 
 REQUEST_POLL_S: Final = 0.25
-LOST_PATIENCE_S: Final = 5.0  # at the end, with a host that is lost
 _CLEAR_S: Final = 30.0
 
 
@@ -248,11 +247,20 @@ class Crew:
                 if "kill" in self._store.open_requests(self.job):
                     hurry.set()
 
+        ended: set[str] = set()
+
+        def is_needed() -> bool:
+            """Most ranks of an elastic job hold what the others know of it."""
+            return not self.plan.is_elastic or 2 * len(ended) <= len(self.plan.workers)
+
         async def stop(worker: Worker) -> str:
             # Nothing can be saved where nothing runs; nor is such a host waited for.
             if worker.host.name in self.progress.lost:
                 return await worker.stop("kill", grace_s, hurry, LOST_PATIENCE_S)
-            return await worker.stop(action, grace_s, hurry)
+            problem = await worker.stop(action, grace_s, hurry, is_needed=is_needed)
+            if not problem:
+                ended.add(worker.host.name)
+            return problem
 
         watcher = asyncio.create_task(watch_for_kill())
         try:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sollol_tui.jobs.addresses import with_own_addresses
 from sollol_tui.jobs.arrival import receive
-from sollol_tui.jobs.crew import LOST_PATIENCE_S, Crew
+from sollol_tui.jobs.crew import Crew
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.planner import resources, with_workers
 from sollol_tui.jobs.progress import Failure
@@ -30,7 +30,7 @@ from sollol_tui.jobs.regroup import give_up_arrival, lose
 from sollol_tui.jobs.roster import membership_requests, settle
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError
-from sollol_tui.jobs.worker import Ending, Worker
+from sollol_tui.jobs.worker import LOST_PATIENCE_S, Ending, Worker
 from sollol_tui.model.errors import SollolError, UnreachableError
 from sollol_tui.model.inventory import ConnectionKind
 from sollol_tui.model.spec import JobSpec

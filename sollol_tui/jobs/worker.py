@@ -30,6 +30,7 @@ T = TypeVar("T")
 Ending = Literal["leave", "stop", "kill"]
 RECONNECT_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 CLEANUP_LIMIT_S: Final = 60.0  # how long a host that cannot be reached is waited for at the end
+LOST_PATIENCE_S: Final = 5.0  # the same for one that has nothing to save
 _POLL_S: Final = 0.5
 
 
@@ -175,21 +176,26 @@ class Worker:
         grace_s: float,
         hurry: asyncio.Event,
         patience_s: float = CLEANUP_LIMIT_S,
+        is_needed: Callable[[], bool] = lambda: True,
     ) -> str:
         """Makes the run leave the host and verifies it. Returns "" when nothing of it is left, else
         a sentence on what could not be verified. `stop` and `leave` wait for a host that is out of
-        reach, and turn into `kill` after `grace_s` or when `hurry` is set; `kill` gives such a host
-        up after `patience_s`."""
+        reach, and turn into `kill` after `grace_s`, when `hurry` is set, or when it is not needed;
+        `kill` gives such a host up after `patience_s`, or earlier where it is not needed."""
         if self.place is None:
             return ""
         clock = asyncio.get_running_loop().time
-        hurried_at = clock() if action == "kill" else None
+        began = clock()
+        hurried_at = began if action == "kill" else None
         while True:
             try:
                 async with connect(self.host, [self.home.known_hosts]) as connection:
                     return await self._stop(connection, action, grace_s, hurry)
             except HostError as error:
-                if hurried_at is None and hurry.is_set():
+                if not is_needed():
+                    patience_s = LOST_PATIENCE_S
+                is_late = hurry.is_set() or not is_needed() or clock() - began > grace_s
+                if hurried_at is None and is_late:
                     action, hurried_at = "kill", clock()
                 if hurried_at is not None and clock() - hurried_at > patience_s:
                     return f"{self.host.name} could not be checked ({error.message})"

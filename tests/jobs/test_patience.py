@@ -16,12 +16,16 @@ from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.jobs import submit as submitting
 from sollol_tui.jobs import supervisor as supervising
 from sollol_tui.jobs import worker as launching
+from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervisor import Supervisor
-from sollol_tui.jobs.worker import Worker
+from sollol_tui.jobs.worker import Place, Worker
 from sollol_tui.model.errors import UnreachableError
+from sollol_tui.model.inventory import Host
+from sollol_tui.model.plan import PlannedWorker
 from sollol_tui.model.states import JobState
 from tests.jobs.bench import Bench, until
+from tests.jobs.conftest import ENVIRONMENT
 
 LONG = {"SOLLOL_STUB_STEPS": "100000"}
 
@@ -145,3 +149,31 @@ def test_a_port_that_a_stranger_took_is_left_to_him(
             asyncio.run(Supervisor(bench.home, store, job).run())
     assert bench.view(job).state is JobState.DONE, bench.view(job).reason
     assert bench.started_agents(job)[-1] == "two/log.agent.2"
+
+
+async def test_a_host_out_of_reach_is_waited_for_until_its_time_is_over_or_nobody_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "LOST_PATIENCE_S", 0.0)
+    monkeypatch.setattr(launching, "RECONNECT_S", (0.01,))
+    with socket.socket() as closed:  # bound, but nobody listens there
+        closed.bind(("127.0.0.1", 0))
+        worker = Worker(
+            job="j-1",
+            nonce="n",
+            host=Host(name="w1", address="127.0.0.1", port=closed.getsockname()[1]),
+            planned=PlannedWorker(
+                host="w1", address="127.0.0.1", accelerator="cpu", ranks=(), share=1
+            ),
+            home=open_home(tmp_path / "home"),
+            say=lambda _: None,
+            place=Place(environment=ENVIRONMENT, run_dir="/run", dataset="d", model="m"),
+        )
+        time_is_over = worker.stop("stop", 0.2, asyncio.Event(), patience_s=0.0)
+        assert "could not be checked" in await asyncio.wait_for(time_is_over, 20)
+        nobody_needs_it = worker.stop("stop", 1000, asyncio.Event(), is_needed=lambda: False)
+        assert "could not be checked" in await asyncio.wait_for(nobody_needs_it, 20)
+        waits = asyncio.create_task(worker.stop("stop", 1000, asyncio.Event()))
+        done, _ = await asyncio.wait([waits], timeout=0.3)
+        assert not done
+        waits.cancel()
