@@ -185,7 +185,11 @@ def test_a_waiting_rank_obeys_at_once_or_gives_the_others_time_and_counts_each_w
     assert not obeyed(orders, alone=True)
     assert not wait(9)
     assert wait(1.5)
+    now[0] += 1
+    assert not obeyed(orders, awaited=True)
     wanted[0] = Action.KILL
+    now[0] += 1
+    assert obeyed(orders, awaited=True)
     assert wait(0.5)
 
 
