@@ -91,6 +91,8 @@ class Coordinator:
             "UV_CACHE_DIR": self.cache_on_hosts,
             "UV_OFFLINE": "1",
             "UV_LINK_MODE": "symlink",
+            # To compile torch and transformers anew on each of them takes a minute on two cores.
+            "PYTHONPYCACHEPREFIX": f"{self.cache_on_hosts}/compiled",
         }
         defaults = {
             "connect_timeout": "3s",

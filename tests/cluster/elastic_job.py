@@ -5,6 +5,7 @@ import contextlib
 import json
 import shutil
 import statistics
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -87,9 +88,11 @@ def recording_coordinator(lab: Lab, folder: Path, step_s: float) -> Iterator[Coo
         coordinator.lay_out({**environment, "SOLLOL_RECORDED_STEP_S": str(step_s)}, cpu_cores=None)
         worker_python("-m", "remote.tiny", str(folder / "model"))
         write_rows(folder / "rows.jsonl")
-        yield coordinator
-        for process in supervisors(coordinator.home):
-            process.kill()
+        try:
+            yield coordinator
+        finally:
+            for process in supervisors(coordinator.home):
+                process.kill()
 
 
 @dataclass
@@ -129,6 +132,11 @@ class ElasticJob:
     def of(self, kind: str, since: float = 0.0) -> list[dict[str, Any]]:
         return [line for line in self.look() if line["kind"] == kind and line["t"] > since]
 
+    def memberships(self, since: float) -> list[list[int]]:
+        """The slots that committed steps together, each such set once."""
+        told = {tuple(line["slots"]) for line in self.of("committed", since)}
+        return [list(slots) for slots in sorted(told)]
+
     def shared_by(
         self, slots: Iterable[int], since: float, steps: int = 3, timeout_s: float = 120
     ) -> None:
@@ -148,13 +156,29 @@ class ElasticJob:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.story()}") from None
 
-    def notices(self, host: Machine) -> list[str]:
+    def notices(self, host: Machine, since: float = 0.0) -> list[str]:
+        """What the host's agent and ranks said to people, from a moment of the records on."""
+        since += time.time() - time.monotonic()  # events are for people, so they tell the time
         lines = [
             json.loads(line)
             for path in self.run_dir(host).glob("events.*.jsonl")
-            for line in path.read_text().splitlines()
+            for line in path.read_text().rpartition("\n")[0].splitlines()
         ]
-        return [line["message"] for line in lines if line["kind"] == "notice"]
+        return [x["message"] for x in lines if x["kind"] == "notice" and x["t"] > since]
+
+    def waits(self, host: Machine, since: float) -> None:
+        """Returns once the host has said that it may not commit without the others."""
+        said = "not enough to commit"
+        self.until(
+            lambda: any(said in notice for notice in self.notices(host, since)),
+            f"{host.name} waits for the others",
+        )
+
+    def lost_lighthouse(self, since: float) -> bool:
+        """Whether somebody had to ask another lighthouse than before."""
+        hosts = self.coordinator.lab.hosts
+        said = [notice for host in hosts for notice in self.notices(host, since)]
+        return any("is passed over" in notice for notice in said)
 
     def gap(self, since: float, slots: Sequence[int]) -> tuple[float, float]:
         """The longest time between two commits of these slots from a fault on, and the usual one
@@ -224,7 +248,7 @@ def _longest(times: Sequence[float]) -> float:
 
 def pause_at(job: ElasticJob) -> int:
     """Pauses the job; returns the step at which it rests, whose checkpoint is here."""
-    job.coordinator.sollol("pause", job.id, timeout_s=200)
+    job.coordinator.sollol("pause", job.id, timeout_s=100)
     paused, last = job.coordinator.job_reaches(JobState.PAUSED), job.check()
     assert paused.step == checkpoints.kept(job.coordinator.home, job.id) == last
     return last

@@ -3,9 +3,10 @@ crashes, pulled cables, frozen ranks, parted networks, wrong bits. What it learn
 machine learns.
 
 The cases share one job, because its start is what costs: each finds three members at work. The last
-one stops the job and looks at all of it. Gaps are printed.
+one stops the job and looks at all of it. Gaps are printed beside their bars.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -21,12 +22,14 @@ from tests.cluster.elastic_job import (
     pause_at,
     recording_coordinator,
 )
-from tests.cluster.faults import parted, suspended, unplugged
+from tests.cluster.faults import cut_off, narrowed, parted, unplugged
 from tests.cluster.lab import Lab
 from tests.cluster.machine import Machine
 from tests.cluster.test_training import WORKER_PYTHON
 
-STEP_S = 0.2
+STEP_S = 0.1
+LIGHTHOUSE_S = 6.0  # more where the lighthouse that was asked is lost, too
+ROOM = 3  # times the bar, for a machine that does something else: a hang of gloo's takes longer
 EVERYBODY = (0, 1, 2)
 pytestmark = [
     pytest.mark.skipif(
@@ -48,38 +51,54 @@ def job(_machines: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[El
 
 @pytest.fixture
 def hosts(job: ElasticJob, _machines: Lab) -> Iterator[list[Machine]]:
-    """w1 (slot 0, the lighthouse that is asked), w2, w3: all of them members."""
-    job.shared_by(EVERYBODY, time.monotonic(), steps=5, timeout_s=200)
+    """w1 (slot 0), w2 and w3: all of them members."""
+    job.shared_by(EVERYBODY, time.monotonic(), timeout_s=200)
     yield _machines.hosts
     for host in _machines.hosts:
-        host.heal()
+        if host.is_on:
+            host.heal()
 
 
 @pytest.fixture
-def tell_gap(
+def gap_is_short(
     job: ElasticJob, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[str, float, tuple[int, ...], float], None]:
-    """Shows the gap after a fault beside its bar; nothing is asserted of it on a loaded machine."""
+    """Shows for how long nobody committed after a fault, beside its bar. What fails is only what
+    no load of this machine explains."""
 
-    def tell(fault: str, since: float, slots: tuple[int, ...], bar_s: float) -> None:
+    def look(fault: str, since: float, slots: tuple[int, ...], bar_s: float) -> None:
         gap, step = job.gap(since, slots)
+        bar = 2.5 * step + bar_s + LIGHTHOUSE_S * job.lost_lighthouse(since)
         with capsys.disabled():
             sys.stdout.write(
                 f"\n    {fault}: {gap:.2f} s without a commit = {gap / step:.1f} median steps of "
-                f"{step:.2f} s; bar {2.5 * step + bar_s:.2f} s; load {os.getloadavg()[0]:.1f}\n"
+                f"{step:.2f} s; bar {bar:.2f} s; load {os.getloadavg()[0]:.1f}\n"
             )
+        assert gap < ROOM * bar, job.story()
 
-    return tell
+    return look
 
 
-def test_a_cable_out_for_a_while_costs_no_step_and_its_host_is_healed(job, hosts, tell_gap):
+@contextlib.contextmanager
+def frozen_in_a_sum(job: ElasticJob, host: Machine) -> Iterator[None]:
+    """SIGSTOP, while gloo is adding up."""
+    freeze = job.run_dir(host) / "freeze"
+    freeze.touch()
+    job.until(lambda: not freeze.exists(), f"{host.name} is in a sum")
+    try:
+        yield
+    finally:
+        host.run(["sh", "-c", "kill -CONT -1"])
+
+
+def test_a_cable_out_for_a_while_costs_no_step_and_its_host_is_healed(job, hosts, gap_is_short):
     out_at = time.monotonic()
     with unplugged(hosts[2]):
         job.shared_by((0, 1), out_at)
-        tell_gap("cable of slot 2 cut", out_at, (0, 1), 6)
+        gap_is_short("cable of slot 2 cut", out_at, (0, 1), 6)
     back_at = time.monotonic()
     job.shared_by(EVERYBODY, back_at)
-    tell_gap("and plugged in again", back_at, (0, 1), 6)
+    gap_is_short("and plugged in again", back_at, (0, 1), 6)
     job.check()
 
 
@@ -91,85 +110,104 @@ def test_a_cable_out_for_an_instant_is_nothing(job, hosts):
     job.check()
 
 
-def test_a_rank_frozen_in_a_sum_is_left_behind_and_healed(job, hosts, tell_gap):
+def test_a_rank_frozen_in_a_sum_is_left_behind_and_healed(job, hosts, gap_is_short):
     stopped_at = time.monotonic()
-    with suspended(hosts[0], "remote.train"):
+    with frozen_in_a_sum(job, hosts[0]):
         job.shared_by((1, 2), stopped_at)
-        tell_gap("SIGSTOP of slot 0", stopped_at, (1, 2), 6)
+        gap_is_short("SIGSTOP of slot 0", stopped_at, (1, 2), 6)
     thawed_at = time.monotonic()
     job.shared_by(EVERYBODY, thawed_at)
-    tell_gap("and SIGCONT", thawed_at, (1, 2), 6)
+    gap_is_short("and SIGCONT", thawed_at, (1, 2), 6)
     job.check()
 
 
 def test_the_isolated_host_of_the_lighthouse_waits_while_nobody_sees_the_coordinator(
-    job, hosts, tell_gap
+    job, hosts, gap_is_short
 ):
     for host in hosts:
         host.drop_incoming_from(host.gateway)
     parted_at = time.monotonic()
     with parted(hosts[:1], hosts[1:]):
         job.shared_by((1, 2), parted_at)
-        tell_gap("lighthouse's host isolated", parted_at, (1, 2), 12)
-        late = job.of("committed", parted_at + 5)
-        assert {line["slot"] for line in late} == {1, 2}
-        job.until(lambda: any("not enough to commit" in n for n in job.notices(hosts[0])), "waits")
+        gap_is_short("lighthouse's host isolated", parted_at, (1, 2), 6)
+        job.waits(hosts[0], parted_at)
+        assert [0] not in job.memberships(parted_at)
     job.shared_by(EVERYBODY, time.monotonic())
     job.check()
 
 
-def test_two_and_one_the_two_go_on_whichever_lighthouse_they_asked(job, hosts, tell_gap):
+def test_two_and_one_the_two_go_on_whichever_lighthouse_they_asked(job, hosts, gap_is_short):
     parted_at = time.monotonic()
     with parted(hosts[:2], hosts[2:]):
         job.shared_by((0, 1), parted_at)
-        tell_gap("2 + 1", parted_at, (0, 1), 6)
+        gap_is_short("2 + 1", parted_at, (0, 1), 6)
+        job.waits(hosts[2], parted_at)
+        assert [2] not in job.memberships(parted_at)
     job.shared_by(EVERYBODY, time.monotonic())
     job.check()
 
 
-def test_wrong_bits_are_found_by_digest_and_healed_before_they_count(job, hosts):
+def test_who_is_heard_and_hears_nothing_is_left_behind_and_healed(job, hosts, gap_is_short):
+    deaf_at = time.monotonic()
+    with cut_off(hosts[1], hosts[0], hosts[2]):
+        job.shared_by((0, 2), deaf_at)
+        gap_is_short("slot 1 hears nobody", deaf_at, (0, 2), 6)
+    job.shared_by(EVERYBODY, time.monotonic())
+    job.check()
+
+
+def test_a_slow_link_makes_steps_late_and_loses_nobody(job, hosts):
+    slow_at = time.monotonic()
+    with narrowed(hosts[2], "2mbit"):
+        job.shared_by(EVERYBODY, slow_at, steps=5)
+    assert job.memberships(slow_at) == [list(EVERYBODY)]
+
+
+def test_wrong_bits_are_found_by_digest_and_healed_before_they_count(job, hosts, gap_is_short):
     began = time.monotonic()
     (job.run_dir(hosts[2]) / "spoil").touch()
     [spoilt] = job.until(lambda: job.of("spoilt", began), "the weights of slot 2 are spoilt")
     healed = f"took over the weights of step {spoilt['step']} from w1 (slot 0)"
     job.until(lambda: healed in job.notices(hosts[2]), "slot 2 is healed")
     job.shared_by(EVERYBODY, spoilt["t"])
+    gap_is_short("wrong bits on slot 2", spoilt["t"], EVERYBODY, 3)
     assert spoilt["digest"] not in {line["digest"] for line in job.of("committed")}
     job.check()
 
 
-def test_a_crash_of_a_worker_costs_the_step_in_flight(job, hosts, tell_gap):
+def test_a_crash_of_a_worker_costs_the_step_in_flight(job, hosts, gap_is_short):
     crashed_at = time.monotonic()
     hosts[1].crash()
     job.shared_by((0, 2), crashed_at)
-    tell_gap("crash of slot 1", crashed_at, (0, 2), 3)
+    gap_is_short("crash of slot 1", crashed_at, (0, 2), 3)
     hosts[1].boot()
     job.shared_by(EVERYBODY, time.monotonic())
     job.check()
 
 
-def test_a_crash_of_slot_0_takes_its_lighthouse_along(job, hosts, tell_gap):
+def test_a_crash_of_slot_0_takes_its_lighthouse_along(job, hosts, gap_is_short):
     crashed_at = time.monotonic()
     hosts[0].crash()
     job.shared_by((1, 2), crashed_at)
-    tell_gap("crash of slot 0 and its lighthouse", crashed_at, (1, 2), 3)
+    gap_is_short("crash of slot 0 and its lighthouse", crashed_at, (1, 2), 3)
     hosts[0].boot()
     job.shared_by(EVERYBODY, time.monotonic())
     job.check()
 
 
 def test_after_a_power_cut_for_good_the_rest_goes_on_and_of_two_parted_ones_one(
-    job, hosts, tell_gap, tmp_path
+    job, hosts, gap_is_short, tmp_path
 ):
     cut_at = time.monotonic()
     hosts[2].power_off()
     job.shared_by((0, 1), cut_at)
-    tell_gap("power cut of slot 2", cut_at, (0, 1), 6)
+    gap_is_short("power cut of slot 2", cut_at, (0, 1), 6)
     parted_at = time.monotonic()
     with parted(hosts[:1], hosts[1:2]):
         job.shared_by((0,), parted_at)
-        tell_gap("1 + 1", parted_at, (0,), 6)
-        assert {line["slot"] for line in job.of("committed", parted_at + 5)} == {0}
+        gap_is_short("1 + 1", parted_at, (0,), 6)
+        job.waits(hosts[1], parted_at)
+        assert [1] not in job.memberships(parted_at)
     job.shared_by((0, 1), time.monotonic())
     stop_and_look_at_all(job, tmp_path)
 
