@@ -21,11 +21,12 @@ GIB = 2**30
 @contextmanager
 def supervised() -> Iterator[None]:
     """The jobs have supervisors as far as anybody can tell, so commands start none."""
-    with Store(open_home()) as store, ExitStack() as locks:
-        for job in store.attended_jobs():
-            store.home.job(job).mkdir(parents=True, exist_ok=True)
-            lock = locks.enter_context((store.home.job(job) / LOCK).open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with Store(open_home()) as store:
+        folders = [store.home.job(job) for job in store.attended_jobs()]
+    with ExitStack() as locks:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(locks.enter_context((folder / LOCK).open("w")), fcntl.LOCK_EX)
         yield
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sollol_tui.hosts.ssh import HostConnection
+from sollol_tui.jobs import ending
 from sollol_tui.jobs import submit as submitting
-from sollol_tui.jobs import supervisor as supervising
 from sollol_tui.jobs import worker as launching
 from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.store import Store
@@ -60,7 +60,7 @@ def test_the_adapter_is_fetched_as_soon_as_its_worker_is_back(
     job = bench.submit(env={"SOLLOL_STUB_STEPS": "60"})
     bench.takes_steps(job)
     bench.kill_supervisor(job)
-    real, tries = supervising.collect, []
+    real, tries = ending.collect, []
 
     async def lost_twice(*arguments: object) -> Path:
         tries.append(arguments)
@@ -68,7 +68,7 @@ def test_the_adapter_is_fetched_as_soon_as_its_worker_is_back(
             raise UnreachableError("one", "the connection was lost")
         return await real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(supervising, "collect", lost_twice)
+    monkeypatch.setattr(ending, "collect", lost_twice)
     with Store(bench.home) as store:
         asyncio.run(Supervisor(bench.home, store, job).run())
     view = bench.view(job)
@@ -100,7 +100,7 @@ def test_another_coordinators_job_of_the_same_id_is_not_touched(bench: Bench) ->
         # The dead supervisor's streams end once their connections are seen to be closed.
         until(lambda: not any("remote.stream" in run for run in bench.left(job)), "streams end")
         running = bench.left(job)
-        asyncio.run(Supervisor(bench.home, store, job).crew.leave("kill", 5))
+        asyncio.run(Supervisor(bench.home, store, job).case.crew.leave("kill", 5))
     assert running
     assert bench.left(job) == running
 

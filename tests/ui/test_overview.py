@@ -21,7 +21,8 @@ async def test_jobs_hosts_and_the_log_are_on_one_screen(size: tuple[int, int]) -
         for words in (
             "SOLLOL  lab",
             "4/5 hosts up   1 running  1 queued",
-            "j-7f3a  tools-621k",
+            "j-7f3a",
+            "tools-621k",
             "45%  ####",
             "#1: waits for 2",
             "old-xeon",
