@@ -35,10 +35,12 @@ class Server(asyncssh.SSHServer):
     drops: int = 0
     entering: int = 0
     most_entering: int = 0
+    connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     logins: list[str] = field(default_factory=list)
     answer: Callable[["asyncssh.SSHServerProcess[bytes]"], None] = lambda process: process.exit(0)
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self.connections.append(conn)
         self.entering += 1
         self.most_entering = max(self.entering, self.most_entering)
         if self.drops:
@@ -80,6 +82,9 @@ async def server() -> AsyncIterator[Server]:
     ) as listener:
         told.port = listener.get_port()
         yield told
+    for connection in told.connections:  # else the loop may end before they have
+        connection.abort()
+        await connection.wait_closed()
 
 
 @pytest.fixture
