@@ -67,11 +67,20 @@ def torchrun(folder: Path, ranks: int, step_s: float) -> Iterator[list[subproces
     command = [
         *(sys.executable, "-m", "torch.distributed.run", f"--nnodes=1:{ranks}"),
         *("--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}"),
-        *("--rdzv-id=gap", "--max-restarts=9", "-m", "tests.bench.gap_rank"),
-        *(str(folder), str(step_s), str(FLOATS)),
+        *("--rdzv-id=gap", "--max-restarts=9"),
     ]
+    loop = ["-m", "tests.bench.gap_rank", str(folder), str(step_s), str(FLOATS)]
     with (folder / "log").open("ab") as log:
-        agents = [subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) for _ in range(ranks)]
+        agents = [
+            # On one machine whoever comes first would keep the rendezvous.
+            subprocess.Popen(
+                [*command, f"--rdzv-conf=is_host={number == 0}", *loop],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+            )
+            for number in range(ranks)
+        ]
     try:
         yield agents
     finally:
