@@ -233,9 +233,11 @@ class _Work:
             )
         answer = dict(tried.answer)
         file = f"{self._workdir}/envs/{environment.env_id}/.selfcheck.{environment.payload_hash}"
+        # Hosts may share the folder, and then two of them can have the same process ids.
         await self._store(
             "the self-check's answer",
-            f'umask 077; file={quote(file)}; cat >"$file.$$" && mv -f -- "$file.$$" "$file"',
+            f'umask 077; file={quote(file)}; part=$(mktemp "$file.XXXXXX") && cat >"$part" && '
+            'mv -f -- "$part" "$file"',
             json.dumps(answer).encode() + b"\n",
         )
         self._say("selfcheck", StepState.DONE, _describe(answer))
