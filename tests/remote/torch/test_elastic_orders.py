@@ -19,7 +19,8 @@ def test_who_leaves_is_not_waited_for_and_may_come_again(tmp_path, slots, leaver
         world.until("it has left", lambda: world.told(leaver, "leave"))
         left_at = world.told(leaver, "leave")[0]["step"]
         world.reach(left_at + 5, *others)
-        assert not any(world.told(slot, "lost") for slot in others)
+        lost = [told["reason"] for slot in others for told in world.told(slot, "lost")]
+        assert not any(f"slot {leaver})" in why.partition("broke off")[2] for why in lost), lost
         world.order(leaver, Action.RUN)
         world.start(leaver)
         everybody = list(range(slots))
