@@ -49,7 +49,7 @@ demo: .venv/installed
 
 test: .venv/developer .venv-worker/installed
 	@echo "tests of the coordinator and the cluster"
-	@$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/remote/torch --ignore=tests/bench --ignore=tests/soak
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not long" --ignore=tests/remote/torch --ignore=tests/bench --ignore=tests/soak
 	@echo "tests of training, in a worker's environment"
 	@.venv-worker/bin/python -m pytest tests/remote/torch
 
@@ -64,6 +64,7 @@ lint: .venv/developer
 
 soak: .venv/developer .venv-worker/installed
 	@$(BIN)/python -m pytest -s tests/soak
+	@$(BIN)/python -m pytest -m long tests/cluster
 	@.venv-worker/bin/python -m pytest -s tests/soak
 
 bench: .venv/developer .venv-worker/installed

@@ -39,6 +39,7 @@ def six(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
             process.kill()
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_three_jobs_share_six_hosts_and_a_fourth_has_its_turn_after_them(six: Coordinator) -> None:
     names = ("first", "second", "third", "fourth")

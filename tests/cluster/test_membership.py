@@ -184,6 +184,7 @@ def test_a_lost_worker_pauses_or_fails_a_job_that_asks_for_that(
     coordinator.assert_clean()
 
 
+@pytest.mark.long
 def test_a_host_that_is_lost_again_and_again_is_quarantined_until_it_is_asked_to_join(
     coordinator: Coordinator, lab: Lab
 ) -> None:
