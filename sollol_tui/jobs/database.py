@@ -1,6 +1,7 @@
 """Opens the state's SQLite file, brings it to this version's shape, and says in a sentence what is
 wrong with it. Knows no table by name."""
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,29 @@ _DISK: Final = (
     *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY),
     *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM),
 )
+# What SQLite says of a text, or of its own list of tables, in which a bit was turned.
+_DAMAGE: Final = re.compile(r"Could not decode|no such (column|table)|malformed")
 T = TypeVar("T")
+
+
+class _Rows(sqlite3.Cursor):
+    """Reading a row may fail as well: a damaged text is none."""
+
+    def __next__(self) -> Any:
+        return self._told(super().__next__)
+
+    def fetchone(self) -> Any:
+        return self._told(super().fetchone)
+
+    def fetchall(self) -> list[Any]:
+        return self._told(super().fetchall)
+
+    def _told(self, act: Callable[[], T]) -> T:
+        try:
+            return act()
+        except sqlite3.DatabaseError as error:
+            assert isinstance(self.connection, Database)
+            raise state_error(self.connection.file, error) from error
 
 
 class Database(sqlite3.Connection):
@@ -29,7 +52,7 @@ class Database(sqlite3.Connection):
     file: Path
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        return self._told(lambda: super(Database, self).execute(*arguments))
+        return self._told(lambda: self.cursor(_Rows).execute(*arguments))
 
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:
         return self._told(lambda: super(Database, self).executemany(*arguments))
@@ -95,7 +118,7 @@ def state_error(file: Path, error: sqlite3.DatabaseError) -> Exception:
             f"{BUSY_TIMEOUT_S:g} s",
             remedy="try again",
         )
-    if code in _BROKEN:
+    if code in _BROKEN or _DAMAGE.search(str(error)):
         return StateError(
             f"the state in {file} cannot be read: {error}",
             remedy="move that file away to start afresh; workers keep their runs",

@@ -2,12 +2,16 @@
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sollol_tui.model.snapshot import Keyed
 from sollol_tui.model.states import JobState, WorkerState
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 T = TypeVar("T")
+_ADAPTERS: "Final[dict[type[Any], TypeAdapter[Any]]]" = {}  # each takes long to make
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,9 @@ def dump(value: Any) -> str:
 def load(kind: type[T], text: str) -> T:
     """The dataclass that `dump` wrote. Keys that a newer sollol added are passed over, though in a
     file that people write they are mistakes."""
-    from pydantic import TypeAdapter
+    if kind not in _ADAPTERS:
+        from pydantic import TypeAdapter  # late: most commands read nothing with it
 
-    return TypeAdapter(kind).validate_json(text, extra="ignore")
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    loaded: T = _ADAPTERS[kind].validate_json(text, extra="ignore")
+    return loaded

@@ -59,7 +59,7 @@ def test_a_job_goes_on_and_brings_its_adapter_though_its_first_worker_is_lost(
     seen = job()
     assert seen.state is JobState.RUNNING
     assert "its agent is gone" in seen.workers[0].reason
-    until(lambda: job().workers[0].state == "training", "the worker is launched again")
+    until(lambda: job().workers[0].state == "training", "the worker is launched again", 150)
     coordinator.sollol("wait", seen.id, timeout_s=120)
     done = job()
     assert (done.state, done.step, done.samples_done) == (JobState.DONE, STEPS, 240 * 15)

@@ -8,6 +8,7 @@ import pytest
 
 import sollol_tui.jobs.submit
 from sollol_tui import SOLLOLClient
+from sollol_tui.jobs.roster import membership_requests
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.states import JobState
 from tests.jobs.bench import Bench
@@ -91,7 +92,7 @@ def test_the_coordinator_is_asked_to_join_the_newest_job(
         for state in (JobState.PROVISIONING, JobState.STARTING, JobState.RUNNING):
             store.move_job(newest, state)
         run(example("join_job"))
-        asked = [(request.kind, request.host) for request in store.membership_requests(newest)]
+        asked = [(request.kind, request.host) for request in membership_requests(store, newest)]
         assert asked == [("join", "coordinator")]
 
 
