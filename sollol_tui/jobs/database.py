@@ -5,9 +5,10 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from sollol_tui.model.errors import StateError
 
@@ -23,6 +24,7 @@ _DISK: Final = (
 )
 # What SQLite says of a text, or of its own list of tables, in which a bit was turned.
 _DAMAGE: Final = re.compile(r"Could not decode|no such (column|table)|malformed")
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -129,6 +131,23 @@ def state_error(file: Path, error: sqlite3.DatabaseError) -> Exception:
             remedy="is the disk full or read-only?",
         )
     return error
+
+
+def told_if_damaged(read: Callable[P, T]) -> Callable[P, T]:
+    """Makes a reader of what is stored raise StateError for values that nobody has written."""
+
+    @wraps(read)
+    def reading(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return read(*arguments, **options)
+        except (ValueError, TypeError, KeyError) as error:
+            said = str(error).partition("\n")[0]
+            raise StateError(
+                f"the state holds what nobody has written: {said}",
+                remedy="move state.db away to start afresh; workers keep their runs",
+            ) from error
+
+    return reading
 
 
 def _migrate(database: Database) -> None:

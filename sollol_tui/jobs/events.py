@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from sollol_tui.jobs.database import told_if_damaged
 from sollol_tui.jobs.records import EventRecord
 from sollol_tui.model.events import Event
 from sollol_tui.model.names import COORDINATOR
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 OWN: Final = "supervisor"  # in place of a file's name: no file of a worker is called so
 
 
+@told_if_damaged
 def read_events(
     store: "Store", job: str, kinds: Sequence[str] = (), *, after: int = 0
 ) -> list[EventRecord]:

@@ -1,5 +1,6 @@
 """Reads from the state what a job's ranks measured and compared, beside what its plan promised."""
 
+from sollol_tui.jobs.database import told_if_damaged
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.store import Store
@@ -7,6 +8,7 @@ from sollol_tui.model.evidence import EVIDENCE, Evidence, Said, speed_of, weight
 from sollol_tui.model.plan import Plan
 
 
+@told_if_damaged
 def read_evidence(store: Store, job: str) -> Evidence:
     said = [
         Said(

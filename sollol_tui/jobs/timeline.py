@@ -5,12 +5,14 @@ import json
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+from sollol_tui.jobs.database import told_if_damaged
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.happenings import FIGURES, Happening, Note, tell
 
 _MOST_NOTES: Final = 20_000  # the newest, of which a timeline is made
 
 
+@told_if_damaged
 def read_timeline(
     store: Store, job: str | None = None, kinds: Collection[str] = ()
 ) -> list[Happening]:

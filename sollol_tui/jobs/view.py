@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import psutil
 
+from sollol_tui.jobs.database import told_if_damaged
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import NotFoundError
@@ -34,6 +35,7 @@ _COLUMNS: Final = (
 )
 
 
+@told_if_damaged
 def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
     """The cluster as the state knows it: hosts in the inventory's order, jobs newest first."""
     jobs = read_jobs(store)
@@ -67,6 +69,7 @@ def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
     )
 
 
+@told_if_damaged
 def read_jobs(store: Store, limit: int | None = MAX_JOBS) -> tuple[JobView, ...]:
     """The newest jobs, at most `limit` of them, newest first."""
     newest = "SELECT id FROM jobs ORDER BY created_at DESC, id LIMIT ?"
@@ -90,6 +93,7 @@ def _places(store: Store) -> dict[str, int]:
     return {row["id"]: number for number, row in enumerate(queued, 1)}
 
 
+@told_if_damaged
 def read_job(store: Store, job: str) -> JobView:
     """Raises NotFoundError."""
     row = store.connection.execute(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (job,)).fetchone()
@@ -101,6 +105,7 @@ def read_job(store: Store, job: str) -> JobView:
     return _job(row, workers, _places(store).get(job))
 
 
+@told_if_damaged
 def read_evaluations(store: Store, job: str) -> tuple[EvaluationView, ...]:
     """What the held-out rows said, in the order of steps; of a step done again, the last word."""
     known: dict[int, EvaluationView] = {}

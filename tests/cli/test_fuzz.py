@@ -1,6 +1,7 @@
 """Whatever stands on the command line, sollol answers in sentences and with a code of its own."""
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -46,8 +47,12 @@ def words() -> st.SearchStrategy[list[str]]:
 def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A state whose job has ended and whose host refuses connections."""
 
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    sleep = time.sleep
+
+    def interrupt(*seconds: float, **_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        sleep(*seconds)
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sollol_tui.client, "revive", lambda store: [])
