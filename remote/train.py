@@ -279,8 +279,6 @@ def main(arguments: list[str]) -> int:
         attempt=attempt,
         generation=run.generation,
     )
-    sys.stdout, sys.stderr = patient_stream(1), patient_stream(2)
-    faulthandler.register(FAULT_SIGNAL)  # its agent asks where it stands when it takes no steps
     if "OMP_NUM_THREADS" not in run.env:
         torch.set_num_threads(threads_of_rank(run))
     try:
@@ -299,4 +297,6 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     die_with_launcher(Path(sys.argv[1]))
+    sys.stdout, sys.stderr = patient_stream(1), patient_stream(2)
+    faulthandler.register(FAULT_SIGNAL)  # its agent asks where it stands when it takes no steps
     sys.exit(main(sys.argv[1:]))
