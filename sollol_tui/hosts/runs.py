@@ -4,6 +4,7 @@ which anything lives, and one of another coordinator's job."""
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Final
 
 from sollol_tui.hosts.environment import IN_USE
@@ -66,10 +67,15 @@ async def weigh_runs(
         input="".join(f"{run.nonce} {run.path}\n" for run in runs).encode(),
         timeout_s=LIMIT_S,
     )
-    weights = {}
-    for run, line in zip(runs, done.stdout.decode(errors="replace").splitlines(), strict=False):
-        answer = _ANSWER.fullmatch(line)
-        word, size = (answer[1], int(answer[2]) * 1024) if answer else ("", 0)
-        obstacle = _OBSTACLES.get(word, "") if answer else f"it answers {clean(line, limit=60)}"
-        weights[run.job] = Weight(size_bytes=size, obstacle=obstacle)
-    return weights
+    lines = done.stdout.decode(errors="replace").splitlines()
+    return {run.job: _weight(line) for run, line in zip_longest(runs, lines[: len(runs)])}
+
+
+def _weight(line: str | None) -> Weight:
+    """What the host said of one run; of one on which it said nothing nobody knows that it is
+    gone."""
+    if line is None:
+        return Weight(size_bytes=0, obstacle="the host said nothing of it")
+    if (answer := _ANSWER.fullmatch(line)) is None:
+        return Weight(size_bytes=0, obstacle=f"the host says {clean(line, limit=60)}")
+    return Weight(size_bytes=int(answer[2]) * 1024, obstacle=_OBSTACLES.get(answer[1], ""))

@@ -140,7 +140,7 @@ def told_if_damaged(read: Callable[P, T]) -> Callable[P, T]:
     def reading(*arguments: P.args, **options: P.kwargs) -> T:
         try:
             return read(*arguments, **options)
-        except (ValueError, TypeError, KeyError) as error:
+        except ValueError as error:  # of JSON, of a name that no state has, of what pydantic reads
             said = str(error).partition("\n")[0]
             raise StateError(
                 f"the state holds what nobody has written: {said}",

@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sollol_tui.client import SOLLOLClient
+from sollol_tui.hosts.runs import Run, weigh_runs
 from sollol_tui.jobs.output import JOB_FILE
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import LOCK
@@ -151,3 +153,19 @@ def test_only_old_enough_jobs_are_meant_and_the_newest_are_kept(
     (tmp_path / "out" / JOB_FILE).unlink()
     (found,) = plain_client.prunable_jobs()
     assert found.adapter == str(tmp_path / "out")
+
+
+@pytest.mark.parametrize("answer", [b"removed 4\n", b"removed 4\nwhat?\n"])
+async def test_a_host_that_says_nothing_of_a_run_is_not_taken_to_have_removed_it(
+    answer: bytes,
+) -> None:
+    class Terse:
+        async def run(self, *_: object, **__: object) -> object:
+            return SimpleNamespace(stdout=answer)
+
+    runs = [Run(job=job, nonce="n", path=f"/runs/{job}/w1") for job in ("j-1", "j-2")]
+    weights = await weigh_runs(runs, Terse(), remove=True)  # type: ignore[arg-type]
+    assert weights["j-1"].obstacle == ""
+    assert weights["j-2"].obstacle.startswith(
+        "the host says" if b"?" in answer else "the host said"
+    )
