@@ -20,8 +20,8 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from itertools import permutations
+from dataclasses import dataclass, replace
+from itertools import permutations, repeat
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ TOKENS_PER_S = 6500.0
 SAMPLE_TOKENS = 256
 PLAIN_TOKENS = 1024  # that each worker computes between two sums of the plain loop
 WARM_UP, MEASURED = 3, 5
+QUOTA_STEP_S = 1.5  # of all workers together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,18 +136,26 @@ def quotas(hosts: Hosts) -> None:
     ):
         hosts.set_cpu(percents)
         load = Load(floats=1_000_000, global_batch=64, work=20, steps=WARM_UP + 3)
+        # As much work as makes steps of what the bar names, however quick this machine is.
+        first = hosts.run(load, [0])[0]["samples_per_s"] / percents[0] * sum(percents)
+        load = replace(load, work=round(load.work * QUOTA_STEP_S * first / load.global_batch))
         kinds = dict.fromkeys(percents)
         alone = {
             percent: hosts.run(load, [percents.index(percent)])[0]["samples_per_s"]
             for percent in kinds
         }
         together = hosts.run(load, range(len(percents)))[0]
+        with ThreadPoolExecutor(len(percents)) as pool:  # all compute, none knows of the others
+            told = [*pool.map(hosts.run, repeat(load), [[place] for place in range(len(percents))])]
+        at_once = sum(each["samples_per_s"] for [each] in told)
         solo = max(alone.values()) if len(kinds) == 1 else sum(alone[p] for p in percents)
         against = "one alone" if len(kinds) == 1 else "the sum of each alone"
         print(
             f"{name}: {together['samples_per_s']:.2f} smp/s, steps of {together['step_s']:.2f} s, "
             f"{together['samples_per_s'] / solo:.2f} x {against} (bar {bar}); waiting for the "
-            f"slowest {together['waiting_s']:.2f} s, adding {together['adding_s']:.2f} s",
+            f"slowest {together['waiting_s']:.2f} s, adding {together['adding_s']:.2f} s\n"
+            f"  {together['samples_per_s'] / at_once:.2f} x the sum of all who compute at once but "
+            "never meet: what the cores of this machine give",
             flush=True,
         )
         print("  shares: " + ", ".join(f"{r['share']:.0%}" for r in together["ranks"]), flush=True)

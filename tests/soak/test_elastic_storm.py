@@ -14,16 +14,16 @@ import pytest
 
 from tests.cluster.conftest import UV_CACHE_ON_HOSTS
 from tests.cluster.coordinator import CHECKOUT
-from tests.cluster.elastic_job import (
+from tests.cluster.faults import cut_off, narrowed, parted, slowed, suspended, unplugged
+from tests.cluster.lab import Lab, missing_pieces
+from tests.cluster.machine import Machine
+from tests.cluster.training.elastic_job import (
     ElasticJob,
     alone_to,
     furthest,
     pause_at,
     recording_coordinator,
 )
-from tests.cluster.faults import cut_off, narrowed, parted, slowed, suspended, unplugged
-from tests.cluster.lab import Lab, missing_pieces
-from tests.cluster.machine import Machine
 
 STORM_S = 60 * float(os.environ.get("SOLLOL_STORM_MINUTES", "10"))
 FAULT_EVERY_S = 30.0

@@ -1,5 +1,6 @@
 """The real loop of a rank, which also writes down what it computed and committed, takes its time
-over a step, and when a test asks for it spoils its weights, or stops in the middle of a sum.
+over a step, and when a test asks for it hurries, spoils its weights, or stops in the middle of a
+sum.
 
 Lies over the payload's `remote/train.py`, which goes by the name of `remote/loop.py` there.
 """
@@ -43,7 +44,8 @@ def write(session: Session, kind: str, step: Step, **more: Any) -> None:
 
 def compute(session: Session, step: Step) -> Tally:
     write(session, "computed", step, samples=step.share.tolist())
-    time.sleep(STEP_S)
+    if not (session.run_dir / "hurry").exists():
+        time.sleep(STEP_S)
     return _compute(session, step)
 
 

@@ -23,7 +23,7 @@ from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
 from tests.cluster.coordinator import Coordinator, fill_cache
 from tests.cluster.lab import Lab
 from tests.cluster.machine import Machine
-from tests.cluster.test_training import worker_python
+from tests.cluster.training.environment import worker_python
 from tests.jobs.bench import supervisors, until
 
 RECORDING = Path(__file__).parent / "recording"

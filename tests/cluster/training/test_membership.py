@@ -4,38 +4,23 @@ those of the standard library where the engine is static, real ones where it is 
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sollol_tui.model.snapshot import JobView, JobWorkerView
 from sollol_tui.model.states import JobState
-from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
+from tests.cluster.conftest import CHECKOUT
 from tests.cluster.coordinator import Coordinator
-from tests.cluster.elastic_job import ElasticJob, pause_at, recording_coordinator
 from tests.cluster.lab import Lab
 from tests.cluster.machine import Machine
-from tests.cluster.test_training import WORKER_PYTHON
+from tests.cluster.training.elastic_job import ElasticJob, pause_at, recording_coordinator
+from tests.cluster.training.environment import needs_worker_python
 from tests.jobs.bench import until
 
-pytestmark = [pytest.mark.keep_workdir, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 PATIENCE_S = 120.0
 LONG = {"SOLLOL_STUB_STEPS": "100000", "SOLLOL_STUB_STEP_S": "0.1"}
-
-
-@pytest.fixture(scope="module")
-def _machines(lab_is_possible: None) -> Iterator[Lab]:
-    """Three hosts that share their environments, which stay: to build one on each, and to compile
-    all that is in it, takes a minute. They go with the cache into which they link."""
-    cache = Path(os.environ.get("UV_CACHE_DIR", CHECKOUT / ".cache" / "uv"))
-    environments = cache / "environments"
-    environments.mkdir(parents=True, exist_ok=True)
-    shared = {cache: UV_CACHE_ON_HOSTS, environments: "~/.sollol/envs"}
-    with Lab.up(hosts=3, shared=shared) as machines:
-        for host in machines.hosts:
-            (host.home / ".sollol" / "payload").mkdir()  # or the workdir would be somebody else's
-        yield machines
 
 
 def view(coordinator: Coordinator) -> JobView:
@@ -213,13 +198,7 @@ def kill(host: Machine) -> None:
         host.run(["kill", "-9", *pids], check=False)
 
 
-needs_torch = pytest.mark.skipif(
-    not WORKER_PYTHON.exists() and os.environ.get("SOLLOL_REQUIRE_CLUSTER") != "1",
-    reason="make test makes .venv-worker",
-)
-
-
-@needs_torch
+@needs_worker_python
 def test_an_elastic_job_goes_on_while_hosts_join_leave_and_are_lost(
     lab: Lab, tmp_path: Path
 ) -> None:

@@ -1,8 +1,6 @@
 """The main job with real ranks: torch, transformers, peft and accelerate on two OpenSSH hosts."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,8 +9,8 @@ from sollol_tui.jobs.home import open_home
 from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
 from tests.cluster.coordinator import Coordinator, fill_cache
 from tests.cluster.lab import Lab
+from tests.cluster.training.environment import needs_worker_python, worker_python
 
-WORKER_PYTHON = CHECKOUT / ".venv-worker" / "bin" / "python"
 WORDS = ("red", "green", "blue", "seven", "eight", "nine")
 LOADS = """
 import sys
@@ -26,24 +24,7 @@ print(loaded.peft_config["default"].r, sum(p.abs().sum().item() > 0
 """
 
 
-def worker_python(*arguments: str) -> str:
-    """Runs the Python of a worker's environment on this machine."""
-    done = subprocess.run(
-        [WORKER_PYTHON, "-P", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-        env={"PYTHONPATH": str(CHECKOUT), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.skipif(
-    not WORKER_PYTHON.exists() and os.environ.get("SOLLOL_REQUIRE_CLUSTER") != "1",
-    reason="make test makes .venv-worker",
-)
+@needs_worker_python
 @pytest.mark.timeout(240)
 def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> None:
     fill_cache(CHECKOUT, tmp_path / "cache")

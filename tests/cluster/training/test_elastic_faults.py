@@ -15,34 +15,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.elastic_job import (
+from tests.cluster.faults import cut_off, narrowed, parted, unplugged
+from tests.cluster.lab import Lab
+from tests.cluster.machine import Machine
+from tests.cluster.training.conftest import wipe
+from tests.cluster.training.elastic_job import (
     ElasticJob,
     alone_to,
     furthest,
     pause_at,
     recording_coordinator,
 )
-from tests.cluster.faults import cut_off, narrowed, parted, unplugged
-from tests.cluster.lab import Lab
-from tests.cluster.machine import Machine
-from tests.cluster.test_training import WORKER_PYTHON
+from tests.cluster.training.environment import needs_worker_python
 
 STEP_S = 0.1
 LIGHTHOUSE_S = 6.0  # more where the lighthouse that was asked is lost, too
 ROOM = 3  # times the bar, for a machine that does something else: a hang of gloo's takes longer
 EVERYBODY = (0, 1, 2)
-pytestmark = [
-    pytest.mark.skipif(
-        not WORKER_PYTHON.exists() and os.environ.get("SOLLOL_REQUIRE_CLUSTER") != "1",
-        reason="make test makes .venv-worker",
-    ),
-    pytest.mark.timeout(400),
-]
+pytestmark = [needs_worker_python, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
 def job(_machines: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ElasticJob]:
-    _machines.wipe_workdirs()
+    wipe(_machines)
     folder = tmp_path_factory.mktemp("elastic")
     with recording_coordinator(_machines, folder, STEP_S) as coordinator:
         yield ElasticJob.submit(coordinator, "w1", "w2", "w3")
