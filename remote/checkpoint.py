@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from remote.files import sync_folder
 
@@ -42,7 +42,8 @@ class Snapshot:
 
 
 class Checkpoints:
-    """The checkpoints of one run directory. Writing happens on a second thread, one at a time."""
+    """The checkpoints of one run directory, of which `keep` stay. Its ranks read them and one of
+    them writes, on a second thread, one at a time."""
 
     def __init__(self, folder: Path, keep: int, write_config: Callable[[Path], None]) -> None:
         self._folder = folder
@@ -51,8 +52,6 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._last: Future[None] | None = None
         folder.mkdir(mode=0o700, exist_ok=True)
-        for left_over in folder.glob(f".{PREFIX}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
 
     def path(self, step: int) -> Path:
         return self._folder / f"{PREFIX}{step}"
@@ -88,21 +87,45 @@ class Checkpoints:
 
     def _write(self, snapshot: Snapshot, report: Callable[[Path | OSError], None]) -> None:
         def fill(folder: Path) -> None:
-            save_file(snapshot.adapter, folder / ADAPTER)
-            torch.save(snapshot.optimizer, folder / OPTIMIZER)
+            write_adapter(snapshot.adapter, folder)
+            _write_optimizer(snapshot.optimizer, folder / OPTIMIZER)
             (folder / STATE).write_text(json.dumps(snapshot.state, indent=1))
             (folder / CURSOR).write_text(json.dumps(snapshot.cursor))
             self._write_config(folder)
 
         final = self.path(snapshot.step)
         try:
+            for left_over in self._folder.glob(f".{PREFIX}*"):  # of a writer that was killed
+                shutil.rmtree(left_over)
             write_folder(final, fill)
-            for step in self.steps()[self._keep :]:
+            for step in self._beyond(snapshot.step):
                 shutil.rmtree(self.path(step))
         except OSError as error:
             report(error)
         else:
             report(final)
+
+    def _beyond(self, newest: int) -> list[int]:
+        """The checkpoints that go: all but the last `keep`. One of a later step is none of these:
+        the run began without it, because it is damaged or another rank lacks it."""
+        steps = self.steps()
+        kept = [step for step in steps if step <= newest][: self._keep]
+        return [step for step in steps if step not in kept]
+
+
+def write_adapter(adapter: dict[str, torch.Tensor], folder: Path) -> None:
+    """Raises OSError where the disk refuses; safetensors' own writer has an error of its own."""
+    (folder / ADAPTER).write_bytes(save(adapter))
+
+
+def _write_optimizer(state: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # of an archive that it could not finish either
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def write_folder(final: Path, fill: Callable[[Path], None]) -> None:

@@ -6,9 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
-from remote.checkpoint import ADAPTER, STATE, Snapshot, link_tree, write_folder
+from remote.checkpoint import STATE, Snapshot, link_tree, write_adapter, write_folder
 from remote.progress import logging_steps
 from remote.reports import FOLDER as REPORTS
 from remote.session import Cursor, Session, order_of
@@ -86,7 +84,7 @@ def write_result(session: Session, cursor: Cursor) -> Path:
     curves = session.run_dir / REPORTS
 
     def fill(folder: Path) -> None:
-        save_file(model.adapter(), folder / ADAPTER)
+        write_adapter(model.adapter(), folder)
         model.write_config(folder)
         model.tokenizer.save_pretrained(folder)
         (folder / STATE).write_text(json.dumps(state, indent=1))

@@ -1,6 +1,10 @@
 """Checkpoint folders: whole or absent, verified, the newest few kept."""
 
+import errno
 import pickle
+import resource
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -81,22 +85,52 @@ def test_an_interrupted_write_leaves_the_old_folder_and_nothing_else(tmp_path):
     assert (final / "a").read_text() == "old"
 
 
-def test_a_disk_that_refuses_is_reported_and_the_next_save_works(checkpoints, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+@pytest.fixture
+def small_files():
+    """Files of this process stay below so many bytes, for as long as the fixture is told to."""
 
-    with monkeypatch.context() as patched:
-        patched.setattr("remote.checkpoint.save_file", full)
-        [outcome] = save(checkpoints, 1)
+    @contextmanager
+    def limited(most_bytes):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
+@pytest.mark.parametrize("large", ["adapter", "optimizer"])
+def test_a_disk_that_refuses_is_reported_and_the_next_save_works(checkpoints, small_files, large):
+    numbers = torch.zeros(100_000)
+    too_large = {"adapter": {"a": numbers}, "optimizer": {"state": {0: {"m": numbers}}}}
+    outcomes = []
+    with small_files(100_000):
+        checkpoints.save(replace(snapshot(1), **{large: too_large[large]}), outcomes.append)
+        checkpoints.wait()
+    [outcome] = outcomes
     assert isinstance(outcome, OSError)
+    assert outcome.errno == errno.EFBIG
+    assert not [*checkpoints.path(1).parent.iterdir()]
     assert save(checkpoints, 2) == [checkpoints.path(2)]
     assert checkpoints.steps() == [2]
 
 
-def test_what_a_killed_writer_left_goes_at_the_next_start(tmp_path):
+def test_a_later_checkpoint_without_which_the_run_began_does_not_cost_the_new_ones(checkpoints):
+    save(checkpoints, 10, 30)
+    (checkpoints.path(30) / "optimizer.pt").write_bytes(b"damaged")
+    save(checkpoints, 15, 20)
+    assert checkpoints.steps() == [20, 15]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_save_and_not_before(tmp_path, checkpoints):
     left_over = tmp_path / "checkpoints" / ".checkpoint-3.tmp"
-    left_over.mkdir(parents=True)
+    left_over.mkdir()
+    (left_over / "optimizer.pt").touch()
     Checkpoints(tmp_path / "checkpoints", 2, lambda folder: None).close()
+    assert left_over.exists()  # another rank of the host may be writing it
+    save(checkpoints, 4)
     assert not left_over.exists()
 
 
