@@ -18,6 +18,7 @@ from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.records import WorkerRecord
 from sollol_tui.jobs.recovery import (
     AWAY,
+    COMING,
     LOST_AFTER_S,
     Sight,
     is_hopeless,
@@ -27,7 +28,7 @@ from sollol_tui.jobs.recovery import (
     told,
 )
 from sollol_tui.jobs.regroup import give_up_arrival, lose
-from sollol_tui.jobs.roster import membership_requests, settle
+from sollol_tui.jobs.roster import begin_try, membership_requests, settle, void_try
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.jobs.worker import LOST_PATIENCE_S, Ending, Worker
@@ -72,6 +73,7 @@ class Membership:
     async def attend(self) -> str:
         """Follows who comes and goes until that needs another generation; returns why. Raises
         RunFailedError when a worker is lost and the job shall not, or cannot, go on without it."""
+        self._find_strays()
         try:
             while True:
                 self._collect()
@@ -87,6 +89,21 @@ class Membership:
                 for task in self._tasks.values():
                     task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _find_strays(self) -> None:
+        """Hosts that were on their way into the last generation when that ended, or when its
+        supervisor died: a lost worker is looked for again; a join that was taken back is over."""
+        planned = {worker.host for worker in self._crew.plan.workers}
+        asked = {r.host for r in membership_requests(self._store, self._job) if r.kind == "join"}
+        for worker in self._store.workers(self._job):
+            if worker.state not in COMING or worker.host in planned | asked:
+                continue
+            if worker.tried_at is None:
+                give_up_arrival(self._store, self._job, worker.host, "its join was taken back")
+            else:
+                void_try(self._store, self._job, worker.host)
+                reason = "its return was cut short"
+                lose(self._store, self._job, worker.host, reason, is_there=True)
 
     def _collect(self) -> None:
         for host, task in [*self._tasks.items()]:
@@ -135,7 +152,7 @@ class Membership:
             raise RunFailedError(failure)
         log.warning("going on without %s: %s", host, reason)
         is_there = not self._crew.watch.unseen.get(host)
-        lose(self._store, self._job, host, reason, counts=False, is_there=is_there)
+        lose(self._store, self._job, host, reason, is_there=is_there)
         self._store.note_stage(self._job, f"going on without {host}: {reason}")
 
     def _welcome(self, host: str) -> None:
@@ -218,12 +235,12 @@ class Membership:
         """Prepares a host, while the training goes on, and lets it take part. One that cannot be
         prepared changes nothing of the run."""
         is_return = host in self._returning
+        if is_return:
+            begin_try(self._store, self._job, host)
         try:
             worker = await receive(self._store, self._crew, self._spec, host)
             if self._needs_another_launch(worker):
                 self.arrivals[host] = worker
-                if is_return:
-                    self._count_try(host)
                 return
             self._store.note_stage(self._job, f"{host} joins")
             async with self._launching:
@@ -257,15 +274,9 @@ class Membership:
             self._store.note_plan(self._job, new)
             self._store.note_slots(self._job, new)
             settle(self._store, self._job, "join", name)
-            if is_return:
-                self._count_try(name)
         self._returning.discard(name)
         self._crew.follow_plan(new, [worker])
         return True
-
-    def _count_try(self, host: str) -> None:
-        worker = next(w for w in self._store.workers(self._job) if w.host == host)
-        self._store.note_worker(self._job, host, tries=worker.tries + 1, tried_at=time.time())
 
     async def _launch(self, worker: Worker) -> None:
         port = self._store.job(self._job).main_port
@@ -277,7 +288,7 @@ class Membership:
         others have learnt meanwhile."""
         worker = next(worker for worker in self._crew.workers if worker.host.name == host)
         try:
-            self._count_try(host)
+            begin_try(self._store, self._job, host)
             async with self._launching:
                 await self._launch(worker)
                 self._crew.watch.await_again(host)
@@ -285,17 +296,21 @@ class Membership:
                     self._store.move_worker(self._job, host, state)
             self._store.note_stage(self._job, f"{host} is launched again")
         except SollolError as error:
+            if isinstance(error, UnreachableError):
+                void_try(self._store, self._job, host)
             log.warning("%s is not launched again: %s", host, error)
             self._store.note_worker(self._job, host, reason=str(error))
 
     def _turn_away(self, host: str, error: SollolError, *, is_return: bool) -> None:
         """Says why a host does not take part after all."""
         self._returning.discard(host)
-        counts = not isinstance(error, UnreachableError)
-        if counts or not is_return:
+        is_silent = isinstance(error, UnreachableError)
+        if not (is_silent and is_return):
             log.warning("%s does not join: %s", host, error)
         if is_return:
-            lose(self._store, self._job, host, str(error), counts=counts, is_there=False)
+            if is_silent:
+                void_try(self._store, self._job, host)
+            lose(self._store, self._job, host, str(error), is_there=False)
             return
         note(self._store, self._job, "notice", host=host, message=f"could not join: {error}")
         self._store.note_stage(self._job, f"{host} could not join: {error}")

@@ -14,6 +14,7 @@ from sollol_tui.jobs.records import load
 from sollol_tui.jobs.recovery import AWAY, is_hopeless, quarantine_reason, waits_for
 from sollol_tui.jobs.regroup import bring_checkpoint, end_generation, lose, plan_next
 from sollol_tui.jobs.requests import resting_place
+from sollol_tui.jobs.roster import void_try
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.model.errors import HostError, NoWorkersError, UnreachableError
 from sollol_tui.model.inventory import Inventory
@@ -107,6 +108,7 @@ async def recover(case: Attended) -> None:
         there = [worker for worker in case.crew.workers if worker.host.name not in lost]
         if there:
             await bring_checkpoint(case.store, case.job, there, case.stage)
+    away = {worker.host for worker in case.store.workers(case.job) if worker.state in AWAY}
     if not plan_next(case.store, case.job, case.crew, case.arrivals):
         _wait_for_workers(case)
         return
@@ -114,8 +116,9 @@ async def recover(case: Attended) -> None:
     case.meet_crew()
     errors = await case.crew.prepare()
     for host, error in errors.items():
-        counts = not isinstance(error, UnreachableError)
-        lose(case.store, case.job, host, str(error), counts=counts, is_there=False)
+        if host in away and isinstance(error, UnreachableError):
+            void_try(case.store, case.job, host)
+        lose(case.store, case.job, host, str(error), is_there=False)
     if errors:
         return  # without them, then
     try:

@@ -12,6 +12,8 @@ from sollol_tui.model.states import WorkerState
 
 AWAY: Final = frozenset({WorkerState.LOST, WorkerState.QUARANTINED})
 """Workers of which nothing takes part now, though they were not asked to leave."""
+COMING: Final = frozenset({WorkerState.PLANNED, WorkerState.PROVISIONING, WorkerState.READY})
+"""Workers on their way into the job."""
 LOST_AFTER_S: Final = 20.0  # out of sight while others are seen; seeing that takes 10 s more
 STUCK_AFTER_S: Final = 15.0  # without a step, once a worker is lost: longer than an election takes
 STUCK_AFTER_STEPS: Final = 5.0  # and longer than so many steps took before

@@ -17,7 +17,7 @@ from sollol_tui.jobs.events import note
 from sollol_tui.jobs.leases import TakenError
 from sollol_tui.jobs.planner import resources, with_workers
 from sollol_tui.jobs.recovery import AWAY, may_try, tries_after_loss
-from sollol_tui.jobs.roster import membership_requests, settle
+from sollol_tui.jobs.roster import begin_try, membership_requests, settle
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import LAST_WORDS_S
 from sollol_tui.jobs.worker import RECONNECT_S, Worker
@@ -55,16 +55,15 @@ async def bring_checkpoint(
     raise AssertionError("unreachable")
 
 
-def lose(store: Store, job: str, host: str, reason: str, *, counts: bool, is_there: bool) -> None:
-    """Notes that a worker is lost. A failed try to bring it back `counts`, but not that a host
-    does not answer; one that is not `is_there` is not looked for at once."""
+def lose(store: Store, job: str, host: str, reason: str, *, is_there: bool) -> None:
+    """Notes that a worker is lost; one that is not `is_there` is not looked for at once."""
     now = time.time()
     worker = next(worker for worker in store.workers(job) if worker.host == host)
     with store.transaction():
         store.move_worker(job, host, WorkerState.LOST, reason)
         tries = worker.tries if worker.state is WorkerState.LOST else tries_after_loss(worker, now)
-        store.note_worker(job, host, tries=tries + counts, reason=reason)
-        if counts or not is_there:
+        store.note_worker(job, host, tries=tries, reason=reason)
+        if not is_there:
             store.note_worker(job, host, tried_at=now)
 
 
@@ -118,7 +117,7 @@ def _plan_next(store: Store, job: str, crew: Crew, arrivals: list[PlannedWorker]
         if not (stay or come):
             return False
         for host in again & old:
-            store.note_worker(job, host, tries=known[host].tries + 1, tried_at=now)
+            begin_try(store, job, host)
         plan = with_workers(replace(crew.plan, lit=()), [*stay, *come], store.given_slots(job))
         plan = with_own_addresses(plan, crew.inventory)
         store.leases.free(job)

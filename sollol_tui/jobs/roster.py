@@ -36,6 +36,21 @@ def expect(store: Store, job: str, host: str) -> None:
     )
 
 
+def begin_try(store: Store, job: str, host: str) -> None:
+    """A try to bring a lost worker back begins. It counts from now on, whatever happens to us."""
+    store.connection.execute(
+        "UPDATE workers SET tries = tries + 1, tried_at = ? WHERE job = ? AND host = ?",
+        (time.time(), job, host),
+    )
+
+
+def void_try(store: Store, job: str, host: str) -> None:
+    """The last try does not count: the host did not answer, or it was we who gave it up."""
+    store.connection.execute(
+        "UPDATE workers SET tries = MAX(tries - 1, 0) WHERE job = ? AND host = ?", (job, host)
+    )
+
+
 def forgive(store: Store, job: str, host: str) -> None:
     """A lost worker may come back as if it had never been lost before."""
     store.connection.execute(

@@ -191,7 +191,7 @@ class Supervisor:
         for host in sorted(lost.keys() & planned):
             self.case.crew.progress.lost.setdefault(host, lost[host])
             is_there = not self.case.crew.watch.unseen.get(host)
-            lose(self.case.store, self.case.job, host, lost[host], counts=False, is_there=is_there)
+            lose(self.case.store, self.case.job, host, lost[host], is_there=is_there)
         self.case.store.note_traceback(
             self.case.job,
             next((f.traceback for f in self.case.crew.progress.failures if f.traceback), ""),
