@@ -59,6 +59,26 @@ def cpu_quota(proc: Path = _PROC) -> float | None:
     return min(quotas, default=None)
 
 
+def memory_left(proc: Path = _PROC) -> int | None:
+    """How many bytes the groups above still grant to this process; None where they cannot be seen.
+    What the kernel would give back first, pages of files, counts as left."""
+    place = own_place("memory", proc)
+    if place is None:
+        return None
+    limit, usage, cache = (
+        ("memory.max", "memory.current", "inactive_file")
+        if place.version == 2
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    )
+    left = [
+        most - used + count(folder / "memory.stat", cache)
+        for folder in place.upwards()
+        if (most := number(folder / limit)) is not None
+        and (used := number(folder / usage)) is not None
+    ]
+    return min(left, default=None)
+
+
 def can_divide(folder: Path) -> bool:
     """Whether this account may make groups here and move its own processes into them."""
     return os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)

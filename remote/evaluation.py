@@ -3,13 +3,18 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from remote.batches import Layout
 from remote.data.order import deal
+from remote.data.tokens import Rows
 from remote.engine import WorldError
+from remote.fit import in_memory
+from remote.model import Model
 from remote.session import Cursor, Session
 
 HIGHEST_EXPONENT = 700.0  # of what a float holds
@@ -77,22 +82,45 @@ def evaluate(session: Session, cursor: Cursor) -> Evaluation:
     return evaluation
 
 
-@torch.no_grad()
 def _own_part(session: Session) -> tuple[int, int, float]:
     """The rows of our share, their learnt tokens, and the sum of these tokens' losses."""
     rows, model, members = session.validation, session.model, session.engine.members()
     assert rows is not None
     shares = deal(len(rows), members.weights)
     share = np.arange(len(rows), dtype=np.int64)[shares[members.place]]
+    summed = in_memory(
+        session.layout,
+        lambda: loss_sum(model, session.layout, rows, share),
+        session.say,
+        undo=session.gradients.clear,  # all zero here
+    )
+    if summed is None:
+        raise WorldError(
+            f"{session.own.host} has no memory left for a single held-out row of up to "
+            f"{int(rows.lengths.max())} tokens; lower max_length, or end what else runs there"
+        )
+    return len(share), int(rows.label_counts[share].sum()), summed
+
+
+@torch.no_grad()
+def loss_sum(
+    model: Model,
+    layout: Layout,
+    rows: Rows,
+    share: np.ndarray,
+    told: Callable[[int], None] = lambda done: None,
+) -> float:
+    """The sum of the losses of all learnt tokens of these rows; `told` hears how many are done."""
+    summed, done = 0.0, 0
     model.network.eval()  # the adapter's dropout is for learning
     try:
-        loss_sum = sum(
-            model.token_loss(batch).item()
-            for _, batch in session.layout.micro_batches(rows, share, model.pad_id)
-        )
+        for some, batch in layout.micro_batches(rows, share, model.pad_id):
+            summed += model.token_loss(batch).item()
+            done += len(some)
+            told(done)
     finally:
         model.network.train()
-    return len(share), int(rows.label_counts[share].sum()), float(loss_sum)
+    return summed
 
 
 def _added_up(session: Session, own: tuple[int, int, float]) -> tuple[int, int, float]:

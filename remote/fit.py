@@ -3,21 +3,24 @@
 Every choice is said with its reason, and none changes what is learnt. Trains nothing.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import psutil
 import torch
 
+from remote import cgroup, processes
 from remote.base import ModelError
 from remote.batches import Layout, Packed, pack
 from remote.data.tokens import Batch, Rows
 from remote.engine import WorldError
 from remote.model import Model
-from remote.run import Train
+from remote.run import Run, Train
 from remote.session import Say, Session
 
 CALL_TOKENS = {"cpu": 64, "cuda": 1024}  # a GPU wants much to do at once
@@ -25,14 +28,16 @@ MOST_AT_ONCE = {"cpu": 16, "cuda": 64}  # more samples make no micro-batch faste
 APART = 1e-4  # between losses of a sample packed and alone, in fp32
 APART_ROUNDED = 5e-2  # where the model computes in bf16; a sample that sees another is far beyond
 CHECKED_TOKENS = 128  # of each sample that packing is checked with
+NO_ROOM = re.compile(r"can't allocate memory|out of memory|_ALLOC_FAILED|bad_alloc", re.IGNORECASE)
 PEAK_RESET = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 
+Outcome = TypeVar("Outcome")
 
-def choose_layout(
-    settings: Train, model: Model, rows: Rows, share: int, host: str, say: Say
-) -> Layout:
+
+def choose_layout(run: Run, model: Model, rows: Rows, share: int, say: Say) -> Layout:
     """The layout that this rank begins with; `share` is how many samples of a step are its own."""
+    settings, host = run.train, run.host
     if settings.gradient_checkpointing:  # before anything is measured
         model.checkpoint_gradients()
     if settings.torch_compile:
@@ -44,7 +49,7 @@ def choose_layout(
         if size is None:
             size = max(1, min(share, MOST_AT_ONCE[kind]))
             if kind == "cpu":  # a GPU says when it is full, and `warm_up` listens
-                size = _samples_in_memory(model, rows, size, packed, say)
+                size = _samples_in_memory(model, rows, size, packed, free_bytes(run), say)
     return Layout(size=size, packed=packed, call_tokens=CALL_TOKENS[kind])
 
 
@@ -59,10 +64,11 @@ def warm_up(session: Session, say: Say) -> None:
             with _compiling(settings, session.own.host):
                 model.token_loss(largest_batch(rows, layout, model.pad_id)).backward()
             break
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         session.gradients.clear()
+        torch.cuda.empty_cache()
         if layout.size > 1:
             layout.size //= 2
         elif spare:
@@ -112,19 +118,39 @@ def largest_batch(rows: Rows, layout: Layout, pad_id: int) -> Batch | Packed:
     return rows.batch(longest, pad_id)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether there was no room. Only torch's allocator for GPUs has an error of its own for it;
+    its one for CPUs, CUDA, cuBLAS and cuDNN say it in words, numpy and C++ as Python does."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and NO_ROOM.search(str(error)) is not None
+
+
+def in_memory(
+    layout: Layout, compute: Callable[[], Outcome], say: Say, undo: Callable[[], object]
+) -> Outcome | None:
+    """What `compute` gives, begun anew with half as many samples at once whenever memory runs out,
+    after `undo` of what it had done; None where there is no room for a single sample."""
+    while True:
+        try:
+            return compute()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        undo()
+        if not shrink(layout, say):
+            return None
 
 
 def shrink(layout: Layout, say: Say) -> bool:
-    """Halves the samples at once after memory ran out in a step; False where it was one."""
+    """Halves the samples at once after memory ran out; False where it was one."""
     torch.cuda.empty_cache()
     if layout.size == 1:
         return False
     layout.size //= 2
     say(
-        f"memory ran out in a step, which is computed again with {layout.size} samples at once; "
-        "what is learnt stays the same"
+        f"memory ran out, so this is computed again with {layout.size} samples at once; what is "
+        "learnt stays the same"
     )
     return True
 
@@ -191,11 +217,21 @@ def _token_losses(model: Model, lines: list[np.ndarray]) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits, ids[0, before + 1], reduction="none")
 
 
-def _samples_in_memory(model: Model, rows: Rows, most: int, packed: bool, say: Say) -> int:
-    """As many of the longest samples as half of the free memory holds, from what one takes."""
+def free_bytes(run: Run) -> int:
+    """What this rank may still take of its host's memory: what is there, what the control groups
+    above grant, and what the run's own limit leaves beside rank and launcher."""
+    rooms = [psutil.virtual_memory().available, cgroup.memory_left()]
+    if run.ram_bytes is not None:
+        rooms.append(run.ram_bytes - processes.own_bytes({os.getpid(), os.getppid()}))
+    return max(0, min(room for room in rooms if room is not None))
+
+
+def _samples_in_memory(
+    model: Model, rows: Rows, most: int, packed: bool, free: int, say: Say
+) -> int:
+    """As many of the longest samples as half of the `free` memory holds, from what one takes."""
     one = largest_batch(rows, Layout(size=1, packed=packed), model.pad_id)
     taken = max(_peak_growth(lambda: model.token_loss(one).backward()), 1)
-    free = psutil.virtual_memory().available
     size = 1
     while size < most and 2 * size * taken <= free // 2:
         size *= 2

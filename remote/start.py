@@ -49,7 +49,7 @@ def start(
         rows = data.training
         presence.doing = "the longest micro-batch, to see that it fits"
         share = -(-run.train.global_batch // len(run.world))
-        layout = choose_layout(run.train, model, rows, share, own.host, say)
+        layout = choose_layout(run, model, rows, share, say)
         session = assemble(run, own, run_dir, events, engine, model, data, layout)
         warm_up(session, say)
         if engine.heals:

@@ -11,7 +11,7 @@ import torch
 
 from remote.data.order import deal, samples_of_step
 from remote.engine import MemberLostError, StepLost, Tally
-from remote.fit import is_out_of_memory, shrink
+from remote.fit import in_memory
 from remote.schedule import learning_rate
 from remote.session import Cursor, Session
 
@@ -61,18 +61,18 @@ def compute(session: Session, step: Step) -> Tally:
     """Adds our share's part of the gradient to the flat buffer, already divided by the tokens of
     the whole step, so that the sum over ranks is right however unequal the shares are. Begins anew
     with smaller micro-batches where memory runs out."""
-    while True:
-        try:
-            return _compute(session, step)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        session.gradients.clear()
-        if not shrink(session.layout, session.say):
-            raise TrainError(
-                f"step {step.number}: {session.own.host} has no memory left for a single sample; "
-                "lower max_length, set gradient_checkpointing: true, or end what else runs there"
-            )
+    tally = in_memory(
+        session.layout,
+        lambda: _compute(session, step),
+        session.say,
+        undo=session.gradients.clear,
+    )
+    if tally is None:
+        raise TrainError(
+            f"step {step.number}: {session.own.host} has no memory left for a single sample; "
+            "lower max_length, set gradient_checkpointing: true, or end what else runs there"
+        )
+    return tally
 
 
 def _compute(session: Session, step: Step) -> Tally:

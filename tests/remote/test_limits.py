@@ -271,6 +271,20 @@ def test_groups_of_version_2_are_read_as_the_kernel_writes_them(tmp_path: Path) 
     assert (group.folder / "memory.swap.max").read_text() == "0"
 
 
+def test_what_the_groups_above_leave_is_the_least_of_them_without_pages_of_files(
+    tmp_path: Path,
+) -> None:
+    above = {
+        "user.slice/user-1000.slice/memory.max": f"{2 * GIB}\n",
+        "user.slice/user-1000.slice/memory.current": f"{GIB}\n",
+        "user.slice/user-1000.slice/memory.stat": f"anon 5\ninactive_file {GIB // 4}\n",
+        "user.slice/memory.max": f"{8 * GIB}\n",
+        "user.slice/memory.current": f"{3 * GIB}\n",
+    }
+    assert cgroup.memory_left(lay_out(tmp_path / "1", V2)) is None
+    assert cgroup.memory_left(lay_out(tmp_path / "2", V2 | above)) == GIB + GIB // 4
+
+
 def test_a_part_of_the_hierarchy_is_found_in_a_container(tmp_path: Path) -> None:
     files = {
         "self/cgroup": "12:memory:/docker/ab/inner\n3:cpu,cpuacct:/docker/ab/inner\n0::/\n",
@@ -279,6 +293,10 @@ def test_a_part_of_the_hierarchy_is_found_in_a_container(tmp_path: Path) -> None
             "41 30 0:32 /docker/ab {root}/fs ro - cgroup cgroup rw,cpu,cpuacct\n"
         ),
         "inner/memory.limit_in_bytes": "9223372036854771712\n",
+        "inner/memory.usage_in_bytes": "4096\n",
+        "memory.limit_in_bytes": "1048576\n",
+        "memory.usage_in_bytes": "524288\n",
+        "memory.stat": "inactive_file 1\ntotal_inactive_file 1024\n",
         "inner/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
         "inner/cpu.cfs_quota_us": "-1\n",
         "inner/cpu.cfs_period_us": "100000\n",
@@ -289,7 +307,7 @@ def test_a_part_of_the_hierarchy_is_found_in_a_container(tmp_path: Path) -> None
     group = limits.own_group(proc)
     assert group is not None
     assert (group.version, group.limit_bytes(), group.kills()) == (1, None, 3)
-    assert cgroup.cpu_quota(proc) == 1.5
+    assert (cgroup.cpu_quota(proc), cgroup.memory_left(proc)) == (1.5, 524288 + 1024)
     nothing = tmp_path / "a kernel without control groups"
     assert (limits.own_group(nothing), cgroup.cpu_quota(nothing)) == (None, None)
 

@@ -13,9 +13,11 @@ from remote import loss as losses
 from remote.base import ModelError, load_tokenizer
 from remote.batches import Layout, Packed, cut, fill_lines, pack
 from remote.engine import WorldError
-from remote.fit import choose_layout, leak, warm_up
+from remote.evaluation import evaluate
+from remote.fit import choose_layout, free_bytes, is_out_of_memory, leak, warm_up
 from remote.loss import summed_loss
 from remote.model import load_model
+from remote.session import Cursor
 from remote.step import Step, TrainError, compute
 from tests.remote.torch.fixtures import started
 
@@ -87,8 +89,8 @@ def test_gradient_checkpointing_changes_no_gradient(session):
 
 
 def test_a_model_that_keeps_packed_samples_apart_packs_and_says_so(session):
-    settings = replace(session.settings, packing=True)
-    layout = choose_layout(settings, session.model, session.rows, 9, "w1", session.say)
+    run = replace(session.run, train=replace(session.settings, packing=True))
+    layout = choose_layout(run, session.model, session.rows, 9, session.say)
     assert layout.packed
     assert "samples are packed on w1: the model keeps them apart" in notices(session)[-1]
 
@@ -105,7 +107,7 @@ def test_a_model_whose_packed_samples_see_each_other_does_not_pack(session, tiny
     run = replace(session.run, model=str(folder), train=replace(session.settings, packing=True))
     run = replace(run, train=replace(run.train, lora=replace(run.train.lora, modules_to_save=[])))
     model = load_model(run, tokenizer, torch.device("cpu"))
-    layout = choose_layout(run.train, model, session.rows, 9, "w1", session.say)
+    layout = choose_layout(run, model, session.rows, 9, session.say)
     assert not layout.packed
     assert "not packed on w1, because this model does not keep them apart" in notices(session)[-1]
 
@@ -131,14 +133,23 @@ def test_what_fills_a_line_up_is_never_learnt(session):
     assert not packed.labelled[packed.positions == 0].any()
 
 
+def only(samples):
+    """Memory that holds so many samples at once."""
+
+    def refuse(module, args, kwargs):
+        if len(kwargs["input_ids"]) > samples:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    return refuse
+
+
 @pytest.fixture
 def memory(session):
     """Lets the model hold so many samples at once, and no more."""
     limit = {"samples": 2}
 
-    def refuse(module, args, kwargs):
-        if len(kwargs["input_ids"]) > limit["samples"]:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+    def refuse(*call):
+        only(limit["samples"])(*call)
 
     hook = session.model.network.register_forward_pre_hook(refuse, with_kwargs=True)
     yield limit
@@ -180,11 +191,52 @@ def test_batch_size_auto_takes_what_memory_holds(make_world, tiny_model, dataset
         assert any("batch_size auto is 9: one sample of" in line for line in notices(session))
 
 
+def test_batch_size_auto_stays_within_the_limit_of_the_run(session):
+    run = replace(session.run, train=replace(session.settings, batch_size=None))
+    all_of_it = free_bytes(run)
+    assert 0 < free_bytes(replace(run, ram_gb=8)) < min(8 * 1024**3, all_of_it + 1)
+    tight = replace(run, ram_gb=0.01)
+    layout = choose_layout(tight, session.model, session.rows, 9, session.say)
+    assert layout.size == 1
+    assert "batch_size auto is 1: one sample of" in notices(session)[-1]
+    assert ", 0.0 GiB are free" in notices(session)[-1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9.3 GiB for an array"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memo"
+                     "ry: you tried to allocate 4 bytes"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("std::bad_alloc"),
+    ],
+)  # fmt: skip
+def test_lack_of_memory_is_known_whoever_says_so(error):
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+
+
+def test_held_out_rows_that_do_not_fit_are_measured_in_smaller_groups(
+    make_world, tiny_model, dataset
+):
+    world = make_world("alone").plan(tiny_model, dataset, 1, val_size=0.5)
+    for session in started(world):
+        whole = evaluate(session, Cursor(step=1))
+        session.layout.size = 8
+        hook = session.model.network.register_forward_pre_hook(only(2), with_kwargs=True)
+        assert evaluate(session, Cursor(step=2)).loss == pytest.approx(whole.loss, rel=1e-5)
+        assert session.layout.size == 2
+        hook.remove()
+        session.model.network.register_forward_pre_hook(only(0), with_kwargs=True)
+        with pytest.raises(WorldError, match=r"w1 has no memory left for a single held-out row"):
+            evaluate(session, Cursor(step=3))
+
+
 def test_gradient_checkpointing_is_on_before_memory_is_measured(
     make_world, tiny_model, dataset, monkeypatch
 ):
-    measured = []
-
     measured = []
 
     def measure(model, *_):
