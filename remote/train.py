@@ -60,7 +60,7 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
         take_steps(session, cursor, learnt, reports)
         conclude(session, cursor, learnt, reports)
         if cursor.samples_done < session.samples_total:
-            stop(session, cursor)
+            stop(session, cursor, together=True)
         else:
             finish(session, cursor, learnt, time.monotonic() - began)
     except DismissedError as dismissed:
@@ -221,20 +221,23 @@ def depart(session: Session, cursor: Cursor, reports: Reports, action: Action) -
     session.checkpoints.close()
     reports.close()
     if action is Action.STOP:
-        stop(session, cursor)
+        stop(session, cursor, together=False)
         return
     session.events.emit("left", step=cursor.step, samples_done=cursor.samples_done)
     print(f"left after step {cursor.step}, as asked", flush=True)
 
 
-def stop(session: Session, cursor: Cursor) -> None:
+def stop(session: Session, cursor: Cursor, *, together: bool) -> None:
+    """`together` says that the ranks agreed on it with this step, so that none goes beyond it."""
     kept = [0, *session.checkpoints.steps()]
     if session.keeps_checkpoints and cursor.step not in kept:
         raise TrainError(
             f"stopped after step {cursor.step}, whose checkpoint could not be written (the notice "
             "before this says why); a resume would start from an older one"
         )
-    session.events.emit("stopped", step=cursor.step, samples_done=cursor.samples_done)
+    session.events.emit(
+        "stopped", step=cursor.step, samples_done=cursor.samples_done, together=together
+    )
     print(f"stopped after step {cursor.step}, as asked", flush=True)
 
 

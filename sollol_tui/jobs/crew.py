@@ -250,8 +250,10 @@ class Crew:
         ended: set[str] = set()
 
         def is_needed() -> bool:
-            """Most ranks of an elastic job hold what the others know of it."""
-            return not self.plan.is_elastic or 2 * len(ended) <= len(self.plan.workers)
+            """Whether one that is out of reach may hold steps of an elastic job that nobody here
+            has saved."""
+            is_saved = any(map(self.progress.has_saved_the_last_step, ended))
+            return not (self.plan.is_elastic and is_saved)
 
         async def stop(worker: Worker) -> str:
             # Nothing can be saved where nothing runs; nor is such a host waited for.

@@ -251,6 +251,13 @@ class Progress:
         self.agents_finished.pop(host, None)
         self.failures = [failure for failure in self.failures if failure.host != host]
 
+    def has_saved_the_last_step(self, host: str) -> bool:
+        """Whether a rank of this host has stopped at a step beyond which no other rank goes."""
+        return any(
+            self.host_of(slot) == host and event.data.get("together") is True
+            for slot, event in self.stopped.items()
+        )
+
     def is_ready(self, host: str) -> bool:
         """Whether all ranks of a host take part."""
         return all(rank.slot in self.ready for rank in self.plan.worker(host).ranks)

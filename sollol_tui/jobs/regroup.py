@@ -69,8 +69,8 @@ def lose(store: Store, job: str, host: str, reason: str, *, is_there: bool) -> N
 
 def plan_next(store: Store, job: str, crew: Crew, arrivals: dict[str, Worker]) -> bool:
     """Plans the next generation and leases what it needs, in one transaction: of the old one who is
-    there and not asked to leave, and whose turn it is to be tried again, and then `arrivals`. False
-    when that is nobody."""
+    there and not asked to leave, who is back and whose turn it is to be tried again, and then
+    `arrivals`. False when that is nobody."""
     while True:
         try:
             return _plan_next(store, job, crew, [worker.planned for worker in arrivals.values()])
@@ -100,7 +100,11 @@ def _plan_next(store: Store, job: str, crew: Crew, arrivals: list[PlannedWorker]
         again = {
             host
             for host, worker in known.items()
-            if worker.state is WorkerState.LOST and may_try(worker, now)
+            if worker.state is WorkerState.LOST
+            and may_try(worker, now)
+            # Who is out of sight would be waited for by all the others. Once the next generation
+            # runs it is looked for beside it.
+            and not crew.watch.unseen.get(host)
         }
         stay = [
             worker
