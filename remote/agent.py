@@ -222,7 +222,7 @@ def _reserve_ports(run: Run) -> set[int]:
     """The ports at which this host is met. A store listens only many seconds from now; until then
     another job would find its port free."""
     ports = {light.port for light in run.own_lighthouses}
-    if not run.is_elastic and any(rank.rank == 0 for rank in run.own_ranks):
+    if run.shares_a_world and any(rank.rank == 0 for rank in run.own_ranks):
         ports.add(run.main_port)
     deadline = time.monotonic() + PORT_DEADLINE_S
     leases: set[int] = set()

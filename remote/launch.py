@@ -75,7 +75,7 @@ def prepare_launch(
     command = [
         *(sys.executable, "-P", "-m", "accelerate.commands.launch"),
         *("--config_file", str(config), "--module"),
-        *("remote.train", str(run_dir), str(rank.slot), str(attempt)),
+        *(f"remote.{run.program}", str(run_dir), str(rank.slot), str(attempt)),
     ]
     env = rank_environment(run_dir, run, rank, os.environ, secrets)
     repeat = shlex.join(["env", *_assignments_by_hand(env, secrets), *command])
@@ -190,14 +190,12 @@ def interface_of(address: str) -> str:
 def _configuration(run: Run, rank: Rank, repeat: str) -> str:
     """accelerate's own format. One launch per rank, so machines = ranks: accelerate starts
     num_processes // num_machines processes and silently fewer where that leaves a rest."""
-    if (
-        run.is_elastic
-    ):  # the ranks find each other by the lighthouses: each launch is a world of one
-        launcher, machines, machine = "NO", 1, 0
-    else:
+    if run.shares_a_world:
         # For CPU ranks as well: what accelerate calls CPU starts separate worlds of one. The
         # environment (ACCELERATE_USE_CPU) says that they compute on the CPU.
         launcher, machines, machine = "MULTI_GPU", len(run.world), rank.rank
+    else:  # elastic ranks find each other by the lighthouses: each launch is a world of one
+        launcher, machines, machine = "NO", 1, 0
     values: dict[str, str | int | bool] = {
         "compute_environment": "LOCAL_MACHINE",
         "debug": False,

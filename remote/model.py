@@ -126,26 +126,31 @@ class Model:
         for parameter, part in zip(self.parameters, _parts(flat, self.parameters), strict=True):
             parameter.copy_(part)
 
-    @torch.no_grad()
     def answer(self, prompt: str, tokens: int) -> str:
         """The model's most likely answer to a prompt, greedily, as text."""
         encoded = self.tokenizer(
             render_prompt(prompt, self.tokenizer), add_special_tokens=False, return_tensors="pt"
-        ).to(self.device)
+        )
+        return self.complete(encoded["input_ids"][0], tokens)
+
+    @torch.no_grad()
+    def complete(self, ids: torch.Tensor, tokens: int) -> str:
+        """What the model most likely says after these tokens, greedily, as text."""
+        ids = ids[None].to(self.device)
         training = self.network.training
         self.network.eval()
         try:
             with self.computing():
                 output = self.network.generate(
-                    input_ids=encoded["input_ids"],
-                    attention_mask=encoded["attention_mask"],
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
                     max_new_tokens=tokens,
                     do_sample=False,
                     pad_token_id=self.pad_id,
                 )
         finally:
             self.network.train(training)
-        said = output[0, encoded["input_ids"].shape[1] :]
+        said = output[0, ids.shape[1] :]
         return self.tokenizer.decode(said, skip_special_tokens=True).strip()
 
     @property

@@ -11,6 +11,8 @@ from remote.schedule import SHAPES
 FILE = "run.json"
 VERSION = 1
 WIRES = ("fp32", "bf16")
+_DISTILLERS = ("distill.score", "distill.answer")
+PROGRAMS = ("train", "evaluate", "merge", *_DISTILLERS)  # modules of this package
 
 
 class RunError(ValueError):
@@ -100,11 +102,50 @@ class Train:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """How a teacher writes answers; `temperature` 0 leaves nothing to chance."""
+
+    max_new_tokens: int = 256
+    max_prompt_tokens: int = 512
+    temperature: float = 0.7
+    top_p: float = 0.9
+    seed: int = 42
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distill:
+    """What a teacher is to a run. `teacher` is what this host loads of it (None: a student's),
+    `teacher_hash` names its content; a student's loss is alpha CE + (1 - alpha) T^2 KL. A scorer
+    makes every `parts`-th shard, from shard `part` on."""
+
+    teacher: str | None = None
+    teacher_name: str
+    teacher_hash: str
+    top_k: int = 32
+    temperature: float = 1.0
+    alpha: float = 0.5
+    quantize: str = "none"
+    part: int = 0
+    parts: int = 1
+    answers: Answers = field(default_factory=Answers)
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.alpha <= 1 and self.temperature > 0 and self.top_k >= 1):
+            raise RunError(
+                f"run.json has distill.alpha {self.alpha}, temperature {self.temperature} and "
+                f"top_k {self.top_k}; they are 0 to 1, above 0, and at least 1"
+            )
+        if not 0 <= self.part < self.parts:
+            raise RunError(f"run.json has distill.part {self.part} of {self.parts} parts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     job: str
     nonce: str = ""  # tells it from a job of the same id that another coordinator started
     host: str
     generation: int
+    program: str = "train"  # what each rank runs
     engine: str
     world: tuple[Rank, ...]
     main_port: int
@@ -118,6 +159,8 @@ class Run:
     model_name: str | None = None  # the same model as the user named it
     dataset: str
     train: Train
+    samples: int = 0  # held-out rows that an evaluation answers
+    distill: Distill | None = None  # where a teacher has a part in it
 
     @property
     def base_name(self) -> str:
@@ -148,6 +191,11 @@ class Run:
         return self.engine == "elastic"
 
     @property
+    def shares_a_world(self) -> bool:
+        """Whether its ranks are launched as one world, which meets at the main port."""
+        return self.program == "train" and not self.is_elastic
+
+    @property
     def own_lighthouses(self) -> tuple[Lighthouse, ...]:
         """The lighthouses that this host's agent keeps."""
         return tuple(light for light in self.lighthouses if light.host == self.host)
@@ -175,6 +223,10 @@ def parse_run(data: Any) -> Run:
             Lighthouse(**_known(Lighthouse, light)) for light in data.get("lighthouses", ())
         )
         known["train"] = Train(**train)
+        if known.get("distill") is not None:
+            distill = _known(Distill, known["distill"])
+            distill["answers"] = Answers(**_known(Answers, distill.get("answers", {})))
+            known["distill"] = Distill(**distill)
         run = Run(**known)
     except KeyError as error:
         raise RunError(f"run.json lacks {error}") from None
@@ -184,6 +236,14 @@ def parse_run(data: Any) -> Run:
         raise RunError(f"run.json gives host {run.host!r} no rank")
     if sorted(rank.rank for rank in run.world) != list(range(len(run.world))):
         raise RunError("run.json does not number its ranks 0, 1, 2, ...")
+    if run.program not in PROGRAMS:
+        raise RunError(
+            f"run.json has program {run.program!r}; this payload knows {', '.join(PROGRAMS)}"
+        )
+    if run.program in _DISTILLERS and (
+        run.distill is None or run.distill.teacher is None or len(run.world) > 1
+    ):
+        raise RunError(f"run.json has program {run.program} and no distill.teacher for one rank")
     choices: dict[str, Collection[str]] = {"schedule": SHAPES, "wire": WIRES}
     for key, names in choices.items():
         if (said := getattr(run.train, key)) not in names:

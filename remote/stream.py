@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from remote.following import follow
 from remote.lease import is_locked
 
 CHUNK_BYTES = 64 * 1024
@@ -167,6 +168,7 @@ def main(arguments: list[str]) -> int:
         return 3
     wire = Wire(sys.stdin.fileno(), sys.stdout.fileno())
     try:
+        follow(run_dir)
         Stream(run_dir, _parse_offsets(wire.first_line()), wire).follow()
     except Hangup:
         return 0
