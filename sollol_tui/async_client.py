@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sollol_tui import awaited
 from sollol_tui.client import SOLLOLClient
+from sollol_tui.jobs.logs import LogChoice
 
 if TYPE_CHECKING:
-    from sollol_tui.jobs.logs import LogLine
+    from sollol_tui.jobs.logs import LogLine, Slot
     from sollol_tui.jobs.records import EventRecord
     from sollol_tui.model.metrics import StepPoint
     from sollol_tui.model.snapshot import HostView, JobView
@@ -102,10 +103,20 @@ class AsyncSOLLOLClient:
         return await awaited.until(self.state, job_id, wanted, timeout_s=timeout_s)
 
     async def logs(
-        self, job_id: str, *, host: str | None = None, follow: bool = False
+        self,
+        job_id: str,
+        *,
+        host: str | None = None,
+        slot: "Slot | None" = None,
+        since: float | None = None,
+        grep: str | None = None,
+        follow: bool = False,
     ) -> "AsyncIterator[LogLine]":
-        """The lines of all ranks' logs, or of one host's; with `follow` until the job ends."""
-        async for lines in awaited.log_lines(self.state, job_id, host=host, follow=follow):
+        """The lines of all ranks' logs: of one host, of one slot (or "agent", "supervisor"), those
+        that came at a time (as of time.time()) or later, those in which a regular expression is
+        found; with `follow` until the job ends."""
+        choice = LogChoice.of(host=host, slot=slot, since=since, grep=grep)
+        async for lines in awaited.log_lines(self.state, job_id, choice, follow=follow):
             for line in lines:
                 yield line
 

@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from sollol_tui.jobs.logs import LogLine
+from sollol_tui.jobs.logs import LogChoice, LogLine
 from sollol_tui.jobs.records import EventRecord
 from sollol_tui.model.errors import JobError, WaitError
 from sollol_tui.model.goals import Goal, parse_goal
-from sollol_tui.model.metrics import METRIC_KIND, StepPoint, point_of
+from sollol_tui.model.metrics import StepPoint
 from sollol_tui.model.snapshot import JobView
 
 if TYPE_CHECKING:
@@ -54,14 +54,15 @@ async def _until(client: "SOLLOLClient", job_id: str, goal: Goal) -> JobView:
 
 
 async def log_lines(
-    client: "SOLLOLClient", job_id: str, *, host: str | None, follow: bool
+    client: "SOLLOLClient", job_id: str, choice: LogChoice, *, follow: bool
 ) -> AsyncIterator[list[LogLine]]:
-    """The lines of the job's logs in batches; with `follow` until it has ended and all is told."""
-    reader = await asyncio.to_thread(client.open_logs, job_id)
+    """The chosen lines of the job's logs in batches; with `follow` until it has ended and all is
+    told."""
+    reader = await asyncio.to_thread(client.open_logs, job_id, choice)
     while True:
         ended = await _has_ended(client, job_id)
         lines = await asyncio.to_thread(reader.read)
-        yield [line for line in lines if host in (None, line.host)]
+        yield lines
         if not lines:
             if ended or not follow:
                 return
@@ -91,9 +92,15 @@ async def metric_points(
 ) -> AsyncIterator[list[StepPoint]]:
     """What each told step says, in batches. A step done again is told again, with a higher
     generation or attempt: the last word counts."""
-    async for records in event_records(client, job_id, [METRIC_KIND], follow=follow):
-        points = (point_of(each.data, each.generation, each.attempt) for each in records)
-        yield [point for point in points if point is not None]
+    reader = await asyncio.to_thread(client.open_metrics, job_id)
+    while True:
+        ended = await _has_ended(client, job_id)
+        if points := await asyncio.to_thread(reader.read):
+            yield points
+        elif ended or not follow:
+            return
+        else:
+            await asyncio.sleep(_POLL_S)
 
 
 async def _has_ended(client: "SOLLOLClient", job_id: str) -> bool:

@@ -22,12 +22,14 @@ from sollol_tui.jobs.view import read_evaluations, read_job, read_jobs, read_sna
 from sollol_tui.keeping import Keeping
 from sollol_tui.model.errors import JobError
 from sollol_tui.model.inventory import Host, Inventory
+from sollol_tui.model.names import not_found
 from sollol_tui.model.snapshot import EvaluationView, HostView, JobView, Snapshot
 from sollol_tui.model.states import JobState
 
 if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without SSH and pydantic
-    from sollol_tui.jobs.logs import LogLine, LogReader
+    from sollol_tui.jobs.logs import LogChoice, LogLine, LogReader, Slot
     from sollol_tui.jobs.submit import Prepared
+    from sollol_tui.jobs.survey import Survey
     from sollol_tui.model.diagnosis import Check, Examination
     from sollol_tui.model.evidence import Evidence
     from sollol_tui.model.happenings import Happening
@@ -195,7 +197,9 @@ class SOLLOLClient(Keeping):
 
             spec = spec_from_data(spec)
         inventory, folder = self.inventory(), Path.cwd()
-        return await prepare(self._store, spec, inventory, folder, may_wait=queue, resume=resume)
+        return await prepare(
+            self._store, spec, inventory, folder, may_wait=queue, resume=resume, survey=survey
+        )
 
     def start_job(self, prepared: "Prepared") -> JobView:
         """Submits what was prepared. Raises NoWorkersError when its hosts were taken meanwhile and
@@ -226,10 +230,17 @@ class SOLLOLClient(Keeping):
         resume = None if checkpoint is None else f"{job_id}:{checkpoint}"
         return self.start_job(_run(self.prepare_job(spec, queue=queue, resume=resume)))
 
-    def list_jobs(self, limit: int | None = None) -> list[JobView]:
-        """All jobs, or the newest `limit` of them; newest first."""
+    def list_jobs(
+        self, limit: int | None = None, *, states: Collection[JobState | str] = ()
+    ) -> list[JobView]:
+        """All jobs, or the newest `limit` of them; newest first. Only those in one of the `states`,
+        if any. Raises NotFoundError when there is no such state."""
+        known = [state.value for state in JobState]
+        for state in states:
+            if state not in known:
+                raise not_found("no state", state, known)
         with self._lock:
-            return list(read_jobs(self._store, limit))
+            return list(read_jobs(self._store, limit, states=[*map(JobState, states)]))
 
     def get_job_status(self, job_id: str) -> JobView:
         with self._lock:
@@ -306,21 +317,36 @@ class SOLLOLClient(Keeping):
         return _run(until(self, job_id, wanted, timeout_s=timeout_s))
 
     def logs(
-        self, job_id: str, *, host: str | None = None, follow: bool = False
+        self,
+        job_id: str,
+        *,
+        host: str | None = None,
+        slot: "Slot | None" = None,
+        since: float | None = None,
+        grep: str | None = None,
+        follow: bool = False,
     ) -> "Iterator[LogLine]":
-        """The lines of all ranks' logs, or of one host's; with `follow` until the job ends."""
+        """The lines of all ranks' logs: of one host, of one slot (or "agent", "supervisor"), those
+        that came at a time (as of time.time()) or later, those in which a regular expression is
+        found; with `follow` until the job ends."""
         from sollol_tui.awaited import log_lines
         from sollol_tui.blocking import iterate
+        from sollol_tui.jobs.logs import LogChoice
 
-        return iterate(log_lines(self, job_id, host=host, follow=follow))
+        choice = LogChoice.of(host=host, slot=slot, since=since, grep=grep)
+        return iterate(log_lines(self, job_id, choice, follow=follow))
 
-    def open_logs(self, job_id: str, *, tail_bytes: int | None = None) -> "LogReader":
-        """A reader of the job's merged logs, from their beginning or near their end."""
-        from sollol_tui.jobs.logs import LogReader
+    def open_logs(
+        self, job_id: str, choice: "LogChoice | None" = None, *, tail_bytes: int | None = None
+    ) -> "LogReader":
+        """A reader of the job's merged logs, from their beginning or near their end. Raises
+        NotFoundError when the job has no such host or slot."""
+        from sollol_tui.jobs.logs import EVERYTHING, LogReader
 
-        with self._lock:
-            job = self._store.find_job(job_id)
-        return LogReader(self.home.job(job), tail_bytes=tail_bytes)
+        view, choice = self.get_job_status(job_id), choice or EVERYTHING
+        folder = self.home.job(view.id)
+        choice.check(view, folder)
+        return LogReader(folder, choice, tail_bytes=tail_bytes)
 
     def events(self, job_id: str, *kinds: str) -> list[EventRecord]:
         """What the job's workers said so far, in the order in which it was heard."""

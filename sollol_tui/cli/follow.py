@@ -1,4 +1,4 @@
-"""Following a job: `sollol attach`, `sollol logs`, and the lines that `sollol train` prints.
+"""Following a job: `sollol attach`, and the lines that `sollol train` prints.
 
 Whatever happens here only looks: Ctrl+C, a closed terminal and SIGKILL leave the job as it is."""
 
@@ -11,12 +11,11 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.news import News
-from sollol_tui.cli.params import HOST, JOB
+from sollol_tui.cli.params import JOB
 from sollol_tui.cli.proof import ProofTeller
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.stages import Stages
 from sollol_tui.cli.terminal import say
-from sollol_tui.model.names import not_found
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean, clean_lines
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 _POLL_S: Final = 0.25
 _LINE_EVERY_S: Final = 2.0
 _REVIVE_EVERY_S: Final = 3.0  # a killed supervisor is back before anybody misses it
-_TAIL_BYTES: Final = 20_000
 
 
 def follow_job(client: "SOLLOLClient", job: str) -> JobView:
@@ -139,62 +137,3 @@ def attach(session: Session, job: str | None) -> int:
     with session.client() as client:
         view = client.get_job_status(job) if job else client.newest_live_job()
         return report_end(follow_job(client, view.id))
-
-
-@click.command()
-@click.argument("job", type=JOB)
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
-@click.option("-n", "count", type=click.IntRange(0), help="Only the last N lines of what is there.")
-@click.option("--host", metavar="HOST", type=HOST, help="Of this host only.")
-@click.option("--supervisor", is_flag=True, help="What the coordinator's side of the job says.")
-@pass_session
-def logs(
-    session: Session, job: str, follow: bool, count: int | None, host: str | None, supervisor: bool
-) -> None:
-    """The logs of all ranks, each line with its host and rank.
-
-    \b
-    Example: sollol logs j-7f3a -f
-    """
-    with session.client() as client:
-        view = client.get_job_status(job)
-        if supervisor:
-            path = client.home.job(view.id) / "supervisor.log"
-            lines = clean_lines(path.read_bytes()) if path.exists() else []
-            click.echo(
-                "\n".join(lines if count is None else lines[len(lines) - min(count, len(lines)) :])
-            )
-            return
-        hosts = [worker.host for worker in view.workers]
-        if host is not None and host not in hosts:
-            raise not_found("no host", host, hosts, where=f" in {view.id}")
-        try:
-            _print_logs(client, view.id, follow, count, host)
-        except KeyboardInterrupt:
-            click.echo(f"\ndetached; the job goes on. again: sollol logs {view.id} -f", err=True)
-
-
-def _print_logs(
-    client: "SOLLOLClient", job: str, follow: bool, count: int | None, host: str | None
-) -> None:
-    reader = client.open_logs(job)
-    waiting: list[str] = []  # with -n: nothing is printed before the end of what is there
-    caught_up = count is None
-    while True:
-        ended = client.get_job_status(job).state.is_terminal
-        lines = reader.read()
-        texts = [
-            f"{line.host}/{'agent' if line.slot is None else line.slot}  {line.text}"
-            for line in lines
-            if host in (None, line.host)
-        ]
-        if not caught_up:
-            waiting = [*waiting, *texts][-count:] if count else []
-            texts = [] if lines else waiting
-            caught_up = not lines
-        for text in texts:
-            click.echo(text)
-        if not lines and caught_up:
-            if ended or not follow:
-                return
-            time.sleep(_POLL_S)

@@ -12,8 +12,9 @@ from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.params import JOB
 from sollol_tui.cli.prune import age, prune_jobs
 from sollol_tui.cli.session import Session, pass_session
-from sollol_tui.cli.tables import job_lines, print_lines
+from sollol_tui.cli.tables import NO_JOBS, job_lines, print_lines
 from sollol_tui.model.snapshot import EvaluationView, JobView
+from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 @click.option("-a", "--all", "everything", is_flag=True, help="Ended ones too, all of them.")
 @click.option(
     "-n", "count", type=click.IntRange(1), default=20, show_default=True, help="How many."
+)
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice([state.value for state in JobState]),
+    metavar="STATE",
+    multiple=True,
+    help="Only jobs in this state; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (schema sollol.jobs/1).")
 @click.option("--prune", is_flag=True, help="Remove what ended jobs have left, but no result.")
@@ -41,6 +50,7 @@ def jobs(
     session: Session,
     everything: bool,
     count: int,
+    states: tuple[str, ...],
     as_json: bool,
     prune: bool,
     older_than: float | None,
@@ -51,8 +61,10 @@ def jobs(
     """The jobs, newest first; with --prune, what ended ones have left, and its removal.
 
     \b
-    Example: sollol jobs -a
+    Example: sollol jobs -a --state failed
     """
+    if prune and states:
+        raise click.UsageError("--state goes with the list, not with --prune")
     if prune:
         return prune_jobs(
             session,
@@ -65,13 +77,17 @@ def jobs(
     if older_than is not None or keep is not None or dry_run or forget:
         raise click.UsageError("--older-than, --keep, --dry-run and --forget go with --prune")
     with session.client() as client:
-        listed = client.list_jobs(None if everything else count)
+        listed = client.list_jobs(None if everything else count, states=states)
     if as_json:
         data = {"schema": "sollol.jobs/1", "jobs": [asdict(job) for job in listed]}
         click.echo(json.dumps(data))
     else:
-        print_lines(job_lines(listed))
+        print_lines(job_lines(listed, or_else=_none(states)))
     return ExitCode.OK
+
+
+def _none(states: Sequence[str]) -> str:
+    return f"no job is {' or '.join(states)} - all of them: sollol jobs -a" if states else NO_JOBS
 
 
 @click.command()

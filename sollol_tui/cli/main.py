@@ -35,7 +35,7 @@ _COMMANDS: Final = {  # name: module and what it is called there
     "jobs": "jobs:jobs",
     "join": "control:join",
     "leave": "control:leave",
-    "logs": "follow:logs",
+    "logs": "logs:logs",
     "metrics": "metrics:metrics",
     "pause": "control:pause",
     "provision": "provision:provision",

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Collection, Sequence
+from typing import Final
 
 import click
 from rich.cells import set_cell_size
@@ -11,6 +12,7 @@ from sollol_tui.model import columns
 from sollol_tui.model.resources import RESOURCE_COLUMNS, free_sentence, resource_rows
 from sollol_tui.model.snapshot import HostState, HostView, JobView, Snapshot
 
+NO_JOBS: Final = "no jobs yet - start one with: sollol train --model DIR --dataset FILE"
 _SHOWN_JOBS = 10  # at a glance
 _WIDE = 120  # cells from which the bars are long
 
@@ -35,9 +37,9 @@ def host_lines(hosts: Sequence[HostView]) -> list[str]:
     return [*lines, "", *why] if why else lines
 
 
-def job_lines(jobs: Sequence[JobView]) -> list[str]:
+def job_lines(jobs: Sequence[JobView], *, or_else: str = NO_JOBS) -> list[str]:
     if not jobs:
-        return ["no jobs yet - start one with: sollol train --model DIR --dataset FILE"]
+        return [or_else]
     now, bar = time.time(), columns.LONG_BAR if width() >= _WIDE else 8
     cells = [columns.job_cells(job, now, bar_width=bar) for job in columns.jobs_in_order(jobs)]
     return _table(columns.job_columns(bar), cells)

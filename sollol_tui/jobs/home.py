@@ -9,6 +9,7 @@ from typing import Final
 from sollol_tui.model.errors import StateError
 
 VARIABLE: Final = "SOLLOL_HOME"
+SUPERVISOR_LOG: Final = "supervisor.log"  # in a job's folder
 MOUNTS = Path("/proc/self/mounts")
 _NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs", "ceph", "glusterfs"}

@@ -14,7 +14,7 @@ from typing import Final
 
 from sollol_tui.hosts.ssh_agent import lend
 from sollol_tui.jobs.events import note
-from sollol_tui.jobs.home import VARIABLE, Home, open_home
+from sollol_tui.jobs.home import SUPERVISOR_LOG, VARIABLE, Home, open_home
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import SollolError, StateError
 from sollol_tui.model.states import UNATTENDED, JobState
@@ -34,7 +34,7 @@ def start_supervisor(home: Home, job: str) -> None:
     Raises StateError when the job's folder cannot be used."""
     import subprocess  # late, as asyncio below: every command looks for orphans, few find any
 
-    descriptor = _open(home, job, "supervisor.log", os.O_WRONLY | os.O_APPEND)
+    descriptor = _open(home, job, SUPERVISOR_LOG, os.O_WRONLY | os.O_APPEND)
     try:
         process = subprocess.Popen(
             # -P: what lies in the user's folder is not ours to import.

@@ -3,7 +3,7 @@
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import psutil
@@ -70,17 +70,21 @@ def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
 
 
 @told_if_damaged
-def read_jobs(store: Store, limit: int | None = MAX_JOBS) -> tuple[JobView, ...]:
-    """The newest jobs, at most `limit` of them, newest first."""
-    newest = "SELECT id FROM jobs ORDER BY created_at DESC, id LIMIT ?"
-    count = -1 if limit is None else limit
+def read_jobs(
+    store: Store, limit: int | None = MAX_JOBS, *, states: Collection[JobState] = ()
+) -> tuple[JobView, ...]:
+    """The newest jobs, at most `limit` of them, newest first; only those in one of the `states`,
+    if any."""
+    given = ", ".join("?" * len(states))
+    wanted = f"WHERE state IN ({given})" if states else ""
+    newest = f"SELECT id FROM jobs {wanted} ORDER BY created_at DESC, id LIMIT ?"
+    values = (*(state.value for state in states), -1 if limit is None else limit)
     rows = store.connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({newest}) ORDER BY created_at DESC, id",
-        (count,),
+        f"SELECT {_COLUMNS} FROM jobs WHERE id IN ({newest}) ORDER BY created_at DESC, id", values
     ).fetchall()
     workers: dict[str, list[sqlite3.Row]] = {}
     for worker in store.connection.execute(
-        f"SELECT * FROM workers WHERE job IN ({newest}) ORDER BY position", (count,)
+        f"SELECT * FROM workers WHERE job IN ({newest}) ORDER BY position", values
     ):
         workers.setdefault(worker["job"], []).append(worker)
     places = _places(store)

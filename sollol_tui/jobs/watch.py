@@ -12,6 +12,7 @@ from typing import Final
 
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.ingest import Ingest
+from sollol_tui.jobs.log_times import LogTimes
 from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
@@ -42,6 +43,7 @@ class Watch:
         self._job = job
         self._workers = workers
         self._ingest = Ingest(store, job, inventory, progress)
+        self._log_times = LogTimes()
         self._news = asyncio.Event()
         self._over: set[str] = set()
         self._watchers: dict[str, asyncio.Task[None]] = {}
@@ -178,6 +180,7 @@ class Watch:
                     await self._news.wait()
 
     def _on_data(self, host: str, file: str, path: Path) -> None:
+        self._log_times.note(path)
         self._ingest.read(host, file, path)
         self._note_stuck(host)
         self._news.set()

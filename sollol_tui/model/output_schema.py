@@ -169,6 +169,10 @@ def _supervise(shapes: _Shapes) -> Schema:
     return shapes.object(jobs=_list(job))
 
 
+def _log_line(shapes: _Shapes) -> Schema:
+    return shapes.object(host=str, slot=int | None, text=str)
+
+
 def _metrics(shapes: _Shapes) -> Schema:
     job = shapes.object(id=str, name=str, steps=list[StepPoint], hosts=list[Series])
     return shapes.object(jobs=_list(job))
@@ -192,6 +196,7 @@ _MADE: Final[dict[str, Callable[[_Shapes], Schema]]] = {
     "sollol.hosts/1": _hosts,
     "sollol.job/1": _job,
     "sollol.jobs/1": _jobs,
+    "sollol.log-line/1": _log_line,
     "sollol.metrics/1": _metrics,
     "sollol.plan/1": _plan,
     "sollol.prune/1": _prune,

@@ -1,10 +1,12 @@
 """Numbers as people write and read them: durations, sizes, counts."""
 
 import re
+from datetime import datetime, time, timedelta
 from typing import Final
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
+_CLOCK: Final = re.compile(r"\d\d:\d\d(:\d\d)?")
 GIB: Final = 1024**3
 
 
@@ -16,6 +18,23 @@ def parse_duration_s(value: str | float) -> float:
     if match is None:
         raise ValueError(f"{value!r} is not a duration; write it like 10s, 5m or 2h")
     return float(match[1]) * _SECONDS[match[2] or "s"]
+
+
+def parse_moment(text: str, now: datetime) -> datetime:
+    """The moment of "10m" (so long before now), "14:30" (the last time it was that), "2026-11-22"
+    or "2026-11-22 14:30", in the zone of `now`."""
+    if DURATION.fullmatch(text) is not None:
+        return now - timedelta(seconds=parse_duration_s(text))
+    try:
+        if _CLOCK.fullmatch(text) is not None:
+            moment = datetime.combine(now.date(), time.fromisoformat(text), now.tzinfo)
+            return moment if moment <= now else moment - timedelta(days=1)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is no time; write it like 10m, 14:30 or 2026-11-22 14:30"
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=now.tzinfo)
 
 
 def format_duration(seconds: float | None) -> str:

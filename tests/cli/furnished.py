@@ -83,6 +83,6 @@ def furnish(folder: Path) -> str:
         store.connection.execute("UPDATE jobs SET ended_at = ? WHERE id = ?", (then, failed))
         store.connection.execute("UPDATE readings SET since = ?", (then,))
         copies = store.home.copies(job, "w1")
-        copies.mkdir(parents=True)
+        copies.mkdir(parents=True, exist_ok=True)
         (copies / "log.0.1").write_text("line\n" * 50_000)
     return job

@@ -67,7 +67,7 @@ def test_every_published_shape_can_be_asked_for() -> None:
     assert tuple(f"sollol.{name}/1" for name in schemas.OUTPUTS.split()) == OUTPUTS
     code, out, _ = sollol("schema", "sollol.status/1")
     assert (code, json.loads(out)["title"]) == (0, "sollol.status/1")
-    tried = {f"sollol.{name}/1" for name in (*READING, *ASKING, "event")}
+    tried = {f"sollol.{name}/1" for name in (*READING, *ASKING, "event", "log-line")}
     assert tried == set(OUTPUTS)
 
 
@@ -150,6 +150,21 @@ def wait_until_it_sleeps(pid: int) -> None:
     ):
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_jobs_are_listed_by_their_state(job: str) -> None:
+    def listed(*states: str) -> set[str]:
+        chosen = [word for state in states for word in ("--state", state)]
+        data = json.loads(sollol("jobs", "-n", "2", *chosen, "--json")[1])
+        return {each["name"] for each in data["jobs"]}
+
+    assert listed("running") == {"tools-621k"}
+    assert listed("running", "failed") == {"tools-621k", "first-try"}
+    assert listed("paused") == set()
+    code, out, _ = sollol("jobs", "--state", "paused")
+    assert (code, out) == (0, "no job is paused - all of them: sollol jobs -a\n")
+    assert sollol("jobs", "--state", "asleep")[0] == 2
+    assert sollol("jobs", "--prune", "--state", "failed")[0] == 2
 
 
 def test_csv_has_a_line_for_each_step(job: str) -> None:
