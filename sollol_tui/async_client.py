@@ -147,6 +147,7 @@ class AsyncSOLLOLClient:
     is_pausing = _in_thread(SOLLOLClient.is_pausing)
     events = _in_thread(SOLLOLClient.events)
     evaluations = _in_thread(SOLLOLClient.evaluations)
+    host_figures = _in_thread(SOLLOLClient.host_figures)
     evidence = _in_thread(SOLLOLClient.evidence)
     timeline = _in_thread(SOLLOLClient.timeline)
     job_spec = _in_thread(SOLLOLClient.job_spec)

@@ -1,15 +1,16 @@
-"""What is kept of jobs, as SOLLOLClient has it: their settings, checkpoints and results. Starts and
-steers none."""
+"""What is kept of jobs, as SOLLOLClient has it: their settings, figures, checkpoints and
+results. Starts and steers none."""
 
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.store import Store
 
 if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without SSH and pydantic
+    from sollol_tui.jobs.figures import MetricReader
     from sollol_tui.jobs.prune import Remains
     from sollol_tui.model.checkpoints import CheckpointSurvey
     from sollol_tui.model.spec import JobSpec
@@ -29,6 +30,21 @@ class Keeping:
 
         with self._lock:
             return load(JobSpec, self._store.job(self._store.find_job(job_id)).spec)
+
+    def open_metrics(self, job_id: str) -> "MetricReader":
+        """A reader of what the job's steps told, from the first one on."""
+        from sollol_tui.jobs.figures import MetricReader
+
+        with self._lock:
+            return MetricReader(self.home.job(self._store.find_job(job_id)))
+
+    def host_figures(self, job_id: str) -> dict[str, list[dict[str, Any]]]:
+        """How busy each of the job's hosts was while it ran, by host, in order of time."""
+        from sollol_tui.jobs.figures import read_hosts
+
+        with self._lock:
+            job = self._store.find_job(job_id)
+        return read_hosts(self.home.job(job))
 
     def fetch(
         self,

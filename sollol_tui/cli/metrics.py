@@ -1,4 +1,4 @@
-"""`sollol metrics`: the figures of a job over time, from its stored events. Asks no host."""
+"""`sollol metrics`: the figures of a job over time, from the copies of its events. Asks no host."""
 
 import csv
 import io
@@ -17,7 +17,6 @@ from sollol_tui.cli.terminal import width
 from sollol_tui.model.metrics import (
     ASCII_BLOCKS,
     BLOCKS,
-    HOST_KIND,
     Series,
     StepPoint,
     curve,
@@ -67,9 +66,7 @@ def metrics(
 
 
 def _host_series(client: "SOLLOLClient", job: str) -> list[Series]:
-    by_host: dict[str, list[dict[str, object]]] = {}
-    for event in client.events(job, HOST_KIND):
-        by_host.setdefault(event.host, []).append(event.data)
+    by_host = client.host_figures(job)
     return [series for host, data in sorted(by_host.items()) for series in host_series(host, data)]
 
 

@@ -64,6 +64,35 @@ def point_of(data: Mapping[str, Any], generation: int, attempt: int) -> StepPoin
     )
 
 
+class Trace:
+    """A curve that grows: of very many steps it keeps the last of each equal stretch of them."""
+
+    def __init__(self, most: int = 4096) -> None:
+        self._most = most
+        self._stretch = 1
+        self._kept: dict[int, StepPoint] = {}
+
+    def add(self, points: Iterable[StepPoint]) -> None:
+        for point in points:
+            self._keep(point)
+            while len(self._kept) > self._most:
+                self._stretch *= 2
+                kept, self._kept = self._kept, {}
+                for each in kept.values():
+                    self._keep(each)
+
+    def _keep(self, point: StepPoint) -> None:
+        at = point.step // self._stretch
+        known = self._kept.get(at)
+        if known is None or (point.step, _rank(point)) >= (known.step, _rank(known)):
+            self._kept[at] = point
+
+    @property
+    def points(self) -> tuple[StepPoint, ...]:
+        """In the order of steps."""
+        return tuple(self._kept[at] for at in sorted(self._kept))
+
+
 def curve(points: Iterable[StepPoint]) -> tuple[StepPoint, ...]:
     """The points in the order of steps, one for each: of a step done again the record with the
     highest generation and attempt."""

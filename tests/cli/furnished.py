@@ -13,7 +13,7 @@ from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import LOCK
 from sollol_tui.model.events import decode
 from sollol_tui.model.states import JobState, WorkerState
-from tests.jobs.samples import add_job, line
+from tests.jobs.samples import add_job, copy_lines, line
 
 GIB = 2**30
 
@@ -58,17 +58,19 @@ def furnish(folder: Path) -> str:
              "loss": 1.214, "first_loss": 4.5, "samples_per_s": 14.9, "eta_s": 22_860.0,
              "world_size": 2},
         )  # fmt: skip
-        said = [
+        copy_lines(store, job, *(
             line("step", 0, step=n, loss=4.5 / n, samples_per_s=14.0 + n, lr=1e-4, sync_s=0.3)
             for n in range(1, 40)
-        ]
+        ))  # fmt: skip
+        said = []
         said.append(line("evaluation", 0, step=20, loss=1.5, perplexity=4.48, rows=100))
         said.append(line("checkpoint", 0, step=20, samples_done=320, path="/x/checkpoint-20"))
         said.append(line("notice", 0, message="9 rows were skipped"))
         figures = {"cpu_percent": 95.0, "ram_used_bytes": 28 * GIB, "ram_total_bytes": 64 * GIB}
         gpu = {"index": 0, "name": "RTX 3090", "util_percent": 97.0, "vram_used_bytes": 21 * GIB,
                "vram_total_bytes": 24 * GIB, "temp_c": 71.0}  # fmt: skip
-        said += [line("host_metrics", None, **figures, gpus=[gpu]) for _ in range(9)]
+        load = [line("host_metrics", None, **figures, gpus=[gpu]) for _ in range(9)]
+        copy_lines(store, job, *load, file="events.agent.1.jsonl")
         heard = [(n, event) for n, event in enumerate(map(decode, said)) if event is not None]
         add_events(store, job, "w1", "events.0.1.jsonl", heard, len(heard))
         reading = {**figures, "cpu_cores": 16, "disk_free_bytes": 120 * GIB, "gpus": [gpu]}

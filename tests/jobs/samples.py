@@ -72,6 +72,18 @@ def line(kind: str, slot: int | None, **data: Any) -> bytes:
     return json.dumps(whole).encode() + b"\n"
 
 
+def copy_lines(
+    store: Store, job: str, *lines: bytes, host: str = "w1", file: str = "events.0.1.jsonl"
+) -> None:
+    """Puts lines of `line` into the coordinator's copy of a worker's file, as that job's."""
+    copies = store.home.copies(job, host)
+    copies.mkdir(parents=True, exist_ok=True)
+    with (copies / file).open("ab") as copy:
+        for each in lines:
+            said = {**json.loads(each), "job": job, "host": host}
+            copy.write(json.dumps(said, separators=(",", ":")).encode() + b"\n")
+
+
 def facts(**changes: Any) -> HostFacts:
     values: dict[str, Any] = {
         "hostname": "w", "user": "ml", "home": "/home/ml", "workdir": "/home/ml/.sollol",

@@ -120,6 +120,18 @@ class Reader:
 
 
 @dataclass
+class PointReader:
+    points: dict[str, list[StepPoint]]
+    job: str
+    read_so_far: int = 0
+
+    def read(self) -> list[StepPoint]:
+        found = self.points.get(self.job, [])[self.read_so_far :]
+        self.read_so_far += len(found)
+        return found
+
+
+@dataclass
 class SampleClient:
     """What the application asks of a client, answered from memory."""
 
@@ -192,8 +204,8 @@ class SampleClient:
     def timeline(self, job_id: str | None = None) -> list[Happening]:
         return [each for each in self.happened if job_id in (None, each.job)]
 
-    def metrics(self, job_id: str) -> Iterable[StepPoint]:
-        return iter(self.points.get(job_id, ()))
+    def open_metrics(self, job_id: str) -> PointReader:
+        return PointReader(self.points, job_id)
 
     def evaluations(self, job_id: str) -> tuple[EvaluationView, ...]:
         return self.held_out

@@ -15,7 +15,7 @@ from sollol_tui.ui.screens.view import View
 from sollol_tui.ui.widgets.jobs_table import JobsTable
 from sollol_tui.ui.widgets.log_pane import LogView
 from tests.ui.pilot import Driven, driven
-from tests.ui.sample import NOW, QUEUED, RUNNING, SampleClient, happening, snapshot
+from tests.ui.sample import NOW, QUEUED, RUNNING, PointReader, SampleClient, happening, snapshot
 
 SIZES = [(80, 24), (160, 48)]
 
@@ -227,14 +227,14 @@ async def test_the_loss_is_a_curve_beside_another_jobs() -> None:
         client.points["j-7f3a"] += [StepPoint(step=4, loss=1.125)]
         client.show(snapshot(at=NOW + 1))
         await screen.sees("1.125 to 2.500")
-        client.held_out, client.points = (), {}
-        await screen.press("right_square_bracket")
+        client.held_out = ()
+        await screen.press("o", "right_square_bracket")
         await screen.sees("no step has been told yet")
 
 
 async def test_figures_that_cannot_be_read_say_why() -> None:
     class Failing(SampleClient):
-        def metrics(self, job_id: str) -> list[StepPoint]:
+        def open_metrics(self, job_id: str) -> PointReader:
             raise StateError("state.db is locked")
 
     async with driven(Failing()) as screen:
