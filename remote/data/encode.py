@@ -3,8 +3,9 @@ processes share the blocks of a dataset; none of them loads torch.
 
 A process of its own: `python -P -m remote.data.encode FOLDER PARTS PARENT`, with the recipe and the
 tokenizer in FOLDER. It forks the processes that share the work once it holds what all of them read,
-a large vocabulary above all, so that each adds little to the memory of one. It prints the first row
-that cannot be used as a JSON line, or nothing, and ends with KILLED where one of them was killed.
+a large vocabulary above all, so that each adds little to the memory of one. It prints as a JSON
+line the first row that cannot be used, or the `errno` with which a disk refused a shard, or
+nothing, and ends with KILLED where one of them was killed.
 """
 
 import gc
@@ -207,23 +208,30 @@ class _Block:
     def save(self, path: Path) -> None:
         empty = np.empty(0, dtype=np.int32)
         part = path.with_name(f".{path.name}.{os.getpid()}")
-        with part.open("wb") as file:
-            np.savez(
-                file,
-                tokens=np.concatenate([empty, *self._tokens]).astype(np.int32),
-                labelled=np.concatenate([empty.astype(bool), *self._labelled]),
-                lengths=np.array([len(ids) for ids in self._tokens], dtype=np.int64),
-                label_counts=np.array([mask.sum() for mask in self._labelled], dtype=np.int64),
-                numbers=np.array(self._numbers, dtype=np.int64),
-                contents=np.array(self._contents, dtype=np.uint64),
-                counts=np.array([self._skipped, self._truncated, self._shortened]),
-            )
-        part.rename(path)
+        try:
+            with part.open("wb") as file:
+                np.savez(
+                    file,
+                    tokens=np.concatenate([empty, *self._tokens]).astype(np.int32),
+                    labelled=np.concatenate([empty.astype(bool), *self._labelled]),
+                    lengths=np.array([len(ids) for ids in self._tokens], dtype=np.int64),
+                    label_counts=np.array([mask.sum() for mask in self._labelled], dtype=np.int64),
+                    numbers=np.array(self._numbers, dtype=np.int64),
+                    contents=np.array(self._contents, dtype=np.uint64),
+                    counts=np.array([self._skipped, self._truncated, self._shortened]),
+                )
+                file.flush()
+                os.fsync(file.fileno())  # else a power loss may leave an empty file of this name
+            part.rename(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 def encode_in_parts(encoder: Encoder, parts: int) -> BadRow | None:
     """Shares the blocks among processes that are forks of this one. Returns the first row of all
-    that cannot be used; raises ChildProcessError where one of them died."""
+    that cannot be used; raises ChildProcessError where one of them died, OSError where the disk
+    refused it a shard."""
     gc.freeze()  # a collection in a fork would copy what all of them share
     forks = get_context("fork")
     crew = []
@@ -238,16 +246,22 @@ def encode_in_parts(encoder: Encoder, parts: int) -> BadRow | None:
     found = []
     for process, said in crew:
         try:
-            found.append(said.recv())
+            outcome = said.recv()
         except EOFError:
             process.join()
             raise ChildProcessError(process.exitcode) from None
+        if isinstance(outcome, OSError):
+            raise outcome
+        found.append(outcome)
     return min(filter(None, found), key=lambda bad: (bad.file, bad.row), default=None)
 
 
 def _forked(encoder: Encoder, part: int, parts: int, parent: int, said: Connection) -> None:
     die_with_parent(parent)
-    said.send(encode_part(encoder, part, parts))
+    try:
+        said.send(encode_part(encoder, part, parts))
+    except OSError as error:
+        said.send(error)
 
 
 def main(arguments: list[str]) -> int:
@@ -257,6 +271,9 @@ def main(arguments: list[str]) -> int:
         bad = encode_in_parts(Encoder.read(Path(folder)), int(parts))
     except ChildProcessError as error:
         return KILLED if error.args[0] < 0 else 1
+    except OSError as error:
+        print(json.dumps({"errno": error.errno}))
+        return 0
     if bad is not None:
         print(json.dumps({"file": bad.file, "row": bad.row, "reason": bad.reason}))
     return 0

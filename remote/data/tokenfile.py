@@ -119,9 +119,11 @@ class _Writer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for file in self._long.values():
-            file.close()
-        shutil.rmtree(self._part, ignore_errors=True)
+        try:
+            for file in self._long.values():
+                file.close()
+        finally:  # a full disk may refuse the last bytes too
+            shutil.rmtree(self._part, ignore_errors=True)
 
     def add(self, rows: dict[str, np.ndarray]) -> None:
         for name, kind in LONG.items():

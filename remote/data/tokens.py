@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -112,9 +112,9 @@ def tokenise(
     say: Callable[[str], None] = print,
 ) -> Dataset:
     """The dataset's tokens from `folder`, made there if nobody has made them yet. One process
-    makes them and the others wait. Raises DataError for a row that breaks its format, and when
-    nothing is left to train on; a row whose answer lies wholly beyond `max_length` tokens is
-    skipped and counted."""
+    makes them and the others wait. Raises DataError for a row that breaks its format, when nothing
+    is left to train on, and when the disk refuses; a row whose answer lies wholly beyond
+    `max_length` tokens is skipped and counted."""
     try:
         source = fetch(str(dataset), say) or find_source(dataset)
         style = Style.of(tokenizer)
@@ -126,17 +126,30 @@ def tokenise(
         raise DataError(f"{dataset}: {error}") from error
     except OSError as error:
         raise DataError(f"{dataset} cannot be read: {error.strerror}") from error
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _alone(target, say):
-        whole = stored(target)
-        if whole is None:
-            whole = _make(recipe, serialised, target, processes, say)
-        else:
-            say(f"the tokens of {source.title} are here from an earlier start")
-        if val_size:
-            part = target / f"split-{val_size:g}"
-            whole = stored(part) or split(whole, val_size, part)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with _alone(target, say):
+            whole = stored(target)
+            if whole is None:
+                whole = _make(recipe, serialised, target, processes, say)
+            else:
+                say(f"the tokens of {source.title} are here from an earlier start")
+            if val_size:
+                part = target / f"split-{val_size!r}"
+                whole = stored(part) or split(whole, val_size, part)
+    except OSError as error:
+        raise DataError(_refused(error, source, folder)) from error
     return _sides(whole, source, max_length, val_size)
+
+
+def _refused(error: OSError, source: Source, folder: Path) -> str:
+    room = ""
+    with suppress(OSError):
+        room = f" ({shutil.disk_usage(folder).free / 2**20:,.0f} MiB are free there)"
+    return (
+        f"the tokens of {source.title} cannot be kept in {folder}: {error.strerror}{room}; make "
+        "room, or let this account write there, and start again, which goes on from here"
+    )
 
 
 def _key(recipe: Recipe, serialised: str) -> str:
@@ -181,6 +194,8 @@ def _make(
         raise DataError(_said(source, first))
     work = target.with_name(f"{target.name}.work")
     work.mkdir(exist_ok=True, mode=0o700)
+    for left_over in work.glob(".*"):  # of a process that was killed over it
+        left_over.unlink()
     if there := len(shards(work)):
         say(f"{source.title}: going on after {there} shards that an earlier start finished")
     (work / TOKENIZER).write_text(serialised)
@@ -233,7 +248,12 @@ def _encode_in_parts(work: Path, parts: int, say: Callable[[str], None]) -> BadR
         raise DataError(
             f"tokenising ended with {process.returncode} before it was done; the log says why"
         )
-    return BadRow(**json.loads(output)) if output else None
+    if not output:
+        return None
+    told = json.loads(output)
+    if "errno" in told:
+        raise OSError(told["errno"], os.strerror(told["errno"]))
+    return BadRow(**told)
 
 
 def _output(process: subprocess.Popen[bytes], work: Path, say: Callable[[str], None]) -> bytes:
