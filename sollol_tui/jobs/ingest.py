@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sollol_tui.jobs import events
-from sollol_tui.jobs.measured import note_speeds
+from sollol_tui.jobs.measured import note_speeds, note_sum
 from sollol_tui.jobs.progress import Progress
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.events import Event, decode, finite, whole
@@ -113,6 +113,7 @@ class Ingest:
         """For the plans of later jobs."""
         progress = self._progress
         note_speeds(self._store, self._inventory, self._job, progress.plan, progress.ready, event)
+        note_sum(self._store, self._inventory, self._job, progress.plan, event)
 
     def _note_metrics(self, host: str, event: Event) -> None:
         gpus = event.data.get("gpus")

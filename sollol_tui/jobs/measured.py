@@ -2,8 +2,9 @@
 state for later plans. Predicts nothing.
 """
 
+import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +13,7 @@ from sollol_tui.model.events import Event, finite, whole
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.links import Link
 from sollol_tui.model.plan import Plan
+from sollol_tui.model.prediction import MeasuredSum
 
 _CPU: Final = -1  # in the place of a GPU's index
 _ALL_CORES: Final = 0
@@ -40,10 +42,12 @@ class RankSpeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """`links` by (origin, target): payload bytes per second and seconds of latency."""
+    """`links` by (origin, target): payload bytes per second and seconds of latency. `sums` of hosts
+    that have worked together, newest first."""
 
     speeds: Mapping[Device, tuple[RankSpeed, ...]] = field(default_factory=dict)
     links: Mapping[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    sums: tuple[MeasuredSum, ...] = ()
 
     def speed(self, device: Device, model: str, parameters: int | None) -> RankSpeed | None:
         """The newest with that model on the device, else with one of its size."""
@@ -55,6 +59,12 @@ class Measured:
             if parameters and abs(speed.parameters / parameters - 1) < _LIKE
         ]
         return next(iter([*same, *like]), None)
+
+    def sum_of(self, hosts: Collection[str], ranks: int) -> MeasuredSum | None:
+        """The newest of exactly these hosts, with as many ranks."""
+        crew = set(hosts)
+        fits = (each for each in self.sums if {*each.hosts} == crew and each.ranks == ranks)
+        return next(fits, None)
 
 
 def read_measured(store: Store, inventory: Inventory) -> Measured:
@@ -78,7 +88,21 @@ def read_measured(store: Store, inventory: Inventory) -> Measured:
         speeds[device] = (*speeds.get(device, ()), speed)
     rows = store.connection.execute("SELECT * FROM links WHERE inventory = ?", (inventory.file,))
     links = {(row["origin"], row["target"]): (row["bytes_per_s"], row["latency_s"]) for row in rows}
-    return Measured(speeds=speeds, links=links)
+    rows = store.connection.execute(
+        "SELECT * FROM sums WHERE inventory = ? ORDER BY at DESC", (inventory.file,)
+    )
+    sums = tuple(
+        MeasuredSum(
+            hosts=tuple(json.loads(row["hosts"])),
+            ranks=row["ranks"],
+            sum_bytes=row["sum_bytes"],
+            adding_s=row["adding_s"],
+            rest_s=row["rest_s"],
+            source=f"measured in {row['job']}",
+        )
+        for row in rows
+    )
+    return Measured(speeds=speeds, links=links, sums=sums)
 
 
 def note_links(store: Store, inventory: Inventory, links: Iterable[Link]) -> None:
@@ -137,4 +161,22 @@ def note_speeds(
                 )
                 for device, parameters, tokens_per_s in rows
             ],
+        )
+
+
+def note_sum(store: Store, inventory: str, job: str, plan: Plan, speed: Event) -> None:
+    """Keeps from a `speed` event how long the sums of a job's hosts took."""
+    made = MeasuredSum.told_by(speed.data, job)
+    if made is None or not {*made.hosts} <= {worker.host for worker in plan.workers}:
+        return
+    crew, ring = json.dumps(sorted(made.hosts)), json.dumps(made.hosts)
+    with store.transaction():
+        store.connection.execute(
+            "INSERT INTO sums VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " hosts = excluded.hosts, sum_bytes = excluded.sum_bytes, job = excluded.job,"
+            " adding_s = excluded.adding_s, rest_s = excluded.rest_s, at = excluded.at",
+            (
+                *(inventory, crew, ring, made.ranks, made.sum_bytes),
+                *(made.adding_s, made.rest_s, job, time.time()),
+            ),
         )

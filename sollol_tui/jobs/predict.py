@@ -44,6 +44,8 @@ def predict(
     if len(hosts) < len(workers):
         return None
     trained = known.weights.trained(spec.lora) if known.weights else None
+    ranks = sum(host.ranks for host in hosts)
+    adding = known.measured.sum_of([host.host for host in hosts], ranks)
     return Prediction(
         hosts=hosts,
         wires=tuple(
@@ -55,6 +57,8 @@ def predict(
         sample_tokens=_sample_tokens(spec, dataset),
         gradient_bytes=None if trained is None else trained * WIRE_BYTES[spec.wire],
         wire=spec.wire,
+        rest_s=adding.rest_s if adding else 0.0,
+        measured_sum=adding,
     )
 
 

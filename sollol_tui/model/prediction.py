@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
+from sollol_tui.model.events import whole
+from sollol_tui.model.evidence import speed_of
+
 GOOD_EFFICIENCY: Final = 0.9
 WORTH_LEAVING: Final = 0.97  # of the step's time: less gain than that is within the error
 WIRE_BYTES: Final = {"bf16": 2, "fp32": 4}
@@ -41,10 +44,45 @@ class Wire:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredSum:
+    """What adding up `sum_bytes` of each of `ranks` took a job on `hosts`, in the order of their
+    ring; `rest_s` is what its steps took beside computing and adding. All of them means."""
+
+    hosts: tuple[str, ...]
+    ranks: int
+    sum_bytes: int
+    adding_s: float
+    rest_s: float
+    source: str
+
+    @classmethod
+    def told_by(cls, event: Mapping[str, Any], source: str) -> "MeasuredSum | None":
+        """From a `speed` event; None where it does not make sense, or tells of a single host."""
+        speed, sum_bytes = speed_of(event), whole(event.get("sum_bytes"))
+        if speed is None or not sum_bytes or not all(rank.samples_per_s for rank in speed.ranks):
+            return None
+        hosts = tuple(dict.fromkeys(rank.host for rank in speed.ranks))
+        samples = speed.samples_per_s * speed.step_s
+        # The last rank to have computed is the one that the sum waits for.
+        compute_s = max(rank.share * samples / rank.samples_per_s for rank in speed.ranks)
+        if len(hosts) < 2 or not speed.adding_s:
+            return None
+        return cls(
+            hosts=hosts,
+            ranks=len(speed.ranks),
+            sum_bytes=sum_bytes,
+            adding_s=speed.adding_s,
+            rest_s=max(0.0, speed.step_s - speed.adding_s - compute_s),
+            source=source,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """`hosts` in the order of ranks, which is that of the ring in which gloo and NCCL add;
     `gradient_bytes` on the wire, None while the adapter's size is not known; `sample_tokens` is the
-    mean; `step_s` what a step takes beside computing and adding (optimizer, agreement)."""
+    mean; `rest_s` what a step takes beside computing and adding (optimizer, agreement);
+    `measured_sum` what these hosts, or some more, took in an earlier job."""
 
     hosts: tuple[HostSpeed, ...]
     wires: tuple[Wire, ...]
@@ -53,6 +91,7 @@ class Prediction:
     gradient_bytes: int | None
     wire: str = "bf16"
     rest_s: float = 0.0
+    measured_sum: MeasuredSum | None = None
 
     @property
     def world_size(self) -> int:
@@ -75,23 +114,29 @@ class Prediction:
     @property
     def slowest_wire(self) -> Wire | None:
         """The one that the ring waits for; None within one host, or where one is not known."""
-        found = list(self._ring())
-        if not found or None in found:
-            return None
-        return min((wire for wire in found if wire), key=lambda wire: wire.bytes_per_s)
+        return self._slowest([host.host for host in self.hosts])
 
     @property
     def sync_s(self) -> float | None:
-        """Seconds to add up the gradients: bytes x 2(N-1)/N over the slowest wire of the ring
-        (Patarasuk and Yuan 2009), and 2(N-1) messages' latency. 0 within one host, whose memory is
-        no network; None while size or bandwidth are not known."""
+        """Seconds to add up the gradients, as far as that was measured; else what the wires alone
+        take. 0 within one host, whose memory is no network; None while size or bandwidth are not
+        known."""
         if len(self.hosts) == 1:
             return 0.0
-        wire, ranks = self.slowest_wire, self.world_size
-        if wire is None or self.gradient_bytes is None:
+        if self.gradient_bytes is None:
             return None
-        rounds = 2 * (ranks - 1)
-        return self.gradient_bytes * rounds / ranks / wire.bytes_per_s + rounds * wire.latency_s
+        names = [host.host for host in self.hosts]
+        expected = self._by_wires(names, self.world_size, self.gradient_bytes)
+        if (then := self.measured_sum) is None:
+            return expected
+        larger = self.gradient_bytes / then.sum_bytes
+        by_wires = self._by_wires(then.hosts, then.ranks, then.sum_bytes)
+        if expected is None or by_wires is None:
+            return then.adding_s * larger if {*names} == {*then.hosts} else None
+        # What the wires do not explain is each rank's work on its own bytes: rounding, copying,
+        # adding. It is the same however many they are.
+        work_s = max(0.0, then.adding_s - by_wires) * larger
+        return min(1.0, then.adding_s / by_wires) * expected + work_s
 
     @property
     def step_s(self) -> float:
@@ -151,14 +196,22 @@ class Prediction:
     def without(self, *gone: str) -> "Prediction":
         return replace(self, hosts=tuple(h for h in self.hosts if h.host not in gone))
 
-    def _ring(self) -> Iterator[Wire | None]:
-        """The wires from each host to the next one; None for one that is not known."""
-        if len(self.hosts) < 2:
-            return
+    def _slowest(self, ring: Sequence[str]) -> Wire | None:
+        """Of the wires from each host to the next one; None where one of them is not known."""
         known = {(wire.origin, wire.target): wire for wire in self.wires}
-        names = [host.host for host in self.hosts]
-        for origin, target in zip(names, [*names[1:], names[0]], strict=True):
-            yield known.get((origin, target))
+        found = [known.get(pair) for pair in zip(ring, [*ring[1:], ring[0]], strict=True)]
+        there = [wire for wire in found if wire is not None]
+        if len(ring) < 2 or len(there) < len(found):
+            return None
+        return min(there, key=lambda wire: wire.bytes_per_s)
+
+    def _by_wires(self, ring: Sequence[str], ranks: int, size: int) -> float | None:
+        """Seconds by the network alone: bytes x 2(N-1)/N over the slowest wire of the ring
+        (Patarasuk and Yuan 2009), and 2(N-1) messages' latency."""
+        if (wire := self._slowest(ring)) is None:
+            return None
+        rounds = 2 * (ranks - 1)
+        return size * rounds / ranks / wire.bytes_per_s + rounds * wire.latency_s
 
     def as_data(self) -> dict[str, Any]:
         """All figures, as JSON holds them."""
@@ -166,6 +219,7 @@ class Prediction:
         return {
             "hosts": [asdict(host) | {"share": self.shares[host.host]} for host in self.hosts],
             "slowest_wire": asdict(wire) if wire else None,
+            "measured_sum": asdict(self.measured_sum) if self.measured_sum else None,
             "gradient_bytes": self.gradient_bytes,
             "global_batch": self.global_batch,
             "sample_tokens": self.sample_tokens,
@@ -196,15 +250,22 @@ class Prediction:
             if self.gradient_bytes is None:
                 missing = "the model's size is not known before a worker has it"
             parts.append(f"not counting the sums: {missing}")
-        elif wire := self.slowest_wire:
-            mark = "" if wire.is_measured else "~"
+        else:
             parts.append(
                 f"sync ~{_seconds(sync)} every ~{_seconds(self.step_s)} ({self.wire}, "
-                f"{(self.gradient_bytes or 0) / 1e6:.3g} MB at {mark}"
-                f"{wire.bytes_per_s * 8 / 1e6:,.0f} Mbit/s, {wire.source})"
+                f"{(self.gradient_bytes or 0) / 1e6:.3g} MB{self._basis()})"
             )
             parts.append(f"~{self.efficiency:.0%} of their sum")
         yield ", ".join(parts)
+
+    def _basis(self) -> str:
+        """What the time of a sync stands on."""
+        if self.measured_sum is not None:
+            return f", {self.measured_sum.source}"
+        if (wire := self.slowest_wire) is None:
+            return ""
+        mark = "" if wire.is_measured else "~"
+        return f" at {mark}{wire.bytes_per_s * 8 / 1e6:,.0f} Mbit/s, {wire.source}"
 
     def _apart(self) -> str:
         told = []

@@ -80,6 +80,30 @@ def test_what_a_worker_says_amiss_is_not_kept(home: Home, ranks: Any) -> None:
         assert read_measured(store, INVENTORY).speeds == {}
 
 
+SUMS = {
+    "samples_per_s": 4.0, "step_s": 5.0, "adding_s": 1.0, "waiting_s": 0.0, "speedup": 1.0,
+    "efficiency": 0.8, "sum_bytes": 1000,
+}  # fmt: skip
+
+
+def test_how_long_the_sums_of_a_jobs_hosts_took_is_known_to_the_next_plan(home: Home) -> None:
+    with Store(home) as store:
+        hear(store, add_job(store), **SUMS)
+        hear(store, job := add_job(store), **SUMS | {"step_s": 8.0, "adding_s": 2.0})
+        measured = read_measured(store, INVENTORY)
+        [found] = measured.sums
+        assert found == measured.sum_of(["w2", "w1"], 2)
+        assert (found.hosts, found.sum_bytes, found.source) == (
+            ("w1", "w2"),
+            1000,
+            f"measured in {job}",
+        )
+        # 32 samples: three quarters of them by a rank that computes 3 a second.
+        assert (found.adding_s, found.rest_s) == (2.0, 0.0)
+        assert measured.sum_of(["w1", "w2"], 3) is None
+        assert measured.sum_of(["w1", "w3"], 2) is None
+
+
 def test_the_doctors_last_word_of_a_link_is_kept(home: Home) -> None:
     links = [
         Link(origin="w1", target="w2", bytes_per_s=1e8, latency_s=0.001),

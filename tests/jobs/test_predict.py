@@ -15,6 +15,7 @@ from sollol_tui.model.facts import Gpu, HostFacts, Interface
 from sollol_tui.model.inventory_file import parse_inventory
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
+from sollol_tui.model.prediction import MeasuredSum
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.units import GIB
 from sollol_tui.model.weights import Weights
@@ -72,6 +73,25 @@ def speed(tokens_per_s: float, job: str = "j-1", model: str = "m") -> RankSpeed:
     return RankSpeed(
         model=model, parameters=tinyllama().parameters, tokens_per_s=tokens_per_s, job=job
     )
+
+
+def test_a_plan_stands_on_what_the_same_hosts_took_together_before() -> None:
+    devices = {Device(host=host, gpu=None): (speed(2560.0),) for host in "ab"}
+    took = MeasuredSum(
+        hosts=("b", "a"),
+        ranks=2,
+        sum_bytes=10**8,
+        adding_s=3.0,
+        rest_s=0.5,
+        source="measured in j-1",
+    )
+    hosts = {"a": wired(1), "b": wired(2)}
+    plan = planned(known(speeds=devices, sums=(took,)), hosts, wire="fp32")
+    assert plan.prediction is not None
+    assert plan.prediction.rest_s == 0.5
+    assert plan.prediction.sync_s == pytest.approx(3.0, rel=0.02)  # for 100.9 MB
+    assert any("MB, measured in j-1)" in said for said in plan.prediction.lines())
+    assert load(Plan, dump(plan)).prediction == plan.prediction
 
 
 def gpu(name: str, gib: int) -> tuple[Gpu, ...]:

@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import pytest
 
-from sollol_tui.model.prediction import HostSpeed, Prediction, Wire
+from sollol_tui.model.prediction import HostSpeed, MeasuredSum, Prediction, Wire
 
 MBIT = 1e6 / 8
 TINYLLAMA_R32 = 25_200_000  # trained parameters
@@ -134,3 +135,82 @@ def test_what_was_not_measured_carries_its_mark_and_its_source() -> None:
     assert apart == "smp/s of each: a 25.4 (in j-1), b ~12.7 (by its RTX 2080 Ti)"
     assert together.startswith("at most ~1.")
     assert "(bf16, 50.4 MB at ~940 Mbit/s, its interface)" in together
+
+
+def told(batch: int = 128, adding_s: float = 0.95, **more: Any) -> dict[str, Any]:
+    """A `speed` event of four that compute 25.4 samples/s each."""
+    compute_s, rest_s = batch / 4 / 25.4, 0.05
+    step_s = compute_s + adding_s + rest_s
+    rank = {"samples_per_s": 25.4, "share": 0.25}
+    return {
+        "step": 9,
+        "samples_per_s": batch / step_s,
+        "step_s": step_s,
+        "adding_s": adding_s,
+        "waiting_s": 0.0,
+        "speedup": 3.0,
+        "efficiency": batch / 4 / 25.4 / step_s,
+        "sum_bytes": 2 * TINYLLAMA_R32,
+        "ranks": [{"slot": n, "host": host, **rank} for n, host in enumerate("abcd")],
+        **more,
+    }
+
+
+def after(event: dict[str, Any], **changes: Any) -> Prediction:
+    """What is predicted once that was measured."""
+    measured = MeasuredSum.told_by(event, "measured in j-1")
+    assert measured is not None
+    speeds = dict.fromkeys("abcd", 25.4 * 256)
+    made = prediction(speeds, **changes)
+    return replace(made, measured_sum=measured, rest_s=measured.rest_s)
+
+
+@pytest.mark.parametrize("mbit", [None, 940, 100])
+@pytest.mark.parametrize("adding_s", [0.2, 0.95])
+def test_what_was_measured_is_what_is_predicted_for_the_same(mbit, adding_s):
+    event = told(adding_s=adding_s)
+    same = after(event, mbit=mbit)
+    assert same.sync_s == pytest.approx(adding_s)
+    assert same.efficiency == pytest.approx(event["efficiency"])
+    assert same.as_data()["measured_sum"]["source"] == "measured in j-1"
+    assert "s (bf16, 50.4 MB, measured in j-1)" in same.lines()[0]
+
+
+def test_a_sum_measured_at_one_batch_tells_the_efficiency_at_another() -> None:
+    larger = after(told(batch=128), global_batch=512)
+    assert larger.efficiency == pytest.approx(told(batch=512)["efficiency"])
+
+
+def test_what_the_wires_do_not_explain_is_work_that_stays_when_a_slow_link_goes() -> None:
+    slow = 100 * MBIT
+    whole = after(told(adding_s=7.0))
+    whole = replace(
+        whole,
+        wires=tuple(
+            replace(wire, bytes_per_s=slow if "d" in (wire.origin, wire.target) else 940 * MBIT)
+            for wire in whole.wires
+        ),
+    )
+    by_slow_wire, by_quick_wire = 1.5 * 50.4e6 / slow, 4 / 3 * 50.4e6 / (940 * MBIT)
+    assert whole.sync_s == pytest.approx(7.0)
+    work_s = 7.0 - by_slow_wire
+    assert whole.without("d").sync_s == pytest.approx(by_quick_wire + work_s, abs=0.01)
+    assert whole.in_the_way == ("d",)
+
+
+def test_of_hosts_whose_wires_are_not_known_only_the_sum_of_all_is() -> None:
+    whole = after(told(), mbit=None)
+    assert whole.sync_s == pytest.approx(0.95)
+    assert whole.without("d").sync_s is None
+    assert replace(whole, gradient_bytes=TINYLLAMA_R32).sync_s == pytest.approx(0.95 / 2)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [{"sum_bytes": 0}, {"sum_bytes": "x"}, {"adding_s": 0}, {"adding_s": None}, {"ranks": []},
+     {"ranks": [{"slot": 0, "host": "a", "samples_per_s": 1.0, "share": 1.0}]},
+     {"ranks": [{"slot": n, "host": h, "samples_per_s": 0, "share": 0.5} for n, h in
+                enumerate("ab")]}],
+)  # fmt: skip
+def test_a_sum_that_cannot_be_is_none(lie):
+    assert MeasuredSum.told_by(told() | lie, "j-1") is None
