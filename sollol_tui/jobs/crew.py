@@ -18,7 +18,7 @@ from sollol_tui.jobs.recovery import AWAY
 from sollol_tui.jobs.runfile import run_file
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError, Watch
-from sollol_tui.jobs.worker import LOST_PATIENCE_S, Ending, Place, Worker
+from sollol_tui.jobs.worker import CLEANUP_LIMIT_S, LOST_PATIENCE_S, Ending, Place, Worker
 from sollol_tui.model.errors import HostError, UnsuitableError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.plan import Plan, PlannedLighthouse, PlannedWorker
@@ -221,11 +221,26 @@ class Crew:
         is_broken = self.progress.lost or self.progress.failures
         return self.progress.has_begun and (self.plan.is_elastic or not is_broken)
 
-    async def halt(self, action: Ending, grace_s: float) -> None:
+    async def halt(self, action: Ending, grace_s: float) -> dict[str, str]:
         """Ends this generation where that can be done now; its workers stay in the job. A lost one
-        is cleared when it comes back."""
+        is cleared when it comes back. Returns those of the others that could not be verified, in
+        sentences."""
         there = [worker for worker in self.workers if worker.host.name not in self.progress.lost]
-        await self._end(there, action, grace_s)
+        patience_s = LOST_PATIENCE_S if action == "kill" else CLEANUP_LIMIT_S
+        problems = await self._end(there, action, grace_s, patience_s)
+        names = [worker.host.name for worker in there]
+        return {name: problem for name, problem in zip(names, problems, strict=True) if problem}
+
+    @property
+    def in_reach(self) -> list[Worker]:
+        """The workers that can be asked what they hold: who runs, and hosts that are seen though
+        their agent is lost."""
+        lost, unseen = self.progress.lost, self.watch.unseen
+        return [
+            worker
+            for worker in self.workers
+            if worker.host.name not in lost or unseen.get(worker.host.name) == ""
+        ]
 
     async def leave(self, action: Ending, grace_s: float) -> list[str]:
         """Makes every worker free of the run; returns what could not be verified, in sentences."""
@@ -236,7 +251,13 @@ class Crew:
             self._store.move_worker(self.job, worker.host.name, WorkerState.GONE, problem)
         return [problem for problem in problems if problem]
 
-    async def _end(self, workers: Sequence[Worker], action: Ending, grace_s: float) -> list[str]:
+    async def _end(
+        self,
+        workers: Sequence[Worker],
+        action: Ending,
+        grace_s: float,
+        patience_s: float = CLEANUP_LIMIT_S,
+    ) -> list[str]:
         """What is left on each. No checkpoint is waited for once somebody asks to kill."""
         hurry = asyncio.Event()
 
@@ -259,7 +280,7 @@ class Crew:
             # Nothing can be saved where nothing runs; nor is such a host waited for.
             if worker.host.name in self.progress.lost:
                 return await worker.stop("kill", grace_s, hurry, LOST_PATIENCE_S)
-            problem = await worker.stop(action, grace_s, hurry, is_needed=is_needed)
+            problem = await worker.stop(action, grace_s, hurry, patience_s, is_needed)
             if not problem:
                 ended.add(worker.host.name)
             return problem

@@ -11,7 +11,7 @@ from sollol_tui.jobs.planner import resources, without
 from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.queue import selection_of
 from sollol_tui.jobs.records import load
-from sollol_tui.jobs.recovery import AWAY, is_hopeless, quarantine_reason, waits_for
+from sollol_tui.jobs.recovery import AWAY, is_hopeless, quarantine_reason, told, waits_for
 from sollol_tui.jobs.regroup import bring_checkpoint, end_generation, lose, plan_next
 from sollol_tui.jobs.requests import resting_place
 from sollol_tui.jobs.roster import void_try
@@ -35,6 +35,10 @@ async def prepare(case: Attended) -> None:
     except RunFailedError as error:
         if not has_begun:
             raise
+        if errors and all(isinstance(one, UnreachableError) for one in errors.values()):
+            silent = told({host: one.message for host, one in errors.items()})
+            case.move(JobState.QUEUED, f"waits for {silent}")
+            return
         _rest(case, error.failure)
         return
     case.move(JobState.STARTING)
@@ -100,13 +104,14 @@ async def recover(case: Attended) -> None:
     """Ends the generation that runs, and prepares the next one with who is there and who is to
     be."""
     if case.is_launched:
-        await end_generation(case.crew)
+        unverified = await end_generation(case.crew)
         if case.crew.progress.is_complete:  # its last step was quicker
             case.move(JobState.FINISHING)
             return
-        lost = case.crew.progress.lost
-        there = [worker for worker in case.crew.workers if worker.host.name not in lost]
-        if there:
+        for host, problem in unverified.items():
+            case.crew.progress.lost[host] = problem
+            lose(case.store, case.job, host, problem, is_there=False)
+        if there := case.crew.in_reach:
             await bring_checkpoint(case.store, case.job, there, case.stage)
     away = {worker.host for worker in case.store.workers(case.job) if worker.state in AWAY}
     if not plan_next(case.store, case.job, case.crew, case.arrivals):

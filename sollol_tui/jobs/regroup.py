@@ -30,14 +30,16 @@ STOP_GRACE_S: Final = 60.0  # for the step in flight and its checkpoint
 PAUSE_GRACE_S: Final = 150.0  # a pause is for the checkpoint: the agent itself gives up before
 
 
-async def end_generation(crew: Crew) -> None:
-    """Ends the ranks, after a checkpoint where they can still save one."""
+async def end_generation(crew: Crew) -> dict[str, str]:
+    """Ends the ranks, after a checkpoint where they can still save one. Returns the workers of
+    which that could not be verified, in sentences: they are as good as lost."""
     async with crew.watch.watching():
         if crew.can_save:
-            await crew.halt("stop", PAUSE_GRACE_S)
+            problems = await crew.halt("stop", PAUSE_GRACE_S)
         else:
-            await crew.halt("kill", STOP_GRACE_S)
+            problems = await crew.halt("kill", STOP_GRACE_S)
         await crew.watch.hear_last_words(LAST_WORDS_S)
+    return problems
 
 
 async def bring_checkpoint(

@@ -32,7 +32,7 @@ UNATTENDED: Final = frozenset({JobState.PAUSED}) | TERMINAL
 _FORWARD: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.QUEUED: frozenset({JobState.PLANNING, JobState.PAUSED, JobState.CANCELLED}),
     JobState.PLANNING: frozenset({JobState.PROVISIONING, JobState.QUEUED, JobState.PAUSING}),
-    JobState.PROVISIONING: frozenset({JobState.STARTING, JobState.PAUSING}),
+    JobState.PROVISIONING: frozenset({JobState.STARTING, JobState.QUEUED, JobState.PAUSING}),
     JobState.STARTING: frozenset({JobState.RUNNING, JobState.RECOVERING, JobState.PAUSING}),
     JobState.RUNNING: frozenset({JobState.FINISHING, JobState.PAUSING, JobState.RECOVERING}),
     JobState.RECOVERING: frozenset(
