@@ -3,7 +3,6 @@ a turn is taken. Starts nothing; whoever has his turn holds his leases."""
 
 import asyncio
 import logging
-from dataclasses import replace
 from typing import Final
 
 from sollol_tui.hosts.facts import gather_facts
@@ -59,12 +58,8 @@ class Turn:
         self._job = job
         record = store.job(job)
         self._number = record.turn
-        self._spec, plan = load(JobSpec, record.spec), load(Plan, record.plan)
-        if record.generation:  # it has begun: who trains changes nothing of what is learnt
-            self._spec = replace(
-                self._spec, global_batch=plan.global_batch, gradient_accumulation_steps=None
-            )
-        self._dataset = plan.dataset
+        self._spec = load(JobSpec, record.spec)
+        self._dataset = load(Plan, record.plan).dataset
         self._inventory = load(Inventory, record.inventory).with_coordinator()
         self._selection = selection_of(record, self._spec, self._inventory)
         self._known = Known(

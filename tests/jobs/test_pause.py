@@ -81,19 +81,6 @@ def test_a_job_goes_on_with_other_and_fewer_workers(bench: Bench) -> None:
     assert told == [(3, step) for step in range(again.step + 1, 41)]
 
 
-def test_fewer_workers_take_steps_of_as_many_samples(bench: Bench) -> None:
-    per_rank = {"global_batch": "auto", "batch_size": 4, "gradient_accumulation_steps": 2}
-    job = bench.submit(env=SLOW, **per_rank)
-    bench.takes_steps(job)
-    pause(bench, job)
-    bench.lay_out(QUICK, {})
-    bench.client.resume_job(job, workers="one")
-    view = bench.reaches(job, JobState.DONE)
-    assert (view.step, view.world_size, view.samples_done) == (40, 1, 40 * 16)
-    run = json.loads((bench.run_dir(job, "one") / "run.json").read_text())
-    assert run["train"]["global_batch"] == 16
-
-
 def test_a_job_that_is_paused_before_its_first_step_begins_later(bench: Bench) -> None:
     job = bench.submit(env={**LONG, "SOLLOL_STUB_FAIL": "mute"})
     bench.reaches(job, JobState.STARTING)
