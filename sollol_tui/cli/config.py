@@ -1,5 +1,5 @@
-"""`sollol config`: where things lie, which settings count and why, and units for systemd. Changes
-nothing."""
+"""`sollol config`: where things lie, which settings count and why, their edit, and units for
+systemd."""
 
 import json
 import os
@@ -24,7 +24,7 @@ _PARTS: Final = ("service", "timer")
 
 @click.group()
 def config() -> None:
-    """Where things lie, which settings count, and units for systemd.
+    """Where things lie, which settings count, an editor for them, and units for systemd.
 
     \b
     Example: sollol config show
@@ -42,6 +42,7 @@ def path(session: Session, as_json: bool) -> None:
     """
     from sollol_tui.inventories import find_inventory
     from sollol_tui.jobs.home import open_home
+    from sollol_tui.preferences import preferences_file
 
     home = open_home()
     try:
@@ -50,6 +51,7 @@ def path(session: Session, as_json: bool) -> None:
         inventory = ""
     places = {
         "inventory": inventory,
+        "screen": str(preferences_file()),
         "state": str(home.root),
         "database": str(home.database),
         "jobs": str(home.root / "jobs"),
@@ -71,7 +73,8 @@ def show(ctx: click.Context, as_json: bool) -> None:
     \b
     Example: sollol config show
     """
-    settings = [*_options(ctx.find_root()), *_of_inventory(ctx.find_object(Session) or Session())]
+    session = ctx.find_object(Session) or Session()
+    settings = [*_options(ctx.find_root()), *_of_inventory(session), *_of_screen()]
     if as_json:
         listed = [
             {"name": name, "value": value, "from": source} for name, value, source in settings
@@ -80,7 +83,8 @@ def show(ctx: click.Context, as_json: bool) -> None:
         return
     width = max(len(name) for name, _, _ in settings)
     for name, value, source in settings:
-        told = "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        joint = "-" if name == "network.ports" else ", "
+        told = joint.join(map(str, value)) if isinstance(value, tuple) else str(value)
         told = "-" if value is None else clean(told, limit=200)
         click.echo(f"{name:<{width}}  {told}  ({source})")
 
@@ -105,13 +109,59 @@ def _of_inventory(session: Session) -> list[tuple[str, object, str]]:
 
     try:
         inventory = InventoryFile(session.inventory).read()
-    except (NotFoundError, InputError):
+    except NotFoundError:
+        return []
+    except InputError as error:
+        click.echo(f"{error}", err=True)
         return []
     return [
         (f"{part}.{key}", value, inventory.file)
         for part, settings in (("network", inventory.network), ("packages", inventory.packages))
         for key, value in asdict(settings).items()
     ]
+
+
+def _of_screen() -> list[tuple[str, object, str]]:
+    """What the user likes on the screen, as far as that was ever said."""
+    from sollol_tui.preferences import PreferencesFile
+
+    file = PreferencesFile()
+    try:
+        liked = file.read()
+    except InputError as error:
+        click.echo(f"{error}", err=True)
+        return []
+    found: list[tuple[str, object]] = [] if liked.theme is None else [("theme", liked.theme)]
+    found += [(f"hide.{table}", tuple(columns)) for table, columns in liked.hide.items()]
+    found += [(f"keys.{binding}", keys) for binding, keys in liked.keys.items()]
+    return [(f"screen.{name}", value, str(file.path)) for name, value in found]
+
+
+@config.command()
+@click.argument("which", type=click.Choice(("screen", "inventory")), default="screen")
+@pass_session
+def edit(session: Session, which: str) -> None:
+    """Opens the settings of the screen, or the inventory, in $EDITOR; written once they are right.
+
+    \b
+    Example: sollol config edit inventory
+    """
+    from sollol_tui.cli.edit import Editable, edit_file
+
+    command = f"sollol config edit {which}"
+    if which == "screen":
+        from sollol_tui.preferences import HEAD, parse_preferences, preferences_file
+
+        file = preferences_file()
+        edit_file(
+            session, Editable(path=file, command=command, check=parse_preferences, blank=HEAD)
+        )
+        return
+    from sollol_tui.inventories import find_inventory
+    from sollol_tui.model.inventory_file import parse_inventory
+
+    path = find_inventory(session.inventory)
+    edit_file(session, Editable(path=path, command=command, check=parse_inventory))
 
 
 @config.command()

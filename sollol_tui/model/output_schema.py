@@ -153,7 +153,9 @@ def _config(shapes: _Shapes) -> Schema:
 
 
 def _config_path(shapes: _Shapes) -> Schema:
-    return shapes.object(inventory=str, state=str, database=str, jobs=str, known_hosts=str)
+    return shapes.object(
+        inventory=str, screen=str, state=str, database=str, jobs=str, known_hosts=str
+    )
 
 
 def _prune(shapes: _Shapes) -> Schema:
