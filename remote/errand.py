@@ -1,5 +1,5 @@
-"""What programs have in common that do one thing to a trained adapter and are followed until it is
-done: they tell how it ended, and leave when nobody hears it any more. Trains nothing."""
+"""What programs have in common that do one thing beside a training: they tell how it ended, and
+those that work for a follower leave when nobody hears it any more. Trains nothing."""
 
 import faulthandler
 import os
@@ -15,7 +15,7 @@ from remote.base import ModelError
 from remote.cores import threads_of_rank
 from remote.data.render import DataError
 from remote.disk import patient_stream
-from remote.engine import WorldError
+from remote.engine import DismissedError, WorldError
 from remote.events import LAST_WORDS_S, EventWriter
 from remote.following import call_when_left
 from remote.launch import die_with_launcher
@@ -26,8 +26,9 @@ FORESEEN = (ModelError, DataError, WorldError)  # their sentences say what to do
 Act = Callable[[Run, Path, EventWriter], dict[str, Any]]
 
 
-def carry_out(arguments: list[str], act: Act) -> int:
-    """Does it, and tells the outcome as what `finished` adds."""
+def carry_out(arguments: list[str], act: Act, *, followed: bool = True) -> int:
+    """Does it, and tells the outcome as what `finished` adds; `stopped` where it was told to leave
+    before. `followed` says that it is of use only to who follows."""
     run_dir, slot, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     run = read_run(run_dir)
     events = EventWriter(
@@ -43,11 +44,16 @@ def carry_out(arguments: list[str], act: Act) -> int:
         print("nobody follows any more: leaving", flush=True)
         os._exit(1)
 
-    call_when_left(run_dir, leave)
+    if followed:
+        call_when_left(run_dir, leave)
     if "OMP_NUM_THREADS" not in run.env:
         torch.set_num_threads(threads_of_rank(run))
     try:
         outcome = act(run, run_dir, events)
+    except DismissedError as dismissed:
+        events.emit("stopped", reason=str(dismissed))
+        print(f"{dismissed}", flush=True)
+        return 0
     except Exception as error:
         told = traceback.format_exc()
         sentence = " ".join(str(error).split()) or type(error).__name__
@@ -62,9 +68,9 @@ def carry_out(arguments: list[str], act: Act) -> int:
         events.catch_up(LAST_WORDS_S)
 
 
-def main(act: Act) -> int:
+def main(act: Act, *, followed: bool = True) -> int:
     """What stands behind `python -m`, as an agent starts it."""
     die_with_launcher(Path(sys.argv[1]))
     sys.stdout, sys.stderr = patient_stream(1), patient_stream(2)
     faulthandler.register(FAULT_SIGNAL)
-    return carry_out(sys.argv[1:], act)
+    return carry_out(sys.argv[1:], act, followed=followed)

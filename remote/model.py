@@ -52,13 +52,17 @@ class Model:
         return f"{self.device.type} {kind} torch {torch.__version__}"
 
     def token_loss(self, batch: Batch | Packed) -> torch.Tensor:
-        """The summed cross-entropy of the labelled tokens, fp32. The head computes only positions
-        where some line has a label, which saves most of its memory."""
+        """The summed cross-entropy of the labelled tokens, fp32."""
+        return summed_loss(*self.foretold(batch))
+
+    def foretold(self, batch: Batch | Packed) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits, the tokens that follow, and which of these are labelled. The head computes only
+        positions where some line has a label, which saves most of its memory."""
         ids = torch.from_numpy(batch.ids).to(self.device)
         foretold = torch.from_numpy(batch.labelled[:, 1:]).to(self.device)
         positions = foretold.any(dim=0).nonzero().squeeze(1)
         logits = self.logits(batch, ids, positions)
-        return summed_loss(logits, ids[:, 1:][:, positions], foretold[:, positions])
+        return logits, ids[:, 1:][:, positions], foretold[:, positions]
 
     def logits(
         self, batch: Batch | Packed, ids: torch.Tensor, positions: torch.Tensor

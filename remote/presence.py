@@ -11,9 +11,9 @@ BEAT_S = 5.0
 
 class Presence:
     """Beats from a thread of its own for as long as the body of the `with` runs. `doing` is what
-    people read; set it as the work goes on."""
+    people read; set it as the work goes on. Who works alone has no engine."""
 
-    def __init__(self, engine: Engine, events: EventWriter, doing: str) -> None:
+    def __init__(self, engine: Engine | None, events: EventWriter, doing: str) -> None:
         self.doing = doing
         self._engine = engine
         self._events = events
@@ -31,6 +31,7 @@ class Presence:
 
     def _beat(self) -> None:
         while not self._over.is_set():
-            self._engine.say_alive()
+            if self._engine is not None:
+                self._engine.say_alive()
             if not self._over.wait(BEAT_S):
                 self._events.emit("loading", what=self.doing)

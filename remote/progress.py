@@ -24,6 +24,13 @@ class Committed:
     lr: float
     grad_norm: float
     sync_s: float
+    ce: float | None = None  # per token, where the loss is also made of a divergence
+    kl: float | None = None  # per token, from the teacher
+
+    def parts(self) -> dict[str, float]:
+        """What the loss is made of, where it is more than cross-entropy."""
+        named = {"ce": self.ce, "kl": self.kl}
+        return {name: value for name, value in named.items() if value is not None}
 
 
 class Progress:
@@ -62,6 +69,7 @@ class Progress:
                     "learning_rate": done.lr,
                     "grad_norm": done.grad_norm,
                 }
+                | done.parts()
             )
         if now - self._told_at < TELL_EVERY_S and not last:
             return None
@@ -78,7 +86,7 @@ class Progress:
             "samples_per_s": round(speed, 3),
             "eta_s": round(eta_s, 1),
             "sync_s": round(done.sync_s, 4),
-        }
+        } | done.parts()
 
     def line(self, event: dict[str, Any]) -> str | None:
         """The log's line for a step's event, at most one a second and always the last."""

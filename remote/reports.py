@@ -13,6 +13,8 @@ TAGS = {
     "loss": "train/loss",
     "learning_rate": "train/learning_rate",
     "grad_norm": "train/grad_norm",
+    "ce": "train/ce",
+    "kl": "train/kl",
     "epoch": "train/epoch",
     "eval_loss": "eval/loss",
 }
@@ -40,6 +42,7 @@ class Reports:
                 "grad_norm": step.grad_norm,
                 "epoch": step.epoch,
             }
+            | step.parts()
         )
 
     def add_evaluation(self, evaluation: Evaluation) -> None:

@@ -71,7 +71,7 @@ def save_checkpoint(session: Session, cursor: Cursor) -> None:
         cursor={
             "samples_done": cursor.samples_done,
             "samples_total": session.samples_total,
-            "order": order_of(session.settings, session.rows),
+            "order": order_of(session.run, session.rows),
         },
     )
     session.checkpoints.save(snapshot, report)

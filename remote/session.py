@@ -11,6 +11,7 @@ from remote.batches import Layout
 from remote.checkpoint import Checkpoints
 from remote.data.order import steps_of_run
 from remote.data.tokens import Rows
+from remote.distill.reading import TeacherScores
 from remote.engine import Engine
 from remote.events import EventWriter
 from remote.model import FlatGradients, Model
@@ -45,6 +46,7 @@ class Session:
     gradients: FlatGradients
     optimizer: torch.optim.Optimizer
     checkpoints: Checkpoints
+    scores: TeacherScores | None = None  # that this student learns, beside the data
 
     @property
     def settings(self) -> Train:
@@ -68,15 +70,16 @@ class Session:
         return self.own.slot == min(rank.slot for rank in self.run.own_ranks)
 
 
-def order_of(settings: Train, rows: Rows) -> dict[str, Any]:
+def order_of(run: Run, rows: Rows) -> dict[str, Any]:
     """What makes a cursor mean the same samples."""
+    settings = run.train
     return {
         "seed": settings.seed,
         "epochs": settings.epochs,
         "global_batch": settings.global_batch,
         "rows": len(rows),
         "tokens": rows.digest,
-    }
+    } | ({"first_epoch": "shared"} if run.distill else {})
 
 
 def speaker(events: EventWriter) -> Say:

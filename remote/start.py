@@ -7,6 +7,7 @@ import json
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -19,6 +20,7 @@ from remote.checkpoint import Checkpoints, damage
 from remote.control import read_control
 from remote.cores import threads_of_rank
 from remote.data.tokens import Dataset, tokenise
+from remote.distill.reading import TeacherScores
 from remote.engine import Engine, WorldError
 from remote.engine.elastic import ElasticEngine
 from remote.engine.static import StaticEngine
@@ -113,6 +115,9 @@ def assemble(
         checkpoints=Checkpoints(
             run_dir / "checkpoints", settings.save_total_limit, model.write_config
         ),
+        scores=TeacherScores(workdir_of(run_dir), run.distill, data.training, model.device, events)
+        if run.distill
+        else None,
     )
 
 
@@ -148,19 +153,23 @@ def device_of(own: Rank) -> torch.device:
     return torch.device("cuda", 0)  # the agent shows each rank its one GPU
 
 
-def load(run: Run, run_dir: Path, device: torch.device, say: Say) -> tuple[Model, Dataset]:
+def quieten() -> None:
+    """Keeps out of the log what nobody who reads it can change."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    # peft calls what transformers will drop one day; nobody who reads this log can change that.
+    # peft calls what transformers will drop one day.
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+
+
+def tokens_of(run: Run, run_dir: Path, tokenizer: Any, say: Say) -> Dataset:
+    """The run's dataset as this tokenizer writes it."""
     settings = run.train
-    tokenizer = load_tokenizer(run.model)
     data = tokenise(
         run.dataset,
         settings.format,
         tokenizer,
         settings.max_length,
-        folder=tokens_folder(run_dir),
+        folder=workdir_of(run_dir) / "tokens",
         processes=threads_of_rank(run) * len(run.own_ranks),  # the host's other ranks wait for us
         val_size=settings.val_size,
         say=say,
@@ -176,6 +185,13 @@ def load(run: Run, run_dir: Path, device: torch.device, say: Say) -> tuple[Model
         say(f"{len(data.validation):,} rows are held out (val_size {settings.val_size:g})")
     if rows.template == "plain":
         say("plain headings mark questions and answers, because the tokenizer has no chat template")
+    return data
+
+
+def load(run: Run, run_dir: Path, device: torch.device, say: Say) -> tuple[Model, Dataset]:
+    quieten()
+    tokenizer = load_tokenizer(run.model)
+    data = tokens_of(run, run_dir, tokenizer, say)
     model = load_model(run, tokenizer, device)
     begin(model, run_dir, say)
     whole = model.network.num_parameters()
@@ -186,10 +202,9 @@ def load(run: Run, run_dir: Path, device: torch.device, say: Say) -> tuple[Model
     return model, data
 
 
-def tokens_folder(run_dir: Path) -> Path:
-    """`<workdir>/tokens`, which all jobs share; beside the run where it lies in no workdir."""
-    workdir = run_dir.parents[2] if run_dir.parents[1].name == "runs" else run_dir
-    return workdir / "tokens"
+def workdir_of(run_dir: Path) -> Path:
+    """Where tokens and scores lie, which all jobs share; the run itself where it lies in none."""
+    return run_dir.parents[2] if run_dir.parents[1].name == "runs" else run_dir
 
 
 def resume(session: Session, say: Say) -> Cursor:
@@ -210,7 +225,7 @@ def resume(session: Session, say: Say) -> Cursor:
         return Cursor()
     step = max(common)
     snapshot = checkpoints.load(step)
-    was, order = snapshot.cursor["order"], order_of(session.settings, session.rows)
+    was, order = snapshot.cursor["order"], order_of(session.run, session.rows)
     short = snapshot.cursor["samples_done"] % order["global_batch"]  # of the last step of its run
     free = () if short else ("epochs",)  # more or fewer of them leave the order as it is
     if changed := [

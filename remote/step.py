@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from remote.batches import Packed
 from remote.data.order import deal, samples_of_step
+from remote.data.tokens import Batch
+from remote.distill.divergence import mixed_loss
 from remote.engine import MemberLostError, StepLost, Tally
 from remote.fit import in_memory
 from remote.schedule import learning_rate
@@ -38,7 +41,12 @@ def next_step(session: Session, cursor: Cursor) -> Step:
     """The step that follows the cursor: a function of the run and the cursor, but for our share."""
     settings, rows, members = session.settings, session.rows, session.engine.members()
     samples = samples_of_step(
-        settings.seed, len(rows), settings.global_batch, settings.epochs, cursor.step
+        settings.seed,
+        len(rows),
+        settings.global_batch,
+        settings.epochs,
+        cursor.step,
+        shared_first=session.scores is not None,
     )
     shares = deal(len(samples), members.weights)
     return Step(
@@ -60,7 +68,12 @@ def next_step(session: Session, cursor: Cursor) -> Step:
 def compute(session: Session, step: Step) -> Tally:
     """Adds our share's part of the gradient to the flat buffer, already divided by the tokens of
     the whole step, so that the sum over ranks is right however unequal the shares are. Begins anew
-    with smaller micro-batches where memory runs out."""
+    with smaller micro-batches where memory runs out. Computes nothing, and says so, where the
+    teacher's scores of our share are not all here."""
+    if session.scores is not None:
+        if session.scores.missing(step.share):
+            return Tally(lacking=1.0)
+        session.scores.go_on(step.number)
     tally = in_memory(
         session.layout,
         lambda: _compute(session, step),
@@ -77,18 +90,39 @@ def compute(session: Session, step: Step) -> Tally:
 
 def _compute(session: Session, step: Step) -> Tally:
     model, rows, settings = session.model, session.rows, session.settings
-    tokens, loss_sum = 0, 0.0
+    tokens, losses = 0, np.zeros(3)
     for some, batch in session.layout.micro_batches(rows, step.share, model.pad_id):
         if settings.lora.dropout:
             torch.manual_seed(dropout_seed(settings.seed, step.number, int(some[0])))
-        loss = model.token_loss(batch)
+        loss, *parts = _losses(session, some, batch)
         (loss / step.tokens).backward()
-        loss_sum += loss.item()
+        losses += torch.stack([loss.detach(), *parts]).tolist()
         tokens += int(rows.label_counts[some].sum())
+    loss_sum, cross_entropy, divergence = losses.tolist()
     finite = bool(np.isfinite(loss_sum)) and session.gradients.are_finite()
     return Tally(
-        samples=len(step.share), tokens=tokens, loss_sum=loss_sum, not_finite=float(not finite)
+        samples=len(step.share),
+        tokens=tokens,
+        loss_sum=loss_sum,
+        cross_entropy=cross_entropy,
+        divergence=divergence,
+        not_finite=float(not finite),
     )
+
+
+def _losses(session: Session, samples: np.ndarray, batch: Batch | Packed) -> list[torch.Tensor]:
+    """The summed loss, and what it is made of: cross-entropy, and divergence from a teacher."""
+    model, distill = session.model, session.run.distill
+    if session.scores is None or distill is None:
+        loss = model.token_loss(batch)
+        return [loss, loss.detach(), torch.zeros_like(loss)]
+    mixed = mixed_loss(
+        *model.foretold(batch),
+        session.scores.signal(samples),
+        alpha=distill.alpha,
+        temperature=distill.temperature,
+    )
+    return [mixed.loss, mixed.cross_entropy, mixed.divergence]
 
 
 def dropout_seed(seed: int, step: int, row: int) -> int:

@@ -39,7 +39,7 @@ from remote.session import Cursor, Session
 from remote.speed import Speeds, Spent, line_of
 from remote.start import start
 from remote.state import Learnt
-from remote.step import WIRE_BYTES, TrainError, add_up, commit, compute, next_step
+from remote.step import WIRE_BYTES, Step, TrainError, add_up, commit, compute, next_step
 from remote.watchdog import Watchdog
 
 FORESEEN = (ModelError, DataError, WorldError, TrainError)  # their sentences say what to do
@@ -99,6 +99,10 @@ def take_steps(session: Session, cursor: Cursor, learnt: Learnt, reports: Report
         tally = add_up(session, replace(computed, stop_wanted=float(wanted is Action.STOP)))
         if isinstance(tally, StepLost):
             continue  # nobody committed it; who is left does it again
+        if tally.lacking:
+            pulse.now(Doing.APART)
+            await_scores(session, cursor, step, stopping=tally.stop_wanted > 0)
+            continue
         sync_s = time.monotonic() - added_at
         grad_norm = commit(session, step, tally)
 
@@ -115,6 +119,8 @@ def take_steps(session: Session, cursor: Cursor, learnt: Learnt, reports: Report
             lr=step.lr,
             grad_norm=grad_norm,
             sync_s=sync_s,
+            ce=tally.cross_entropy / step.tokens if session.scores else None,
+            kl=tally.divergence / step.tokens if session.scores else None,
         )
         last = cursor.stopping or cursor.samples_done == session.samples_total
         tell(session, progress, committed, last=last)
@@ -131,6 +137,18 @@ def take_steps(session: Session, cursor: Cursor, learnt: Learnt, reports: Report
             raise TrainError(f"step {cursor.step}: {alarm}{newest_checkpoint(session)}")
         if not last:
             look_back(session, cursor, reports)
+
+
+def await_scores(session: Session, cursor: Cursor, step: Step, *, stopping: bool) -> None:
+    """Some rank lacks its teacher's scores of a step, which nobody has committed: all leave before
+    it if one was told to, or wait for their own, and do it again."""
+    assert session.scores is not None
+    session.gradients.clear()
+    cursor.stopping = stopping
+    if not stopping:
+        session.scores.wait(
+            step.number, step.share, lambda: read_control(session.run_dir) is not Action.RUN
+        )
 
 
 def look_back(session: Session, cursor: Cursor, reports: Reports) -> None:

@@ -13,21 +13,35 @@ def steps_of_run(rows: int, global_batch: int, epochs: int) -> int:
     return -(-rows * epochs // global_batch)
 
 
-def samples_of_step(seed: int, rows: int, global_batch: int, epochs: int, step: int) -> np.ndarray:
+SHARED_SEED = 0  # of a first epoch that does not depend on the job's seed
+
+
+def samples_of_step(
+    seed: int, rows: int, global_batch: int, epochs: int, step: int, *, shared_first: bool = False
+) -> np.ndarray:
     """The rows (int64) of step `step`, counted from 0: its slice of the epochs' permutations laid
-    end to end, so that only the last step of the run may be shorter than the global batch."""
+    end to end, so that only the last step of the run may be shorter than the global batch. With
+    `shared_first` the first epoch has the order of `shared_order`."""
     begin = step * global_batch
     end = min(begin + global_batch, rows * epochs)
     parts = []
     while begin < end:
         epoch, offset = divmod(begin, rows)
-        part = _permutation(seed, epoch, rows)[offset : offset + end - begin]
+        is_shared = shared_first and epoch == 0
+        order = shared_order(rows) if is_shared else _permutation(seed, epoch, rows)
+        part = order[offset : offset + end - begin]
         parts.append(part)
         begin += len(part)
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
-@lru_cache(maxsize=2)
+def shared_order(rows: int) -> np.ndarray:
+    """The order of a first epoch that all runs on the same rows share: a teacher scores them in it
+    before anybody asks, and once for all."""
+    return _permutation(SHARED_SEED, 0, rows)
+
+
+@lru_cache(maxsize=3)
 def _permutation(seed: int, epoch: int, rows: int) -> np.ndarray:
     # RandomState's stream is frozen by numpy's compatibility policy; default_rng's is not.
     source = np.random.MT19937(np.random.SeedSequence([seed, epoch]))

@@ -3,7 +3,7 @@
 from __future__ import annotations  # a lighthouse does without torch, whose names stand here
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol
 
 from remote.control import Action
@@ -60,25 +60,25 @@ class Tally:
     loss_sum: float = 0.0
     not_finite: float = 0.0  # how many members met a loss or gradient that is not finite
     stop_wanted: float = 0.0  # how many members were told to stop
+    lacking: float = 0.0  # how many computed nothing, for want of their teacher's scores
+    cross_entropy: float = 0.0  # of which, and of the divergence, a distilled loss is made
+    divergence: float = 0.0
     speeds: tuple[float, ...] = ()  # samples/s by place; the engine fills in each member's own
 
     def vector(self) -> torch.Tensor:
         import torch
 
-        counts = (self.samples, self.tokens, self.loss_sum, self.not_finite, self.stop_wanted)
+        counts = [getattr(self, name) for name in _COUNTS]
         return torch.tensor([*counts, *self.speeds], dtype=torch.float64)
 
     @classmethod
     def of_vector(cls, vector: torch.Tensor) -> Tally:
-        samples, tokens, loss_sum, not_finite, stop_wanted, *speeds = vector.tolist()
-        return cls(
-            samples=samples,
-            tokens=tokens,
-            loss_sum=loss_sum,
-            not_finite=not_finite,
-            stop_wanted=stop_wanted,
-            speeds=tuple(speeds),
-        )
+        values = vector.tolist()
+        counts = dict(zip(_COUNTS, values, strict=False))
+        return cls(**counts, speeds=tuple(values[len(_COUNTS) :]))
+
+
+_COUNTS = tuple(field.name for field in fields(Tally) if field.name != "speeds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

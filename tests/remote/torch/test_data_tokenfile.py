@@ -3,11 +3,14 @@
 import fcntl
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import pytest
 from remote.data import tokenfile, tokens
 from remote.data.render import DataError, render_prompt
 from remote.data.tokens import Dataset, tokenise
-from remote.start import tokens_folder
+from remote.start import workdir_of
 
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 60
@@ -118,6 +121,39 @@ def test_the_first_bad_row_is_named_whoever_reads_it(tmp_path, tokenizer, monkey
     monkeypatch.setattr(tokens, "SMALL_BYTES", 1)
     with pytest.raises(DataError, match=r"rows\.jsonl, row 5001, completion: is missing"):
         made(dataset, tokenizer, tmp_path, processes=2)
+
+
+@pytest.mark.parametrize(
+    ("processes", "most_bytes", "then"),
+    [
+        (1, 100_000, "tokenised rows.jsonl"),
+        (2, 100_000, "tokenised rows.jsonl"),
+        (1, 550_000, "rows.jsonl: going on after 3 shards"),  # which were not merged
+    ],
+)
+def test_a_disk_that_refuses_is_told_and_a_later_start_goes_on(
+    tmp_path, tokenizer, monkeypatch, processes, most_bytes, then
+):
+    dataset = write(tmp_path / "rows.jsonl", 9000)
+    monkeypatch.setattr(tokens, "SMALL_BYTES", 1)
+    with files_below(most_bytes), pytest.raises(DataError) as refused:
+        made(dataset, tokenizer, tmp_path, processes=processes)
+    assert "the tokens of rows.jsonl cannot be kept in " in str(refused.value)
+    assert ": File too large (" in str(refused.value)
+    assert not [*(tmp_path / "tokens").rglob(".0*"), *(tmp_path / "tokens").glob("*.part")]
+    _, said = made(dataset, tokenizer, tmp_path)
+    assert said[0].startswith(then)
+
+
+@contextmanager
+def files_below(most_bytes: int) -> Iterator[None]:
+    """No file of this process and its children gets longer than this."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def held_bytes(process: psutil.Process) -> int:
@@ -363,5 +399,5 @@ def test_a_template_that_tells_the_date_tells_the_same_every_day(tokenizer):
 
 
 def test_tokens_lie_in_the_workdir_or_beside_a_run_that_has_none(tmp_path):
-    assert tokens_folder(tmp_path / "runs" / "j-1" / "w1") == tmp_path / "tokens"
-    assert tokens_folder(tmp_path / "by hand") == tmp_path / "by hand" / "tokens"
+    assert workdir_of(tmp_path / "runs" / "j-1" / "w1") == tmp_path
+    assert workdir_of(tmp_path / "by hand") == tmp_path / "by hand"
