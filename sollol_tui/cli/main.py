@@ -39,6 +39,7 @@ _COMMANDS: Final = {  # name: module and what it is called there
     "metrics": "metrics:metrics",
     "pause": "control:pause",
     "provision": "provision:provision",
+    "replay": "replay:replay",
     "rerun": "rerun:rerun",
     "resources": "resources:resources",
     "resume": "control:resume",

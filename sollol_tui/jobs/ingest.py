@@ -116,16 +116,21 @@ class Ingest:
         note_sum(self._store, self._inventory, self._job, progress.plan, event)
 
     def _note_metrics(self, host: str, event: Event) -> None:
-        gpus = event.data.get("gpus")
-        figures: dict[str, Any] = {
-            "cpu_percent": event.number("cpu_percent"),
-            "ram_used_bytes": event.count("ram_used_bytes"),
-            "ram_total_bytes": event.count("ram_total_bytes"),
-            "gpus": [_gpu(gpu) for gpu in gpus[:64] if isinstance(gpu, dict)]
-            if isinstance(gpus, list)
-            else [],
-        }
-        self._store.note_reading(self._inventory, host, state="up", reason="", data=figures)
+        data = load_of(event)
+        self._store.note_reading(self._inventory, host, state="up", reason="", data=data)
+
+
+def load_of(event: Event) -> dict[str, Any]:
+    """How busy a host is, as the state keeps it, from its `host_metrics`."""
+    gpus = event.data.get("gpus")
+    return {
+        "cpu_percent": event.number("cpu_percent"),
+        "ram_used_bytes": event.count("ram_used_bytes"),
+        "ram_total_bytes": event.count("ram_total_bytes"),
+        "gpus": [_gpu(gpu) for gpu in gpus[:64] if isinstance(gpu, dict)]
+        if isinstance(gpus, list)
+        else [],
+    }
 
 
 def _gpu(raw: dict[str, Any]) -> dict[str, Any]:
