@@ -1,16 +1,17 @@
 """The hosts that ~/.ssh/config names: which aliases there are, in the order of the file.
 
-What each alias means is left to those who connect; patterns and negations are no names.
+What an alias means is asked of those who connect; patterns and negations are no names.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Final
 
-from sollol_tui.model.errors import InputError, NotFoundError
+from sollol_tui.model.errors import HostError, InputError, NotFoundError
 from sollol_tui.model.names import NAME
+from sollol_tui.model.text import clean
 
 _MAX_DEPTH: Final = 16  # of Include, as in OpenSSH
 _LINE = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)")
@@ -29,6 +30,24 @@ def read_aliases(file: Path) -> list[str]:
             f"there is no {file}", remedy="name a machine yourself: sollol hosts add NAME"
         )
     return list(dict.fromkeys(_aliases(file, 0)))
+
+
+async def places_of(aliases: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The user of each alias, and where it leads in words, as ~/.ssh/config resolves it."""
+    from sollol_tui.hosts.destination import destination
+    from sollol_tui.model.inventory import Host
+
+    places = {}
+    for alias in aliases:
+        try:
+            place = await destination(Host(name=alias), [])
+        except HostError as error:
+            places[alias] = "", clean(error.message)
+            continue
+        port = f":{place.port}" if place.port != 22 else ""
+        via = f" via {','.join(place.jumps)}" if place.jumps else ""
+        places[alias] = place.user, clean(f"{place.user}@{place.address}{port}{via}")
+    return places
 
 
 def _aliases(file: Path, depth: int) -> Iterator[str]:

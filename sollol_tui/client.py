@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from sollol_tui.drafting import Drafting
 from sollol_tui.inventories import InventoryFile
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.home import Home, open_home
@@ -19,12 +20,12 @@ from sollol_tui.jobs.records import EventRecord
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import revive
 from sollol_tui.jobs.view import read_evaluations, read_job, read_jobs, read_snapshot
-from sollol_tui.keeping import Keeping
 from sollol_tui.model.errors import JobError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.names import not_found
 from sollol_tui.model.snapshot import EvaluationView, HostView, JobView, Snapshot
 from sollol_tui.model.states import JobState
+from sollol_tui.trained import Trained
 
 if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without SSH and pydantic
     from sollol_tui.jobs.logs import LogChoice, LogLine, LogReader, Slot
@@ -40,7 +41,7 @@ if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without S
 T = TypeVar("T")
 
 
-class SOLLOLClient(Keeping):
+class SOLLOLClient(Drafting, Trained):
     """Reads and steers the cluster of one inventory. Safe to use from several threads, and from a
     notebook; where an event loop should go on meanwhile there is AsyncSOLLOLClient.
 
@@ -73,12 +74,6 @@ class SOLLOLClient(Keeping):
         self.close()
 
     # the cluster
-
-    @property
-    def inventory_file(self) -> Path:
-        """Where the inventory is. Raises NotFoundError when there is none."""
-        with self._lock:
-            return self._inventory.path
 
     def inventory(self) -> Inventory:
         """The inventory as its file says now, or said before an edit that cannot be read: then
@@ -185,10 +180,11 @@ class SOLLOLClient(Keeping):
         *,
         queue: bool = True,
         resume: str | None = None,
+        survey: "Survey | None" = None,
     ) -> "Prepared":
         """Checks and plans a job without starting anything; it begins at another job's checkpoint
-        when `resume` names one, as JOB or JOB:STEP. Raises NoWorkersError when it cannot have its
-        workers now and may not `queue` for them."""
+        when `resume` names one, as JOB or JOB:STEP. A `survey` knows what earlier drafts asked.
+        Raises NoWorkersError when it cannot have its workers now and may not `queue` for them."""
         from sollol_tui.jobs.submit import prepare
         from sollol_tui.model.spec import JobSpec
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from sollol_tui.cli.inventory import machines, places_of
+from sollol_tui.cli.inventory import machines
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
 from sollol_tui.model.errors import SollolError
@@ -59,7 +59,7 @@ def init(session: Session, from_ssh_config: bool, force: bool) -> None:
 
 def _with_ssh_hosts(text: str) -> tuple[str, list[str]]:
     """The inventory with the hosts of ~/.ssh/config in place of the starter's own."""
-    from sollol_tui.aliases import read_aliases, ssh_config
+    from sollol_tui.aliases import places_of, read_aliases, ssh_config
     from sollol_tui.model.inventory_edit import add_host, remove_host
 
     aliases = read_aliases(ssh_config())

@@ -14,8 +14,7 @@ import click
 from sollol_tui.cli.params import HOSTS
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
-from sollol_tui.model.errors import HostError, InputError, NotFoundError, SollolError
-from sollol_tui.model.text import clean
+from sollol_tui.model.errors import InputError, NotFoundError, SollolError
 
 _GIT_USER: Final = "git"  # aliases that log in as this are forges, not machines
 
@@ -113,7 +112,7 @@ def import_hosts(session: Session, names: tuple[str, ...], everything: bool) -> 
     \b
     Example: sollol hosts import hydra attic
     """
-    from sollol_tui.aliases import read_aliases, ssh_config
+    from sollol_tui.aliases import places_of, read_aliases, ssh_config
     from sollol_tui.inventories import find_inventory, read_text
     from sollol_tui.model.inventory_edit import add_host
     from sollol_tui.model.inventory_file import parse_inventory
@@ -165,24 +164,6 @@ def edit(session: Session, change: Callable[[str, str], str]) -> None:
         click.confirm(f"write {file}?", default=True, abort=True, err=True)
     write_text(path, new, instead_of=old)
     say(f"{file} is written")
-
-
-async def places_of(aliases: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The user of each alias, and where it leads in words, as ~/.ssh/config resolves it."""
-    from sollol_tui.hosts.destination import destination
-    from sollol_tui.model.inventory import Host
-
-    places = {}
-    for alias in aliases:
-        try:
-            place = await destination(Host(name=alias), [])
-        except HostError as error:
-            places[alias] = "", clean(error.message)
-            continue
-        port = f":{place.port}" if place.port != 22 else ""
-        via = f" via {','.join(place.jumps)}" if place.jumps else ""
-        places[alias] = place.user, clean(f"{place.user}@{place.address}{port}{via}")
-    return places
 
 
 def machines(aliases: Sequence[str], places: dict[str, tuple[str, str]]) -> list[str]:

@@ -12,6 +12,7 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.follow import follow_job, report_end
+from sollol_tui.cli.interrupts import held
 from sollol_tui.cli.params import FILE, HOSTS
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
@@ -116,29 +117,21 @@ def run_prepared(
 ) -> int:
     """Prints the plan, submits it and follows the job, as far as that is wanted."""
     print_plan(prepared)
-    if prepared.beginning is not None:
-        click.echo(f"{'from':<7} {clean(prepared.beginning.sentence)}")
-    if prepared.wait:
-        click.echo(f"{'queue':<7} {prepared.wait}")
     if dry_run:
         return ExitCode.OK
-    job = client.start_job(prepared)
-    queued = job.state is JobState.QUEUED
-    click.echo(f"queued {job.id}: {clean(job.reason)}" if queued else f"started {job.id}")
-    if detach:
-        say(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}")
-        return ExitCode.OK
-    return report_end(follow_job(client, job.id))
+    with held():  # who has begun something is told its name
+        job = client.start_job(prepared)
+        queued = job.state is JobState.QUEUED
+        click.echo(f"queued {job.id}: {clean(job.reason)}" if queued else f"started {job.id}")
+        if detach:
+            say(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}")
+    return ExitCode.OK if detach else report_end(follow_job(client, job.id))
 
 
 def print_plan(prepared: "Prepared") -> None:
     """The plan, its first line marked."""
-    spec = prepared.spec
-    model = Path(prepared.model).name if Path(prepared.model).is_absolute() else prepared.model
-    lines = prepared.plan.lines(model, spec.lora.r, spec.epochs)
-    _print_part("plan", lines)
-    if prepared.plan.memory is not None:
-        _print_part("memory", [prepared.plan.memory.line])
+    for name, lines in prepared.parts():
+        _print_part(name, lines)
 
 
 def _print_part(name: str, lines: list[str]) -> None:

@@ -26,8 +26,9 @@ _HUB_DATASET = re.compile(rf"{HUB}{_HUB_ID.pattern}(@[\w./-]+)?(:[\w.-]+)?")
 class Checked:
     """What the workers' own check says of a dataset. `problems` are the first of
     `problem_count`; `examples` are rows in pieces, learnt or not; `unanswered` rows have nothing
-    to learn from and are none of the facts' rows; `unread` means parquet, which only workers
-    read."""
+    to learn from and are none of the facts' rows; `thinking` counts rows that have some, and
+    `unread_in`, by its name, rows with something in a column that the format does not know;
+    `unread` means parquet, which only workers read."""
 
     facts: DatasetFacts
     problems: tuple[Problem, ...]
@@ -35,6 +36,8 @@ class Checked:
     examples: tuple[dict[str, Any], ...]
     longer: int
     unanswered: int
+    thinking: int
+    unread_in: tuple[tuple[str, int], ...]
     unread: bool
 
 
@@ -90,7 +93,13 @@ async def inspect_dataset(
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": str(payload_root())},
     )
-    out, err = await process.communicate()
+    try:
+        out, err = await process.communicate()
+    except asyncio.CancelledError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        raise
     lines = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
     summary = next((line for line in lines if line.get("kind") == "summary"), None)
     if process.returncode != 0 or summary is None:
@@ -114,6 +123,8 @@ async def inspect_dataset(
         examples=tuple(summary["examples"]),
         longer=int(summary.get("longer") or 0),
         unanswered=int(summary.get("unanswered") or 0),
+        thinking=int(summary.get("thinking") or 0),
+        unread_in=tuple((clean(n), int(c)) for n, c in (summary.get("unread_in") or {}).items()),
         unread=bool(summary.get("unread")),
     )
 

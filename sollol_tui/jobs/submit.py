@@ -19,12 +19,14 @@ from sollol_tui.jobs.probe import ask, note_silence
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import start_supervisor
+from sollol_tui.jobs.survey import Survey
 from sollol_tui.jobs.weights import read_weights
-from sollol_tui.model.errors import NoWorkersError
+from sollol_tui.model.errors import NoWorkersError, concerning
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.text import clean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,18 @@ class Prepared:
     may_wait: bool = True
     beginning: Beginning | None = None
 
+    def parts(self) -> list[tuple[str, list[str]]]:
+        """What a person reads before it starts: lines, and the word that stands in front."""
+        model = Path(self.model).name if Path(self.model).is_absolute() else self.model
+        parts = [("plan", self.plan.lines(model, self.spec.lora.r, self.spec.epochs))]
+        if self.plan.memory is not None:
+            parts.append(("memory", [self.plan.memory.line]))
+        if self.beginning is not None:
+            parts.append(("from", [clean(self.beginning.sentence)]))
+        if self.wait:
+            parts.append(("queue", [self.wait]))
+        return parts
+
 
 async def prepare(
     store: Store,
@@ -52,23 +66,34 @@ async def prepare(
     *,
     may_wait: bool = True,
     resume: str | None = None,
+    survey: Survey | None = None,
 ) -> Prepared:
     """Checks model and dataset, asks the hosts, plans. Paths in the spec start from `folder`.
-    `resume` names the checkpoint of another job at which this one begins. Raises InputError,
-    NotFoundError, or NoWorkersError when waiting is of no use or not wanted."""
-    model = resolve_model(spec.model, folder)
-    dataset_place = locate_dataset(spec.dataset, folder)
+    `resume` names the checkpoint of another job at which this one begins; `survey` knows what was
+    asked for an earlier draft. Raises InputError, NotFoundError, or NoWorkersError when waiting is
+    of no use or not wanted; the `key` of each says what of the spec it is about."""
+    with concerning("model"):
+        model = resolve_model(spec.model, folder)
+    with concerning("dataset"):
+        dataset_place = locate_dataset(spec.dataset, folder)
     name = spec.name or f"{Path(dataset_place).stem}-{Path(model).name}"
     name = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60].lstrip(".-") or "job"
     output = Output(template=spec.output_dir, folder=folder, name=name)
-    output.check(store.live_outputs())
+    with concerning("output_dir"):
+        output.check(store.live_outputs())
     if spec.notify.command is not None:
-        command = whole_command(spec.notify.command, folder)
+        with concerning("notify.command"):
+            command = whole_command(spec.notify.command, folder)
         spec = replace(spec, notify=replace(spec.notify, command=command))
     everyone = inventory.with_coordinator()
-    selection = select(everyone, spec.workers)
-    dataset = await check_dataset(dataset_place, spec.format)
-    answers = await ask(store.home, selection.hosts, gather_facts)
+    with concerning("workers"):
+        selection = select(everyone, spec.workers)
+    with concerning("dataset"):
+        dataset = await (survey.dataset if survey else check_dataset)(dataset_place, spec.format)
+    if survey:
+        answers = await survey.facts(selection.hosts)
+    else:
+        answers = await ask(store.home, selection.hosts, gather_facts)
     note_silence(store, inventory, answers)
     wait = ""
     weights = await asyncio.to_thread(read_weights, model)
@@ -76,7 +101,8 @@ async def prepare(
 
     def plan_now(taken: Taken | None) -> Plan:
         facts, silent = answers.said, answers.reasons()
-        plan = make_plan(spec, everyone, selection, facts, silent, dataset, taken, known=known)
+        with concerning("workers"):
+            plan = make_plan(spec, everyone, selection, facts, silent, dataset, taken, known=known)
         return with_own_addresses(plan, everyone)
 
     try:

@@ -16,22 +16,35 @@ SollolError
 └── JobError              the job is not in a state for that, or failed
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sollol_tui.model.text import clean
 
 
 class SollolError(Exception):
-    """`message` says what and why, `remedy` what to do next; both are one sentence for a person."""
+    """`message` says what and why, `remedy` what to do next; both are one sentence for a person.
+    `key` is the setting of a job that it is about, where that is known."""
 
     def __init__(self, message: str, *, remedy: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.key = ""
 
     def __str__(self) -> str:
         return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+@contextmanager
+def concerning(key: str) -> Iterator[None]:
+    """Says of which setting of a job an error inside tells."""
+    try:
+        yield
+    except SollolError as error:
+        error.key = error.key or key
+        raise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,14 @@ def spec_from_data(data: Mapping[str, Any], source: str = "job") -> JobSpec:
     return _spec(Document(file=source, data={}, places={}), data)
 
 
+def spec_of_settings(settings: Mapping[str, Any], source: str = "job") -> JobSpec:
+    """The spec of dotted keys and their values. The line of a problem is the number of the setting
+    that it is about, 0 where it is about none."""
+    places: dict[Path, tuple[int, int]] = {(): (0, 0)}
+    places |= {(key,): (number, 1) for number, key in enumerate(settings, 1)}
+    return _spec(Document(file=source, data=dict(settings), places=places), {})
+
+
 def changed(spec: JobSpec, changes: Mapping[str, Any]) -> JobSpec:
     """The spec with `changes`, keys as a job file has them, laid over it."""
     return _spec(Document(file="job", data=spec.as_data(), places={}), changes)

@@ -6,6 +6,7 @@ It reads no file and opens no connection of its own; a failing poll is a line on
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -54,6 +55,14 @@ class SollolApp(App[str]):
         ),
         Binding("question_mark,f1", "help", "Help", id="app.help", tooltip="The keys of this pane",
                 key_display="?"),
+        Binding("a", "new_job", "New job", id="app.new_job",
+                tooltip="A form for a new job, with the plan that it would have"),
+        Binding("c", "clone_job", "Clone job", id="app.clone_job", show=False,
+                tooltip="The same form, begun with what the job under the cursor was"),
+        Binding("e", "edit_inventory", "Edit inventory", id="app.edit_inventory", show=False,
+                tooltip="The inventory's file, checked while you type"),
+        Binding("i", "import_hosts", "Import hosts", id="app.import_hosts", show=False,
+                tooltip="Add hosts of ~/.ssh/config to the inventory"),
         Binding("ctrl+r", "look_again", "Refresh", id="app.refresh", show=False,
                 tooltip="Ask the hosts and read the state now"),
         *(
@@ -144,6 +153,56 @@ class SollolApp(App[str]):
 
     def _say_trouble(self) -> None:
         self.trouble = self._poll_trouble or self._probe_trouble
+
+    def look_at(self, job_id: str) -> None:
+        """Puts the cursor on this job as soon as the state has it."""
+        self.job_id = job_id
+        for screen in self.screen_stack:
+            if isinstance(screen, View):
+                screen.await_job(job_id)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """--readonly acts on nothing, and without a job there is none to clone."""
+        if action in ("new_job", "clone_job", "edit_inventory", "import_hosts") and self._readonly:
+            return None
+        if action == "clone_job":
+            return True if isinstance(self.screen, View) and self.screen.job is not None else None
+        return True
+
+    # Forms and editors bring YAML and pydantic along, so they are loaded when one is opened.
+
+    def action_new_job(self) -> None:
+        from sollol_tui.ui.dialogues import new_job
+
+        self._hold(new_job(self, self._client))
+
+    def action_clone_job(self) -> None:
+        from sollol_tui.ui.dialogues import clone_job
+
+        if isinstance(self.screen, View) and (job := self.screen.job) is not None:
+            self._hold(clone_job(self, self._client, job.id))
+
+    def action_edit_inventory(self) -> None:
+        from sollol_tui.ui.dialogues import edit_inventory
+
+        self._hold(edit_inventory(self, self._client))
+
+    def action_import_hosts(self) -> None:
+        from sollol_tui.ui.dialogues import import_hosts
+
+        self._hold(import_hosts(self, self._client))
+
+    def _hold(self, dialogue: Coroutine[None, None, None]) -> None:
+        """Holds one dialogue, beside what the screen does; it ends with a sentence where it cannot
+        go on."""
+
+        async def hold() -> None:
+            try:
+                await dialogue
+            except Exception as error:  # said to the person who began it
+                self.notify(_sentence(error), severity="error", timeout=10, markup=False)
+
+        self.run_worker(hold(), group="dialogue", exclusive=True, exit_on_error=False)
 
     def action_look_again(self) -> None:
         self._look_now.set()

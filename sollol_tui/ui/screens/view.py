@@ -85,6 +85,11 @@ class View(Screen[None]):
         self._wanted_job = self.sollol.job_id
         self._hear()
 
+    def await_job(self, job_id: str) -> None:
+        """Looks at this job as soon as it is among those that the view shows."""
+        self._wanted_job = job_id
+        self._hear()
+
     def _hear(self) -> None:
         if self.is_shown and (snapshot := self.sollol.snapshot) is not None:
             self.take(snapshot)

@@ -1,0 +1,264 @@
+"""A new job: the form of its settings, and beside it the plan that they would have now, or why they
+have none. Nothing starts before ctrl+s, and then only what was checked once more."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container, Vertical
+from textual.events import DescendantFocus, Paste
+from textual.reactive import reactive
+from textual.screen import ModalScreen
+from textual.widgets import Footer, Static
+
+from sollol_tui.model.columns import Tone
+from sollol_tui.model.errors import InputError
+from sollol_tui.model.form import (
+    MAIN,
+    file_of_form,
+    form_of_file,
+    job_fields,
+    spec_of_form,
+)
+from sollol_tui.model.snapshot import JobView
+from sollol_tui.model.text import clean
+from sollol_tui.ui.draft_feed import DraftFeed
+from sollol_tui.ui.screens.editor import JobFileEditor
+from sollol_tui.ui.screens.picker import Entry, Picker, data_files, model_folders
+from sollol_tui.ui.theme import tone_style
+from sollol_tui.ui.widgets.draft_pane import DraftPane
+from sollol_tui.ui.widgets.form_field import FormField, TextEntry
+
+if TYPE_CHECKING:
+    from sollol_tui.client import SOLLOLClient
+
+_LISTED: Final[Mapping[str, Callable[[Path], list[Entry]]]] = {
+    "model": model_folders,
+    "dataset": data_files,
+}
+
+
+class Launch(ModalScreen[JobView | None]):
+    """Answers with the job that was submitted; None when it was left. `typed` is what the form
+    begins with."""
+
+    CSS_PATH = "launch.tcss"
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+s", "submit", "Start", id="launch.submit", priority=True,
+                tooltip="Check everything once more and start the job, or put it into the queue"),
+        Binding("ctrl+o", "pick", "Pick", id="launch.pick", priority=True,
+                tooltip="Choose the model's folder or the dataset among the files here"),
+        Binding("f2", "edit_file", "As a file", id="launch.file",
+                tooltip="The same settings as a job file, to change or to paste one"),
+        Binding("f3", "all_fields", "All settings", id="launch.all",
+                tooltip="Every setting that a job has, or only the usual ones"),
+        Binding("pageup", "scroll_draft(-1)", "Plan up", id="launch.up", show=False,
+                tooltip="Scroll the plan up"),
+        Binding("pagedown", "scroll_draft(1)", "Plan down", id="launch.down",
+                key_display="pgdn", tooltip="Scroll the plan down"),
+        Binding("ctrl+r", "ask_anew", "Plan anew", id="launch.again", show=False,
+                tooltip="Ask the hosts and read the dataset again"),
+        Binding("down,enter", "move(1)", "Next", id="launch.next", show=False,
+                tooltip="The next field"),
+        Binding("up", "move(-1)", "Previous", id="launch.previous", show=False,
+                tooltip="The field above"),
+        Binding("f1", "app.help", "Help", id="launch.help", show=False,
+                tooltip="The keys of this form"),
+        Binding("escape", "leave", "Leave", id="launch.leave", key_display="esc",
+                tooltip="Leave without a job; twice when something was typed"),
+    ]  # fmt: skip
+
+    phase: reactive[str] = reactive("", bindings=True)  # of what was submitted; "" for nothing
+
+    def __init__(self, client: "SOLLOLClient", title: str, typed: Mapping[str, str]) -> None:
+        super().__init__()
+        self._client = client
+        self._title = title
+        self._begun_with = dict(typed)
+        self._shows_all = False
+        self._may_leave = False
+
+    def compose(self) -> ComposeResult:
+        yield Static(Text(clean(self._title)), id="launch-title", markup=False)
+        with Container(id="launch"):
+            with Vertical(id="fields") as pane:
+                pane.border_title = "job"
+                yield from self._fields_for(self._begun_with)
+            yield DraftPane(id="draft")
+        yield Static("", id="about", markup=False)
+        yield Footer(show_command_palette=False, compact=True)
+
+    def _fields_for(self, typed: Mapping[str, str]) -> list[FormField]:
+        """The usual fields first, then those in which something stands, or all."""
+        fields = {field.key: field for field in job_fields()}
+        keys: list[str] = [key for key in MAIN if key in fields]
+        keys += [key for key in fields if key not in keys and (self._shows_all or key in typed)]
+        return [FormField(fields[key], typed.get(key, "")) for key in keys]
+
+    def on_mount(self) -> None:
+        self._feed = DraftFeed(self._client, self, self._draft, self._mark)
+        self._fields[0].enter()
+        self._feed.plan(self.typed)
+
+    def on_unmount(self) -> None:
+        self._feed.close()
+
+    @property
+    def _fields(self) -> list[FormField]:
+        return list(self.query(FormField))
+
+    @property
+    def _draft(self) -> DraftPane:
+        return self.query_one(DraftPane)
+
+    @property
+    def typed(self) -> dict[str, str]:
+        """What stands in the form, by key."""
+        return {field.field.key: field.typed for field in self._fields if field.typed}
+
+    @property
+    def _entered(self) -> FormField | None:
+        """The field where the cursor is."""
+        parents = () if self.focused is None else self.focused.ancestors_with_self
+        return next((each for each in parents if isinstance(each, FormField)), None)
+
+    def on_form_field_changed(self, message: FormField.Changed) -> None:
+        message.stop()
+        self._may_leave = False
+        self._feed.plan(self.typed)
+
+    def _mark(self, problems: Mapping[str, str]) -> None:
+        for field in self._fields:
+            field.mark(problems.get(field.field.key, ""))
+        self._say_about()
+
+    def on_descendant_focus(self, event: DescendantFocus) -> None:
+        self._say_about()
+        self.refresh_bindings()
+
+    def _say_about(self) -> None:
+        """What the field is for, and what is wrong with it."""
+        entered = self._entered
+        text = Text()
+        if entered is not None:
+            text.append(entered.field.about)
+            if entered.problem:
+                text = Text(clean(entered.problem), tone_style(self.app, Tone.BAD))
+        self.query_one("#about", Static).update(text)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if self.phase and action in ("submit", "pick", "edit_file", "all_fields", "ask_anew"):
+            return None
+        if action == "pick":
+            entered = self._entered
+            return True if entered is not None and entered.field.key in _LISTED else None
+        return True
+
+    def action_move(self, places: int) -> None:
+        fields, entered = self._fields, self._entered
+        at = fields.index(entered) + places if entered in fields else 0
+        fields[at % len(fields)].enter()
+
+    def action_scroll_draft(self, pages: int) -> None:
+        self._draft.scroll_relative(y=pages * max(1, self._draft.size.height - 1), animate=False)
+
+    def action_ask_anew(self) -> None:
+        self._feed.ask_anew(self.typed)
+
+    async def action_all_fields(self) -> None:
+        self._shows_all = not self._shows_all
+        await self._fill(self.typed)
+
+    async def _fill(self, typed: Mapping[str, str]) -> None:
+        """Makes these the settings, and the fields those that they need."""
+        key = entered.field.key if (entered := self._entered) is not None else ""
+        pane = self.query_one("#fields")
+        fields = self._fields_for(typed)
+        with self.app.batch_update():
+            await pane.remove_children()
+            await pane.mount_all(fields)
+        next((field for field in fields if field.field.key == key), fields[0]).enter()
+        self._may_leave = False
+        self._feed.plan(self.typed)
+
+    def action_pick(self) -> None:
+        if (entered := self._entered) is None or entered.field.key not in _LISTED:
+            return
+
+        def picked(path: str | None) -> None:
+            if path is not None:
+                entered.fill(path)
+                self._feed.plan(self.typed)
+
+        question = f"{entered.field.key}: {entered.field.about}"
+        self.app.push_screen(Picker(question, entered.typed, _LISTED[entered.field.key]), picked)
+
+    def action_edit_file(self) -> None:
+        def edited(text: str | None) -> None:
+            if text is not None:
+                self._take_file(text, "the job file")
+
+        self.app.push_screen(JobFileEditor(file_of_form(self.typed)), edited)
+
+    def on_text_entry_file_pasted(self, message: TextEntry.FilePasted) -> None:
+        message.stop()
+        self._take_file(message.text, "what was pasted")
+
+    def on_paste(self, event: Paste) -> None:
+        """Pasted where nothing is typed."""
+        if "\n" in event.text.strip():
+            self._take_file(event.text, "what was pasted")
+
+    def _take_file(self, text: str, name: str) -> None:
+        """The settings of a job file, in whoever's words, in place of what was typed."""
+        try:
+            typed = form_of_file(text.encode(errors="replace"), name)
+        except InputError as error:
+            first, *more = str(error).splitlines()
+            told = f"{first}, and {len(more)} more" if more else first
+            self.notify(clean(told), title="not taken", severity="error", markup=False)
+            return
+        self.call_later(self._fill, typed)
+        self.notify(f"took {len(typed)} settings of {name}", markup=False)
+
+    def action_leave(self) -> None:
+        if self.phase == "checking":
+            self.workers.cancel_group(self, "submit")
+            self.phase = ""
+        elif self.phase:
+            self.notify("it is being submitted", markup=False)
+        elif self.typed == self._begun_with or self._may_leave:
+            self.dismiss(None)
+        else:
+            self._may_leave = True
+            self.notify("esc once more leaves what was typed", timeout=3, markup=False)
+
+    def action_submit(self) -> None:
+        if not self.phase:
+            self.run_worker(self._submit(self.typed), group="submit", exit_on_error=False)
+
+    async def _submit(self, typed: Mapping[str, str]) -> None:
+        """Asks everything anew, then submits what came of it."""
+        self.phase = "checking"
+        try:
+            spec = await asyncio.to_thread(spec_of_form, typed)
+            prepared = await self._client.prepare_job(spec)
+            self.phase = "submitting"
+            job = await asyncio.to_thread(self._client.start_job, prepared)
+        except Exception as error:  # whatever it is, the form stays and says it
+            self._feed.refuse(error, typed)
+            self.phase = ""
+        else:
+            self.dismiss(job)
+
+    def watch_phase(self) -> None:
+        if self.is_mounted:
+            if self.phase:
+                self.workers.cancel_group(self, "plan")
+                self._draft.grow_old("checking once more, then it starts")
+            self.query_one("#fields").disabled = bool(self.phase)
