@@ -168,12 +168,8 @@ class Cache:
                     if _is_at(file, part):
                         part.unlink()
 
-    def _about(self, shard: int) -> dict[str, str]:
-        return {
-            "key": self.key,
-            "shard": str(shard),
-            "tokens": str(self.places.tokens_of(shard)),
-        }
+    def _about(self, shard: int) -> dict[str, str | int]:
+        return {"key": self.key, "shard": shard, "tokens": self.places.tokens_of(shard)}
 
 
 @dataclass(frozen=True, slots=True)

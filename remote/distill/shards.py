@@ -9,6 +9,7 @@ a token takes 4 k bytes (6 k with uint32).
 """
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from remote.files import sync_folder
 NARROW_VOCABULARY = 1 << 16
 LOWEST_LOG = -6e4  # that fp16 holds; of a chance that is 0
 LEAST_CHANCE = 1e-9
-_VERSION = "1"
+_VERSION = 1
+_ABOUT = "about"
 
 
 class ShardError(ValueError):
@@ -69,12 +71,14 @@ def token_bytes(vocabulary: int, top_k: int) -> int:
 
 
 def write_shard(
-    file: Any, path: Path, final: Path, scores: Scores, about: Mapping[str, str]
+    file: Any, path: Path, final: Path, scores: Scores, about: Mapping[str, str | int]
 ) -> tuple[int, str]:
     """Writes through `file`, open at `path`, which gets the name `final` once it would survive a
     power loss. Returns size and sha256 of the file."""
     arrays = {"ids": scores.ids, "logs": scores.logs}
-    data = save(arrays, {**about, "v": _VERSION, "sha256": _digest(scores)})
+    told = {**about, "v": _VERSION, "sha256": _digest(scores)}
+    # One entry, because the library writes several in any order.
+    data = save(arrays, {_ABOUT: json.dumps(told, sort_keys=True)})
     file.write(data)
     file.flush()
     os.fsync(file.fileno())
@@ -87,10 +91,10 @@ class Shard:
     """A shard that has been looked through once, mapped into memory: nothing of it is loaded but
     what is asked for."""
 
-    def __init__(self, path: Path, about: Mapping[str, str], *, verify: bool) -> None:
+    def __init__(self, path: Path, about: Mapping[str, str | int], *, verify: bool) -> None:
         """Raises ShardError where the file is not sound, or tells of something else."""
         self._file = _opened(path)
-        said = self._file.metadata() or {}
+        said = _told(self._file)
         for key, value in {**about, "v": _VERSION}.items():
             if said.get(key) != value:
                 raise ShardError(f"its {key} is {said.get(key)} and should be {value}")
@@ -109,6 +113,13 @@ def _opened(path: Path) -> Any:
         raise
     except (SafetensorError, OSError) as error:
         raise ShardError(f"it cannot be read: {error}") from error
+
+
+def _told(file: Any) -> dict[str, Any]:
+    try:
+        return dict(json.loads((file.metadata() or {})[_ABOUT]))
+    except (KeyError, ValueError, TypeError):
+        raise ShardError("it does not say what it is") from None
 
 
 def _digest(scores: Scores) -> str:
