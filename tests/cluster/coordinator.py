@@ -23,7 +23,7 @@ from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
 from tests.cluster.lab import Lab
 from tests.cluster.machine import Machine
-from tests.jobs.bench import supervisors, until
+from tests.jobs.bench import COPIED, supervisors, until
 
 COMMAND_S = 60.0
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -181,10 +181,10 @@ class Coordinator:
             written = {
                 p.name: p.read_bytes()
                 for p in there
-                if p.name.startswith(("log.", "events.")) and p.stat().st_size
+                if p.name.startswith(COPIED) and p.stat().st_size
             }
-            copies = self.home.copies(job, host.name)
-            assert written == {path.name: path.read_bytes() for path in copies.iterdir()}
+            here = self.home.copies(job, host.name).iterdir()
+            assert written == {p.name: p.read_bytes() for p in here if p.name.startswith(COPIED)}
         return True
 
 

@@ -19,6 +19,7 @@ from sollol_tui.model.states import JobState
 
 DEADLINE_S = 30.0
 POLL_S = 0.02
+COPIED = ("log.", "events.")  # what of a run directory comes to the coordinator
 
 
 def until(claim: Callable[[], Any], what: str, timeout_s: float = DEADLINE_S) -> Any:
@@ -168,8 +169,9 @@ class Bench:
         """Whether the coordinator has every log and event file of the workers, byte for byte."""
         for host in ("one", "two"):
             there = [path for path in self.run_dir(job, host).iterdir() if path.stat().st_size]
-            written = {p.name: p for p in there if p.name.startswith(("log.", "events."))}
-            copied = {path.name: path for path in self.home.copies(job, host).iterdir()}
+            written = {p.name: p for p in there if p.name.startswith(COPIED)}
+            here = self.home.copies(job, host).iterdir()
+            copied = {p.name: p for p in here if p.name.startswith(COPIED)}
             assert written.keys() == copied.keys()
             for name in written:
                 assert written[name].read_bytes() == copied[name].read_bytes(), name
