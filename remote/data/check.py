@@ -20,15 +20,17 @@ VERSION = 1
 EXAMPLES = 3
 EXAMPLE_CHARS = 2000
 LISTED_PROBLEMS = 1000
+LISTED_UNREAD = 50
 
 
 def check(
     place: str, declared: str | dict[str, str], rows: int | None = None, over: int | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yields one line per problem (the first thousand) and the summary, which counts them all.
-    `rows` limits how many rows are read; rows of more than `over` characters are counted, and
-    those without an answer, which nobody can learn from. Parquet files are read where this
-    Python can."""
+    `rows` limits how many rows are read. Counted are rows of more than `over` characters, those
+    without an answer, which nobody can learn from, those with thinking, which some templates do not
+    show, and those in which a column or key holds what the format does not know. Parquet files are
+    read where this Python can."""
     try:
         source = find_source(place)
     except SourceError as error:
@@ -39,6 +41,8 @@ def check(
     unread = any(name.lower().endswith(PARQUET) for name in source.names) and not _reads_parquet()
     good = unanswered = problems = chars = longer = 0
     shown: list[dict[str, Any]] = []
+    unread_in: dict[str, int] = {}
+    thinking = 0
     for item in () if unread else examples:
         if rows is not None and good + unanswered + problems >= rows:
             break
@@ -54,6 +58,10 @@ def check(
         good += 1
         chars += item.chars
         longer += over is not None and item.chars > over
+        thinking += isinstance(item, Conversation) and any(turn.thinking for turn in item.turns)
+        for name in item.unread:
+            if name in unread_in or len(unread_in) < LISTED_UNREAD:
+                unread_in[name] = unread_in.get(name, 0) + 1
         if len(shown) < EXAMPLES:
             shown.append(_shown(item, source))
     yield _line(
@@ -69,6 +77,8 @@ def check(
         size_bytes=_size(source),
         longer=longer,
         unanswered=unanswered,
+        thinking=thinking,
+        unread_in=unread_in,
         unread=unread,
     )
 

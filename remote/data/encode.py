@@ -29,6 +29,7 @@ from remote.data.plain import Rendered
 from remote.data.render import DataError, Style, render
 from remote.data.rows import Problem
 from remote.data.source import Source
+from remote.data.tokenfile import COUNTS
 from remote.files import write_atomic
 from remote.processes import die_with_parent
 
@@ -181,7 +182,7 @@ class _Block:
         self._labelled: list[np.ndarray] = []
         self._numbers: list[int] = []
         self._contents: list[int] = []
-        self._skipped = self._truncated = self._shortened = 0
+        self._counts = dict.fromkeys(COUNTS, 0)
 
     def add(self, example: Example, rendered: Rendered, encoding: Encoding) -> None:
         """A token is learnt when it begins inside a learnt span of the text; so the mask needs no
@@ -193,12 +194,14 @@ class _Block:
             mask |= (begins >= first) & (begins < last)
         mask[:1] = False  # nothing comes before the first token from which to foretell it
         if len(begins) > limit:
-            self._truncated += 1
+            self._counts["truncated"] += 1
             untold = any(last > encoding.offsets[-1][1] for _, last in rendered.spans)
-            self._shortened += untold or bool(mask[limit:].any())
+            self._counts["shortened"] += untold or bool(mask[limit:].any())
         if not mask[:limit].any():
-            self._skipped += 1
+            self._counts["skipped"] += 1
             return
+        self._counts["hide_thinking"] += rendered.hides_thinking
+        self._counts["hide_tools"] += rendered.hides_tools
         self._tokens.append(np.array(encoding.ids[:limit], dtype=np.int32))
         self._labelled.append(mask[:limit])
         self._numbers.append(example.row)
@@ -218,7 +221,7 @@ class _Block:
                     label_counts=np.array([mask.sum() for mask in self._labelled], dtype=np.int64),
                     numbers=np.array(self._numbers, dtype=np.int64),
                     contents=np.array(self._contents, dtype=np.uint64),
-                    counts=np.array([self._skipped, self._truncated, self._shortened]),
+                    counts=np.array([self._counts[name] for name in COUNTS]),
                 )
                 file.flush()
                 os.fsync(file.fileno())  # else a power loss may leave an empty file of this name

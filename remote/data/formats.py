@@ -18,14 +18,20 @@ Mine = Callable[[int, int], bool]  # whether a row is wanted, by its file and it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
+    """`unread` are columns of the row, and keys of its messages, that hold something and that its
+    format does not know."""
+
     row: int
     turns: tuple[Turn, ...]
     tools: tuple[Any, ...] = ()  # what the assistant may call, as JSON schemas
     file: int = 0
+    unread: tuple[str, ...] = ()
 
     @property
     def chars(self) -> int:
-        return sum(len(turn.content) for turn in self.turns)
+        return sum(
+            len(turn.content) + len(turn.thinking) + len(turn.call_text) for turn in self.turns
+        )
 
     @property
     def has_answer(self) -> bool:
@@ -40,6 +46,7 @@ class Text:
     row: int
     content: str
     file: int = 0
+    unread: tuple[str, ...] = ()
 
     @property
     def chars(self) -> int:
@@ -187,9 +194,14 @@ def _example(
             if not any(name in row for name in group):
                 raise WrongError(group[0], "is missing")
         content = form.read(row)
+        unread = [name for name, cell in row.items() if cell and name not in form.known_columns]
         if isinstance(content, str):
-            return Text(row=number, content=content, file=file)
-        return Conversation(row=number, turns=content, tools=read_tools(row), file=file)
+            return Text(row=number, content=content, file=file, unread=tuple(unread))
+        keys = dict.fromkeys(key for turn in content for key in turn.unread)
+        unread += [f"{form.needs[0][0]}[].{key}" for key in keys]
+        return Conversation(
+            row=number, turns=content, tools=read_tools(row), file=file, unread=tuple(unread)
+        )
     except WrongError as wrong:
         column = renamed.get(wrong.column, wrong.column) if wrong.column else None
         return Problem(row=number, column=column, reason=wrong.reason)
@@ -205,13 +217,30 @@ def _pair(question: str, answers: tuple[str, ...], context: str | None = None) -
             extra = read_text(row[context], context, may_be_empty=True)
             asked = f"{asked}\n\n{extra}" if extra.strip() else asked
         said = read_text(row[answer], answer, may_be_empty=True)
-        turns = (
-            Turn(role="user", content=asked, trained=False),
-            Turn(role="assistant", content=said, trained=bool(said.strip())),
-        )
-        return *_system(row), *turns
+        earlier = _rounds(row.get("history")) if context is not None else ()
+        return *_system(row), *earlier, *_round(asked, said)
 
     return read
+
+
+def _round(asked: str, said: str) -> tuple[Turn, Turn]:
+    return (
+        Turn(role="user", content=asked, trained=False),
+        Turn(role="assistant", content=said, trained=bool(said.strip())),
+    )
+
+
+def _rounds(history: Any) -> Iterator[Turn]:
+    """What was said before, as LLaMA-Factory writes it: a list of [question, answer]."""
+    if not history:
+        return
+    if not isinstance(history, list):
+        raise WrongError("history", "is not a list of [question, answer]")
+    for place, pair in enumerate(history):
+        where = f"history[{place}]"
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise WrongError(where, "is not [question, answer]")
+        yield from _round(read_text(pair[0], where), read_text(pair[1], where, may_be_empty=True))
 
 
 def _prompt_completion(row: Mapping[str, Any]) -> tuple[Turn, ...]:
@@ -271,7 +300,7 @@ FORMATS = (
     Format(
         name="alpaca",
         needs=(("instruction",), ("output", "response")),
-        optional=("input", "system"),
+        optional=("input", "system", "history"),
         read=_pair("instruction", ("output", "response"), context="input"),
     ),
     Format(

@@ -19,10 +19,13 @@ HEADINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """A row as the model sees it, with the character spans that are learnt."""
+    """A row as the model sees it, with the character spans that are learnt, and whether the row has
+    thinking or tools that this text does not show."""
 
     text: str
     spans: list[tuple[int, int]]
+    hides_thinking: bool = False
+    hides_tools: bool = False
 
 
 def render_plain(
@@ -41,7 +44,8 @@ def render_plain(
         text += said + (end if turn.role == "assistant" else "")
         if turn.trained:
             spans.append((start, len(text)))
-    return Rendered(text=text, spans=spans)
+    hides_thinking = any(turn.thinking for turn in turns)
+    return Rendered(text=text, spans=spans, hides_thinking=hides_thinking)
 
 
 def opening_plain(turns: Sequence[Turn], *, begin: str = "", end: str = "") -> str:

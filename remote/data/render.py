@@ -8,7 +8,7 @@ the next turn begins. Both are what TRL learns.
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,9 +16,10 @@ from transformers.utils.chat_template_utils import render_jinja_template
 
 from remote.data.formats import Conversation, Example
 from remote.data.plain import Rendered, opening_plain, render_plain
-from remote.data.turns import Turn
+from remote.data.turns import THINKING, Turn
 
 MARKS_ANSWERS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+READS_TOOLS = re.compile(r"\btools\b")
 STAND_IN = "(the answer, 7c1e90)"  # which nobody writes
 # Some templates tell the date. What is learnt must not depend on the day, nor on a worker's clock.
 TODAY = datetime(2024, 7, 26, tzinfo=UTC)
@@ -59,6 +60,10 @@ class Style:
     def name(self) -> str:
         return "tokenizer" if self.template else "plain"
 
+    def reads(self, key: str) -> bool:
+        """Whether the template asks a message for this key."""
+        return bool(re.search(rf"\.{key}\b|(['\"]){key}\1", self.template or ""))
+
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -80,9 +85,15 @@ def render(example: Example, style: Style) -> Rendered:
     if style.template is None:
         return render_plain(example.turns, example.tools, begin=style.begin, end=style.end)
     try:
-        return _Templated(style=style, tools=example.tools).whole(example.turns)
+        rendered = _Templated(style=style, tools=example.tools).whole(example.turns)
     except DataError as error:
         raise DataError(f"row {example.row}: {error}") from error
+    thoughts = [turn.thinking.strip() for turn in example.turns if turn.thinking]
+    return replace(
+        rendered,
+        hides_thinking=any(thought not in rendered.text for thought in thoughts),
+        hides_tools=bool(example.tools) and not READS_TOOLS.search(style.template),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +181,7 @@ class _Templated:
     def _render(self, turns: Sequence[Turn], *, ask: bool) -> tuple[str, list[tuple[int, int]]]:
         """The text, and the spans that the template marks as answers. `ask` ends it with what
         opens an answer."""
-        messages = [{"role": t.role, "content": t.content, **t.extras} for t in turns]
+        messages = [self._message(turn) for turn in turns]
         template = self.style.template or ""
         try:
             [text], marked = render_jinja_template(
@@ -190,6 +201,17 @@ class _Templated:
                 "tokenizer to use the plain template"
             ) from error
         return text, [tuple(span) for span in marked[0]] if marked else []
+
+    def _message(self, turn: Turn) -> dict[str, Any]:
+        """A turn as templates want it. Thinking goes by the names that this one reads, whichever
+        name the row has for it."""
+        message = {"role": turn.role, "content": turn.content, **turn.extras}
+        if turn.thinking:
+            message |= {name: turn.thinking for name in THINKING if self.style.reads(name)}
+        if turn.call_text and not self.style.reads("tool_calls"):
+            message["content"] = turn.call_text
+            del message["tool_calls"]
+        return message
 
 
 def _shared_length(one: str, other: str) -> int:

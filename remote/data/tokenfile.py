@@ -28,6 +28,9 @@ SHORT = {  # an entry per row
     "files": np.int32,
     "contents": np.uint64,
 }
+# Rows without an answer token within the limit; cut there; with answer tokens lost by that; with
+# thinking, or tools, that the template does not show.
+COUNTS = ("skipped", "truncated", "shortened", "hide_thinking", "hide_tools")
 COPIED_ROWS = 16_384
 
 
@@ -62,15 +65,14 @@ def stored(folder: Path) -> Stored | None:
 def merge(shards: list[Path], target: Path, about: dict[str, Any]) -> Stored:
     """Lays the rows of the shards end to end."""
     with _Writer(target) as writer:
-        counts = np.zeros(3, dtype=np.int64)
+        counts = np.zeros(len(COUNTS), dtype=np.int64)
         for shard in shards:
             with np.load(shard, allow_pickle=False) as arrays:
                 rows = {name: arrays[name] for name in (*LONG, *SHORT) if name != "files"}
                 counts += arrays["counts"]
             rows["files"] = np.full(len(rows["lengths"]), int(shard.name.partition(".")[0]))
             writer.add(rows)
-        skipped, truncated, shortened = counts.tolist()
-        found = {"skipped": skipped, "truncated": truncated, "shortened": shortened}
+        found = dict(zip(COUNTS, counts.tolist(), strict=True))
         return writer.finish(about | found, training=writer.rows)
 
 

@@ -139,6 +139,7 @@ def tokenise(
                 whole = stored(part) or split(whole, val_size, part)
     except OSError as error:
         raise DataError(_refused(error, source, folder)) from error
+    _tell_hidden(whole.manifest, say)
     return _sides(whole, source, max_length, val_size)
 
 
@@ -150,6 +151,20 @@ def _refused(error: OSError, source: Source, folder: Path) -> str:
         f"the tokens of {source.title} cannot be kept in {folder}: {error.strerror}{room}; make "
         "room, or let this account write there, and start again, which goes on from here"
     )
+
+
+def _tell_hidden(about: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Says what rows hold and the model is not shown, so that nobody waits for it to be learnt."""
+    template = "the plain template" if about["template"] == "plain" else "the chat template"
+    if rows := about["hide_thinking"]:
+        say(f"{rows:,} rows hold thinking that {template} does not show there: it is not learnt")
+    if rows := about["hide_tools"]:
+        say(
+            f"{rows:,} rows name tools that {template} does not show: answers are learnt without "
+            "them; a model whose template knows tools would see them"
+        )
+    if unread := about["unread"]:
+        say(f"no part of format {about['format']}, so not read: {', '.join(unread)}")
 
 
 def _key(recipe: Recipe, serialised: str) -> str:
@@ -209,7 +224,12 @@ def _make(
         raise DataError(f"{source.title}, {bad.reason}")
     template = "none" if isinstance(first, Text) else recipe.style.name
     assert examples.format is not None
-    whole = merge(shards(work), target, {"template": template, "format": examples.format.name})
+    about = {
+        "template": template,
+        "format": examples.format.name,
+        "unread": [] if isinstance(first, Problem) else list(first.unread),
+    }
+    whole = merge(shards(work), target, about)
     shutil.rmtree(work)
     took = time.monotonic() - began
     makers = "one process" if processes == 1 else f"{processes} processes"

@@ -26,19 +26,26 @@ ROLES = {
     "function": "tool",
     "observation": "tool",
 }
-PASSED_ON = ("name", "tool_call_id", "reasoning_content")  # what templates read beside the content
+PASSED_ON = ("name", "tool_call_id")  # what templates read beside the content
+THINKING = ("reasoning_content", "reasoning", "thinking")  # the names that thinking goes by
+READ = {"role", "from", "content", "value", "weight", "tool_calls", *PASSED_ON}
+CALLING = "function_call"  # LLaMA-Factory's role of an answer that is a call, written as JSON
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """One message. `trained` says that the loss counts its tokens, never those of an empty answer:
     it would teach the model to say nothing; `extras` are the further keys
-    that a chat template may read, `tool_calls` above all."""
+    that a chat template may read, `tool_calls` above all; `call_text` is a call as the row writes
+    it, for templates that know none; `unread` are keys that mean nothing here."""
 
     role: str
     content: str
     trained: bool
+    thinking: str = ""
     extras: Mapping[str, Any] = field(default_factory=dict)
+    call_text: str = ""
+    unread: tuple[str, ...] = ()
 
 
 class WrongError(Exception):
@@ -114,15 +121,47 @@ def _turn(message: Any, where: str) -> Turn:
         extras["tool_calls"] = _calls(calls, f"{where}.tool_calls", role)
     if content_key not in message and not calls:
         raise WrongError(f"{where}.{content_key}", "is missing")
-    said = message.get(content_key)
+    content = message.get(content_key)
     content = read_text(
-        "" if said is None and calls else _joined(said),
+        "" if content is None and calls else _joined(content),
         f"{where}.{content_key}",
         may_be_empty=True,
     )
+    call_text = ""
+    if said.lower() == CALLING and not calls and (calls := _written_calls(content, where)):
+        extras["tool_calls"], call_text, content = calls, content, ""
     is_answer = role == "assistant" and bool(content.strip() or calls)
-    trained = is_answer and message.get("weight", 1) != 0
-    return Turn(role=role, content=content, trained=trained, extras=extras)
+    thinking = _thinking(message, where) if role == "assistant" else ""
+    known = READ.union(THINKING) if role == "assistant" else READ
+    return Turn(
+        role=role,
+        content=content,
+        trained=is_answer and message.get("weight", 1) != 0,
+        thinking=thinking,
+        extras=extras,
+        call_text=call_text,
+        unread=tuple(key for key, value in message.items() if key not in known and value),
+    )
+
+
+def _thinking(message: Mapping[str, Any], where: str) -> str:
+    thoughts = (
+        read_text(message[key], f"{where}.{key}", may_be_empty=True)
+        for key in THINKING
+        if message.get(key) is not None
+    )
+    return next((thought for thought in thoughts if thought.strip()), "")
+
+
+def _written_calls(text: str, where: str) -> list[Any]:
+    """The calls that a text holds as JSON, one or a list of them; none where it is other text."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    calls = found if isinstance(found, list) else [found]
+    are_calls = all(isinstance(call, dict) and "name" in call for call in calls)
+    return _calls(calls, where, "assistant") if are_calls else []
 
 
 def _calls(calls: Any, where: str, role: str) -> list[Any]:

@@ -127,6 +127,14 @@ def _tell(checked: "Checked", max_length: int) -> None:
     if alone := checked.unanswered:
         have = "row has" if alone == 1 else "rows have"
         click.echo(f"{alone:,} {have} an empty answer, nothing to learn from, and would be skipped")
+    if checked.unread_in:
+        counted = (f"{name} ({count:,})" for name, count in checked.unread_in)
+        click.echo(f"not read, because no part of the format (rows): {', '.join(counted)}")
+    if checked.thinking:
+        click.echo(
+            f"{checked.thinking:,} rows hold thinking; it is learnt where the model's chat "
+            "template shows it"
+        )
     if facts.rows:
         click.echo(
             f"~{facts.mean_chars / BYTES_PER_TOKEN:.0f} tokens a row; ~{checked.longer:,} rows "
@@ -169,6 +177,8 @@ def _data(checked: "Checked") -> dict[str, Any]:
         "mean_chars": facts.mean_chars,
         "rows_over_length": checked.longer,
         "rows_without_answer": checked.unanswered,
+        "rows_with_thinking": checked.thinking,
+        "unread": dict(checked.unread_in),
         "problems": [str(problem) for problem in checked.problems],
         "problem_count": checked.problem_count,
         "examples": list(checked.examples),

@@ -129,6 +129,7 @@ def _dataset(shapes: _Shapes) -> Schema:
     made["properties"]["max_length"] = {"type": "integer", "description": "Of `check` alone."}
     return made
 
+        rows_with_thinking=int, unread=dict[str, int],
 
 def _event(shapes: _Shapes) -> Schema:
     return shapes.wider(Happening)

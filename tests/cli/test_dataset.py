@@ -72,6 +72,17 @@ def test_rows_with_an_empty_answer_are_counted_and_are_no_problem(here: Path) ->
     assert (told["rows"], told["rows_without_answer"]) == (2, 1)
 
 
+def test_what_no_format_knows_and_thinking_are_counted(here: Path) -> None:
+    said = {"role": "assistant", "content": "a"}
+    write(here / "rows.jsonl", {"messages": [said | {"reasoning": "hm", "x": 1}], "id": 1})
+    code, told, _ = sollol("dataset", "check", "rows.jsonl")
+    assert code == 0
+    assert "not read, because no part of the format (rows): id (1), messages[].x (1)" in told
+    assert "1 rows hold thinking; it is learnt where the model's chat template shows it" in told
+    data = json.loads(sollol("dataset", "check", "rows.jsonl", "--json")[1])
+    assert (data["rows_with_thinking"], data["unread"]) == (1, {"id": 1, "messages[].x": 1})
+
+
 def test_a_folder_and_a_pattern_are_one_dataset(here: Path) -> None:
     write(here / "parts" / "b.jsonl", {"text": "two"})
     write(here / "parts" / "a.jsonl", {"text": "one"})

@@ -60,6 +60,8 @@ def test_problems_are_lines_and_the_summary_counts_what_is_good(tmp_path):
         "size_bytes": path.stat().st_size,
         "longer": 0,
         "unanswered": 0,
+        "thinking": 0,
+        "unread_in": {},
         "unread": False,
     }
 

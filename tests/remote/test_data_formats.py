@@ -211,3 +211,55 @@ def test_an_array_is_read_across_the_edges_of_chunks(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text(json.dumps([{"text": text} for text in texts], indent=1))
     assert [row["text"] for _, row in read_rows(path)] == texts
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_thinking_goes_by_several_names(tmp_path, name):
+    said = {"role": "assistant", "content": "a", name: "hm"}
+    [found] = read(tmp_path / "rows.jsonl", json.dumps({"messages": [said]}))[1]
+    assert found.turns == (Turn(role="assistant", content="a", trained=True, thinking="hm"),)
+    assert found.unread == ()
+
+
+def test_columns_and_keys_that_mean_nothing_are_named(tmp_path):
+    said = {"role": "assistant", "content": "a", "train": True, "refusal": None}
+    rows = {"messages": [said, said], "id": 7, "tools": [], "note": ""}
+    [found] = read(tmp_path / "rows.jsonl", json.dumps(rows))[1]
+    assert found.unread == ("id", "messages[].train")
+    [text] = read(tmp_path / "rows.jsonl", json.dumps({"text": "once", "source": "web"}))[1]
+    assert text.unread == ("source",)
+    [chosen] = read(tmp_path / "rows.jsonl", json.dumps({"t": "x", "id": 7}), {"text": "t"})[1]
+    assert chosen.unread == ()  # whoever writes a mapping has said what is meant
+
+
+def test_earlier_rounds_of_an_alpaca_row_come_before_its_question(tmp_path):
+    row = {"instruction": "q", "output": "a", "history": [["q", "a"], ["q", ""]]}
+    [found] = read(tmp_path / "rows.jsonl", json.dumps(row))[1]
+    silent = Turn(role="assistant", content="", trained=False)
+    assert found.turns == (ASKED, ANSWERED, ASKED, silent, ASKED, ANSWERED)
+
+
+@pytest.mark.parametrize(
+    ("history", "column", "reason"),
+    [
+        ("before", "history", "is not a list of [question, answer]"),
+        ([["q"]], "history[0]", "is not [question, answer]"),
+        ([["q", "a"], ["q", 7]], "history[1]", "is a number, not text"),
+    ],
+)
+def test_earlier_rounds_that_are_none_are_named(tmp_path, history, column, reason):
+    row = {"instruction": "q", "output": "a", "history": history}
+    assert read(tmp_path / "rows.jsonl", json.dumps(row))[1] == [
+        Problem(row=1, column=column, reason=reason)
+    ]
+
+
+def test_a_call_written_as_text_is_a_call_and_other_text_is_an_answer(tmp_path):
+    call = '{"name": "f", "arguments": {"x": 1}}'
+    for value, calls in ((call, 1), (f"[{call}, {call}]", 2), ("f(1)", 0), ("[]", 0)):
+        turns = [{"from": "human", "value": "q"}, {"from": "function_call", "value": value}]
+        [found] = read(tmp_path / "rows.jsonl", json.dumps({"conversations": turns}))[1]
+        said = found.turns[1]
+        assert said.trained
+        assert len(said.extras.get("tool_calls", ())) == calls
+        assert (said.content, said.call_text) == (("", value) if calls else (value, ""))

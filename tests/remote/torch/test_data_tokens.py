@@ -131,6 +131,49 @@ def test_answers_and_calls_are_learnt_as_a_thinking_model_shows_them(tmp_path, t
     ]
 
 
+def test_thinking_reaches_a_template_under_the_name_that_it_reads(tmp_path, tokenizer):
+    tokenizer.chat_template = THINKING
+    question, said = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    names = ("reasoning_content", "reasoning", "thinking")
+    rows = [{"messages": [question, said | {name: "hm"}]} for name in names]
+    told: list[str] = []
+    rows = tokenise(write(tmp_path, *rows), "auto", tokenizer, 400, say=told.append)
+    assert learnt(rows, tokenizer) == ["<think>hm</think>a<|end|>\n"] * 3
+    assert not any("thinking" in line for line in told)
+
+
+@pytest.mark.parametrize("template", ["tokenizer", "plain"])
+def test_what_rows_hold_and_a_template_does_not_show_is_said(tmp_path, tokenizer, template):
+    tokenizer.chat_template = FORGETFUL if template == "tokenizer" else None
+    question, said = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    rows = [
+        {"messages": [question, said | {"thinking": "hm"}], "tools": [tool], "id": 1},
+        {"messages": [question, said]},
+    ]
+    path = write(tmp_path, *rows)
+    for _ in ("made", "found"):
+        told: list[str] = []
+        tokenise(path, "auto", tokenizer, 400, say=told.append)
+        named = "the plain template" if template == "plain" else "the chat template"
+        assert f"1 rows hold thinking that {named} does not show there: it is not learnt" in told
+        assert any(line.startswith("1 rows name tools that") for line in told) == (
+            template == "tokenizer"
+        )
+        assert told[-1] == "no part of format messages, so not read: id"
+
+
+def test_a_call_written_as_text_is_learnt_as_the_template_shows_calls(tmp_path, tokenizer):
+    turns = [("human", "q"), ("function_call", '{"name": "f", "arguments": {}}')]
+    row = {"conversations": [{"from": who, "value": said} for who, said in turns]}
+    tokenizer.chat_template = THINKING
+    path = write(tmp_path, row)
+    assert learnt(tokenise(path, "auto", tokenizer, 400), tokenizer) == [f"<think></think>{CALLED}"]
+    tokenizer.chat_template = FORGETFUL
+    [said] = learnt(tokenise(path, "auto", tokenizer, 400), tokenizer)
+    assert said == '<think></think>{"name": "f", "arguments": {}}<|end|>\n'
+
+
 @pytest.mark.parametrize("template", ["tokenizer", "plain"])
 def test_an_empty_answer_is_context_and_a_row_without_another_is_skipped(
     tmp_path, tokenizer, template
