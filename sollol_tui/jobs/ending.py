@@ -12,6 +12,7 @@ from sollol_tui.jobs.recovery import told
 from sollol_tui.jobs.regroup import PAUSE_GRACE_S, STOP_GRACE_S, bring_checkpoint
 from sollol_tui.jobs.requests import resting_place
 from sollol_tui.jobs.results import collect
+from sollol_tui.jobs.room import HERE
 from sollol_tui.jobs.watch import LAST_WORDS_S
 from sollol_tui.jobs.worker import RECONNECT_S, Ending
 from sollol_tui.model.errors import UnreachableError
@@ -59,14 +60,16 @@ async def pause(case: Attended) -> bool:
         if case.crew.progress.is_complete:  # its last step was quicker
             case.move(JobState.FINISHING)
             return False
-        lost = case.crew.progress.lost
-        there = [worker for worker in case.crew.workers if worker.host.name not in lost]
-        step = await bring_checkpoint(case.store, case.job, there, case.stage)
+        if HERE not in case.crew.progress.full:  # else it would take what the state needs
+            there = [w for w in case.crew.workers if w.host.name not in case.crew.progress.lost]
+            step = await bring_checkpoint(case.store, case.job, there, case.stage)
     else:
         case.crew.let_go()
     done = case.store.step(case.job)
     place = resting_place(case.store, case.job)
-    if done and step is None:
+    if HERE in case.crew.progress.full:
+        place += "; the newest checkpoint stays on its workers"
+    elif done and step is None:
         place += "; there is no checkpoint, it will begin again"
     elif step is not None and step < done:
         place += f"; it goes on from checkpoint-{step}"

@@ -7,6 +7,7 @@ import logging
 from sollol_tui.jobs import checkpoints
 from sollol_tui.jobs.attended import Attended
 from sollol_tui.jobs.fingerprints import difference, harmless_difference
+from sollol_tui.jobs.holdings import workers_of
 from sollol_tui.jobs.planner import resources, without
 from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.queue import selection_of
@@ -14,9 +15,10 @@ from sollol_tui.jobs.records import load
 from sollol_tui.jobs.recovery import AWAY, is_hopeless, quarantine_reason, told, waits_for
 from sollol_tui.jobs.regroup import bring_checkpoint, end_generation, lose, plan_next
 from sollol_tui.jobs.requests import resting_place
+from sollol_tui.jobs.room import shortage
 from sollol_tui.jobs.roster import void_try
 from sollol_tui.jobs.watch import RunFailedError
-from sollol_tui.model.errors import HostError, NoWorkersError, UnreachableError
+from sollol_tui.model.errors import HostError, NoWorkersError, SollolError, UnreachableError
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.states import JobState
 
@@ -26,6 +28,9 @@ log = logging.getLogger("sollol.supervisor")
 async def prepare(case: Attended) -> None:
     has_begun = case.crew.progress.generation > 0
     if has_begun:
+        if full := shortage(case.home):
+            _rest(case, Failure(host="", reason=full))
+            return
         await _look_for_a_newer_checkpoint(case)
     errors = await case.crew.prepare()
     try:
@@ -45,11 +50,15 @@ async def prepare(case: Attended) -> None:
 
 
 async def _look_for_a_newer_checkpoint(case: Attended) -> None:
-    """Workers that were out of reach when the job left them may have the newest one."""
-    there = [worker for worker in case.crew.workers if worker.place is not None]
+    """Workers that were out of reach when the job left them may have the newest one, and so may
+    those of before while it is not here."""
     try:
+        workers = case.crew.workers
+        if (checkpoints.kept(case.home, case.job) or 0) < case.store.step(case.job):
+            workers = workers_of(case.store, case.job)
+        there = [worker for worker in workers if worker.place is not None]
         await checkpoints.bring_newest(case.home, case.job, there)
-    except (HostError, OSError) as error:
+    except (SollolError, OSError) as error:
         log.warning("going on from the checkpoint that is here: %s", error)
 
 

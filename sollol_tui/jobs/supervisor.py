@@ -6,11 +6,11 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain, repeat
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from sollol_tui.jobs.attended import Attended
 from sollol_tui.jobs.crew import REQUEST_POLL_S
@@ -33,6 +33,7 @@ log = logging.getLogger("sollol.supervisor")
 PORT_TRIES: Final = 2  # of other ports, after the first
 PORT_TAKEN: Final = re.compile(r"main port \d+ is in use|[Aa]ddress already in use|EADDRINUSE")
 _SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+T = TypeVar("T")
 Wish = Literal["go on", "pause", "cancel", "kill"]  # the later, the graver
 
 
@@ -69,19 +70,21 @@ class Supervisor:
                 return
             self.case.store.note_traceback(self.case.job, failure.traceback)
             where = f"{failure.host}: " if failure.host else ""
-            await end(self.case, JobState.FAILED, "kill", f"{where}{failure.reason}")
+            reason = f"{where}{failure.reason}"
+            await self._patiently(lambda: end(self.case, JobState.FAILED, "kill", reason))
 
     async def _fulfil(self, wish: Wish) -> Wish | None:
         """Returns what the job itself wishes then, if anything."""
         match wish:
             case "go on":
-                return await self._advance_patiently()
+                return await self._patiently(self._advance, lambda: self.case.is_launched)
             case "pause":
-                return None if await pause(self.case) else "go on"
+                is_paused = await self._patiently(lambda: pause(self.case))
+                return None if is_paused else "go on"
             case "cancel":
-                await end(self.case, JobState.CANCELLED, "stop", "")
+                await self._patiently(lambda: end(self.case, JobState.CANCELLED, "stop", ""))
             case "kill":
-                await end(self.case, JobState.CANCELLED, "kill", "")
+                await self._patiently(lambda: end(self.case, JobState.CANCELLED, "kill", ""))
         return None
 
     async def _asked_for_more_than(self, wish: Wish) -> Wish:
@@ -100,14 +103,16 @@ class Supervisor:
                     return found
             await asyncio.sleep(REQUEST_POLL_S)
 
-    async def _advance_patiently(self) -> Wish | None:
-        """Advances the job. What goes wrong on this machine alone, a full disk or a busy state, is
-        no reason to end a run that goes on elsewhere: it is tried again until it works."""
+    async def _patiently(
+        self, act: Callable[[], Awaitable[T]], is_worth_it: Callable[[], bool] = lambda: True
+    ) -> T:
+        """What goes wrong on this machine alone, a full disk or a busy state, is no reason to end a
+        run that goes on elsewhere: it is tried again until it works."""
         for pause_s in chain(RECONNECT_S, repeat(RECONNECT_S[-1])):
             try:
-                return await self._advance()
+                return await act()
             except Exception as error:
-                if not is_ours(error) or not self.case.is_launched:
+                if not is_ours(error) or not is_worth_it():
                     raise
                 log.exception("trying again in %g s", pause_s)
                 with suppress(StateError):

@@ -14,6 +14,7 @@ from sollol_tui.jobs.events import note
 from sollol_tui.jobs.ingest import Ingest
 from sollol_tui.jobs.log_times import LogTimes
 from sollol_tui.jobs.progress import Failure, Progress
+from sollol_tui.jobs.room import HERE, shortage
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
 
@@ -93,6 +94,9 @@ class Watch:
 
     async def _store_news(self) -> None:
         while True:
+            if reason := shortage(self._store.home):
+                self.progress.full[HERE] = reason
+                self._news.set()
             self._ingest.store()
             await asyncio.sleep(STORE_EVERY_S)
 

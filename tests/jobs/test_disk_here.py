@@ -1,0 +1,93 @@
+"""The coordinator's own disk fills up while a job runs: the job rests with that reason, or goes on
+unseen, and nothing of what was written is torn."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sollol_tui.client import SOLLOLClient
+from sollol_tui.model.states import JobState
+from tests.jobs.bench import Bench, until
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+DISK_BYTES = 64 * 1024**2
+LONG = {"SOLLOL_STUB_STEPS": "100000"}
+
+
+@pytest.fixture
+def small(bench: Bench) -> Iterator[Bench]:
+    """The bench with its state on a small disk."""
+    disk = bench.folder / "disk"
+    disk.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)], check=True
+    )
+    with SOLLOLClient(bench.inventory, home=disk / "home") as client:
+        made = replace(bench, home=client.home, client=client)
+        yield made
+        made.clear()
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(bench: Bench, leave_bytes: int) -> Path:
+    """Takes the disk's room but for `leave_bytes`."""
+    filler = bench.home.root.parent / "filler"
+    disk = os.statvfs(filler.parent)
+    with filler.open("wb") as file:
+        left = disk.f_bavail * disk.f_frsize - leave_bytes
+        try:
+            while left > 0:
+                left -= file.write(b"x" * min(left, 2**20))
+                file.flush()
+        except OSError:
+            assert leave_bytes == 0
+    return filler
+
+
+def rank_lines(bench: Bench, job: str) -> int:
+    return (bench.run_dir(job, "one") / "log.0.1").read_text().count("\n")
+
+
+def test_a_full_disk_here_pauses_the_job_and_it_goes_on_elsewhere_at_the_same_step(
+    small: Bench,
+) -> None:
+    job = small.submit(env=LONG, workers="one")
+    small.takes_steps(job)
+    filler = fill(small, leave_bytes=2**20)
+    paused = small.reaches(job, JobState.PAUSED)
+    assert paused.reason.startswith(f"at step {paused.step}; the newest checkpoint stays on its w")
+    assert "the disk of this machine is full: " in paused.reason
+    assert paused.reason.endswith("needed: free some space there, then resume it")
+    assert small.left(job) == []
+
+    small.client.resume_job(job, workers="two")  # in vain
+    until(lambda: "this machine is full" in small.view(job).reason, "it says why not")
+    assert small.reaches(job, JobState.PAUSED).step == paused.step
+
+    filler.unlink()
+    small.lay_out({"SOLLOL_STUB_STEPS": str(paused.step + 5)}, {})
+    small.client.resume_job(job, workers="two")  # which has no checkpoint
+    assert small.reaches(job, JobState.DONE).step == paused.step + 5
+    assert f"continuing from checkpoint-{paused.step}" in str(small.client.events(job, "notice"))
+
+
+def test_a_disk_here_without_a_byte_of_room_ends_nothing_and_leaves_no_gap(small: Bench) -> None:
+    job = small.submit(env=LONG)
+    small.takes_steps(job)
+    filler = fill(small, leave_bytes=0)
+    lines = rank_lines(small, job)
+    until(lambda: rank_lines(small, job) > lines + 50, "the training goes on")
+    filler.unlink()
+    until(lambda: small.view(job).step > lines, "it is heard of again")
+    if small.view(job).state is JobState.RUNNING:  # nobody looked meanwhile
+        small.client.pause_job(job)
+    paused = small.reaches(job, JobState.PAUSED)
+    assert small.copies_are_equal(job)
+    assert small.left(job) == []
+    small.lay_out({"SOLLOL_STUB_STEPS": str(paused.step + 5)}, {})
+    small.client.resume_job(job)
+    assert small.reaches(job, JobState.DONE).step == paused.step + 5
