@@ -13,7 +13,7 @@ from tests.cluster.training.environment import needs_worker_python, worker_pytho
 from tests.cluster.training.test_training import LOADS
 from tests.jobs.bench import until
 
-EPOCHS, GLOBAL_BATCH = 30, 10
+EPOCHS, GLOBAL_BATCH = 10, 10
 STEPS = EPOCHS * ROWS // GLOBAL_BATCH
 PATIENCE_S = 200.0
 
