@@ -251,6 +251,7 @@ class ElasticEngine:
             self._own.address,
             slots.index(self._own.slot),
             len(slots),
+            self._pace.meeting_s,
         )
         self._shares = Shares(
             self._run.train.global_batch,

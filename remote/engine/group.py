@@ -4,8 +4,10 @@ What was abandoned is never used again: gloo may still write into it.
 """
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -22,9 +24,12 @@ POLL_S = 0.0002
 
 
 class GroupLostError(RuntimeError):
-    """A collective did not come to its end, or the group could not be made. Says what gloo said."""
+    """A collective did not come to its end, or the group could not be made. Says what gloo said;
+    `gave_up` is whether it was we who did not wait any longer."""
 
-    gave_up = False  # whether it was we who did not wait any longer
+    def __init__(self, message: str, *, gave_up: bool = False) -> None:
+        super().__init__(message)
+        self.gave_up = gave_up
 
 
 def listening_socket(address: str) -> socket.socket:
@@ -65,6 +70,11 @@ class Pace:
     def limit_s(self, size: int) -> float:
         return self._patience * (2 * size * self._seconds_per_byte + SLACK_S)
 
+    @property
+    def meeting_s(self) -> float:
+        """How long members may take until they are a group."""
+        return self._patience * CONNECT_TIMEOUT_S
+
     def add(self, size: int, took_s: float) -> None:
         """A sum of `size` bytes came together in this time."""
         self._patience = 1.0
@@ -78,39 +88,48 @@ class Pace:
 
 
 class Group:
-    """Ranks 0..size-1 that met under `key` in the store of rank 0."""
+    """Ranks 0..size-1 that met under `key` in the store of rank 0, within `limit_s`."""
 
     def __init__(
-        self, key: str, store_address: str, store_port: int, own_address: str, rank: int, size: int
+        self,
+        key: str,
+        store_address: str,
+        store_port: int,
+        own_address: str,
+        rank: int,
+        size: int,
+        limit_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         self.key = key
         self.rank = rank
         self.size = size
         self._works: list[Any] = []
         self._buffers: Any = None  # what gloo may still write into
-        timeout = timedelta(seconds=CONNECT_TIMEOUT_S)
         self._where = (store_address, store_port, own_address)
-        try:
-            self._store = dist.TCPStore(
-                store_address,
-                store_port,
-                is_master=False,
-                wait_for_workers=False,
-                timeout=timeout,
-            )
-            options = dist.ProcessGroupGloo._Options()
-            options._devices = [dist.ProcessGroupGloo.create_device(hostname=own_address)]
-            options._timeout = timeout
-            self._gloo = dist.ProcessGroupGloo(
-                dist.PrefixStore(key, self._store), rank, size, options
-            )
-        except RuntimeError as error:
-            raise GroupLostError(_first_line(error)) from error
+        self._limit_s = limit_s
+        # Kept beside gloo's group, which meets in it.
+        self._store, self._gloo = _in_time(limit_s, self._meet)
+
+    def _meet(self) -> tuple[Any, Any]:
+        address, port, own_address = self._where
+        timeout = _gloos_own(self._limit_s)
+        store = dist.TCPStore(
+            address, port, is_master=False, wait_for_workers=False, timeout=timeout
+        )
+        options = dist.ProcessGroupGloo._Options()
+        options._devices = [dist.ProcessGroupGloo.create_device(hostname=own_address)]
+        options._timeout = timeout
+        prefixed = dist.PrefixStore(self.key, store)
+        return store, dist.ProcessGroupGloo(prefixed, self.rank, self.size, options)
 
     def within(self, name: str, ranks: Sequence[int]) -> "Group":
         """A group of some of us, which all of them make at the same time."""
         return Group(
-            f"{self.key}/{name}", *self._where, rank=ranks.index(self.rank), size=len(ranks)
+            f"{self.key}/{name}",
+            *self._where,
+            rank=ranks.index(self.rank),
+            size=len(ranks),
+            limit_s=self._limit_s,
         )
 
     def sum(self, *buffers: torch.Tensor, limit_s: float) -> None:
@@ -149,9 +168,7 @@ class Group:
             while not self.is_over():
                 waited = time.monotonic() - began
                 if waited > limit_s:
-                    lost = GroupLostError(f"no end after {limit_s:.1f} s")
-                    lost.gave_up = True
-                    raise lost
+                    raise GroupLostError(f"no end after {limit_s:.1f} s", gave_up=True)
                 time.sleep(min(POLL_S + waited / 50, 100 * POLL_S))
             for work in self._works:
                 work.wait()
@@ -172,6 +189,26 @@ class Abandoned:
     def take(self, group: Group) -> None:
         self._groups = [kept for kept in self._groups if not kept.is_over()]
         self._groups.append(group)
+
+
+def _in_time(limit_s: float, meet: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+    """What `meet` returns. A thread of its own waits for members that went silent meanwhile, which
+    gloo does far beyond the limit that it was given, and lets go of what comes of it."""
+    met: Future[tuple[Any, Any]] = Future()
+
+    def try_to_meet() -> None:
+        try:
+            met.set_result(meet())
+        except Exception as error:
+            met.set_exception(error)
+
+    threading.Thread(target=try_to_meet, name="meet", daemon=True).start()
+    try:
+        return met.result(limit_s)
+    except TimeoutError:
+        raise GroupLostError(f"no meeting within {limit_s:.1f} s", gave_up=True) from None
+    except RuntimeError as error:
+        raise GroupLostError(_first_line(error)) from error
 
 
 def _gloos_own(limit_s: float) -> timedelta:

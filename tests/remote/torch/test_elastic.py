@@ -53,8 +53,9 @@ def test_a_new_process_of_a_killed_rank_is_healed_and_the_others_do_not_restart(
         world.reach(5, 0, 1, 2)
         world.kill(0)
         world.reach(world.step_of(1) + 3, 1, 2)
+        began = world.step_of(1)
         world.start(0)
-        world.until("all three share a step", lambda: _share(world, 1, [0, 1, 2]))
+        world.until("all three share a step", lambda: _share(world, 1, [0, 1, 2], after=began))
         world.finish(0, 1, 2)
         world.check(0, 1, 2)
         notices = [line["message"] for line in world.told(0, "notice")]

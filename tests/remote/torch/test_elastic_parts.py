@@ -142,13 +142,31 @@ def test_a_lighthouse_says_that_it_cannot_listen():
 
 def test_a_rank_that_finds_no_lighthouse_says_where_it_looked():
     said: list[str] = []
-    with socket.create_server(("127.0.0.1", 0)) as closed:
+
+    def leave_once_it_is_said() -> None:
+        if said:
+            raise DismissedError(Action.KILL)
+
+    with socket.socket() as closed:  # bound, but nobody listens there
+        closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    lookout = Lookout([Lighthouse(host="w1", address="127.0.0.1", port=port)], "0.1.x", said.append)
-    assert not lookout.begin(1.2, lambda: None)
-    lookout.close()
+        lookout = Lookout(
+            [Lighthouse(host="w1", address="127.0.0.1", port=port)], "0.1.x", said.append
+        )
+        with pytest.raises(DismissedError):
+            lookout.begin(60, leave_once_it_is_said)
+        lookout.close()
     assert lookout.where == f"w1 (127.0.0.1:{port})"
     assert said == ["the lighthouse on w1 is passed over: nobody listens there"]
+
+
+def test_a_rank_that_no_lighthouse_answers_in_time_is_told_so():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        light = Lighthouse(host="w1", address="127.0.0.1", port=closed.getsockname()[1])
+        lookout = Lookout([light], "0.1.x", lambda message: None)
+        assert not lookout.begin(0.0, lambda: None)
+        lookout.close()
 
 
 def obeyed(orders: Orders, **how: bool) -> bool:
