@@ -25,6 +25,7 @@ _COMMANDS: Final = {  # name: module and what it is called there
     "completion": "completion:completion",
     "checkpoints": "checkpoints:checkpoints",
     "config": "config:config",
+    "dashboard": "dashboard:dashboard",
     "dataset": "dataset:dataset",
     "demo": "demo:demo",
     "doctor": "doctor:doctor",
