@@ -25,7 +25,7 @@ from tests.cluster.lab import Lab
 from tests.cluster.machine import Machine
 from tests.jobs.bench import COPIED, supervisors, until
 
-COMMAND_S = 60.0
+COMMAND_S = 120.0
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 

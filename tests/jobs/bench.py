@@ -17,7 +17,7 @@ from sollol_tui.jobs.supervise import LOCK, is_supervised
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 POLL_S = 0.02
 COPIED = ("log.", "events.")  # what of a run directory comes to the coordinator
 

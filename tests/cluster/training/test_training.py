@@ -25,7 +25,7 @@ print(loaded.peft_config["default"].r, sum(p.abs().sum().item() > 0
 
 
 @needs_worker_python
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> None:
     fill_cache(CHECKOUT, tmp_path / "cache")
     coordinator = Coordinator(
@@ -50,7 +50,7 @@ def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> N
     }  # fmt: skip
     flags = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     command = coordinator.train("--workers", "2", "--name", "tiny", *flags)
-    said = coordinator.sollol(*command, timeout_s=200)
+    said = coordinator.sollol(*command, timeout_s=400)
 
     [job] = coordinator.jobs()
     assert job.first_loss is not None
