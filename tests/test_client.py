@@ -21,7 +21,7 @@ from sollol_tui.model.events import decode
 from sollol_tui.model.states import JobState
 from tests.jobs.samples import add_job, copy_lines, line
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 # What only the screens and commands use, or what is a property and asks nobody.
 NOT_AWAITED = {"inventory_file", "inventory_problem", "open_logs", "open_metrics",
                "state_version", "events_after"}  # fmt: skip

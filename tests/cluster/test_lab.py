@@ -14,7 +14,7 @@ import pytest
 from tests.cluster.lab import Lab, leftovers, sweep
 from tests.cluster.machine import Machine
 
-WAIT_S = 10.0
+WAIT_S = 40.0
 
 
 def ssh(lab: Lab, host: Machine, known_hosts: Path, *command: str) -> subprocess.Popen[str]:

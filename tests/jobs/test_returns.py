@@ -23,7 +23,7 @@ from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import JobState, WorkerState
 from tests.jobs.samples import add_job, plan
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 INVENTORY = Inventory(file="inventory.yaml", hosts=tuple(Host(name=f"w{n}") for n in range(1, 4)))
 
 

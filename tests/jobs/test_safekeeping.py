@@ -16,7 +16,7 @@ from sollol_tui.model.states import JobState, WorkerState
 from tests.jobs.samples import line
 from tests.jobs.saved import run_dir_of, write_checkpoint
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 
 
 @pytest.fixture

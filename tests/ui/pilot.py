@@ -15,7 +15,7 @@ from sollol_tui.ui.widgets.keyed_table import KeyedTable
 from sollol_tui.ui.widgets.log_pane import LogPane, LogView
 from tests.ui.sample import SampleClient
 
-DEADLINE_S = 10.0
+DEADLINE_S = 30.0
 
 
 @dataclass

@@ -29,7 +29,7 @@ from remote.engine.elastic import ElasticEngine
 from remote.engine.heal import pack, unpack
 from remote.run import Lighthouse, Rank, Run, Train
 
-DEADLINE_S = 40
+DEADLINE_S = 90
 ROOT = Path(__file__).parents[3]
 SIZE = 64
 ROWS, GLOBAL_BATCH, SEED = 60, 12, 7
