@@ -17,7 +17,7 @@ import torch
 from remote import cgroup, processes
 from remote.base import ModelError
 from remote.batches import Layout, Packed, pack
-from remote.data.tokens import Batch, Rows
+from remote.data.tokens import Batch, Dataset, Rows
 from remote.engine import WorldError
 from remote.model import Model
 from remote.run import Run, Train
@@ -33,6 +33,42 @@ PEAK_RESET = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
 
 Outcome = TypeVar("Outcome")
+
+
+def check_reach(model: Model, data: Dataset, say: Say) -> None:
+    """Refuses tokens for which the base has no embedding, and more tokens in a row than it has
+    places for: a device would say of either that an index is out of range, if it said anything."""
+    config = model.network.get_base_model().config.get_text_config()
+    vocabulary, highest = config.vocab_size, data.training.highest_token
+    if highest >= vocabulary:
+        raise ModelError(
+            f"the tokenizer writes token {highest} and {model.base_name} has embeddings for 0 to "
+            f"{vocabulary - 1} only: they do not belong together; take the tokenizer that came "
+            "with the model, or save the model with resized embeddings"
+        )
+    places = getattr(config, "max_position_embeddings", None)
+    longest = max(int(rows.lengths.max(initial=0)) for rows in (data.training, data.validation))
+    if places is None or longest <= places:
+        return
+    if _learns_places(model, vocabulary, places):
+        raise ModelError(
+            f"the longest row has {longest} tokens and {model.base_name} has {places} places for "
+            f"them; set max_length: {places}"
+        )
+    scaling = getattr(config, "rope_parameters", None) or {}
+    if scaling.get("rope_type", "default") == "default":
+        say(
+            f"rows have up to {longest:,} tokens and {model.base_name} was made for {places:,} "
+            "(max_position_embeddings); what lies beyond may be learnt badly, or lower max_length"
+        )
+
+
+def _learns_places(model: Model, vocabulary: int, places: int) -> bool:
+    """Whether positions are looked up in a table, as GPT-2's are (OPT's begins with 2 that none
+    has), and not worked out."""
+    tables = (m for m in model.network.modules() if isinstance(m, torch.nn.Embedding))
+    sizes = {table.num_embeddings for table in tables} - {vocabulary}
+    return bool(sizes & {places, places + 2})
 
 
 def choose_layout(run: Run, model: Model, rows: Rows, share: int, say: Say) -> Layout:

@@ -99,11 +99,13 @@ class Model:
 
     def adapter(self) -> dict[str, torch.Tensor]:
         """A copy of the adapter in CPU memory, under the names that peft reads."""
-        state = get_peft_model_state_dict(self.network, save_embedding_layers=False)
         return {
             name: tensor.detach().to("cpu", copy=True).contiguous()
-            for name, tensor in state.items()
+            for name, tensor in self._adapter().items()
         }
+
+    def _adapter(self) -> dict[str, torch.Tensor]:
+        return dict(get_peft_model_state_dict(self.network, save_embedding_layers=False))
 
     def write_config(self, folder: Path) -> None:
         """Writes adapter_config.json."""
@@ -113,12 +115,19 @@ class Model:
         config.save_pretrained(str(folder))
 
     def load_adapter(self, state: dict[str, torch.Tensor]) -> None:
-        outcome = set_peft_model_state_dict(self.network, state)
-        if outcome.unexpected_keys:
-            raise ModelError(
-                f"the checkpoint's adapter has {outcome.unexpected_keys[0]}, which this model "
-                "lacks; model and lora settings must be those that it was saved with"
-            )
+        """Raises ModelError for weights that are not exactly those that this model trains."""
+        own, given = (
+            {name: list(tensor.shape) for name, tensor in weights.items()}
+            for weights in (self._adapter(), state)
+        )
+        for name in sorted(own.keys() | given.keys()):
+            if own.get(name) != given.get(name):
+                raise ModelError(
+                    f"{name} is {given.get(name, 'not')} in the saved adapter and "
+                    f"{own.get(name, 'not')} in this model; model, lora.r, lora.target and "
+                    "lora.modules_to_save must be those that it was saved with"
+                )
+        set_peft_model_state_dict(self.network, state)
 
     def flat_weights(self) -> torch.Tensor:
         """A copy of all trained weights as one fp32 vector in CPU memory."""

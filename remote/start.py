@@ -25,7 +25,7 @@ from remote.engine import Engine, WorldError
 from remote.engine.elastic import ElasticEngine
 from remote.engine.static import StaticEngine
 from remote.events import EventWriter
-from remote.fit import choose_layout, warm_up
+from remote.fit import check_reach, choose_layout, warm_up
 from remote.model import FlatGradients, Model, load_model
 from remote.presence import Presence
 from remote.reports import check_reports
@@ -193,6 +193,7 @@ def load(run: Run, run_dir: Path, device: torch.device, say: Say) -> tuple[Model
     tokenizer = load_tokenizer(run.model)
     data = tokens_of(run, run_dir, tokenizer, say)
     model = load_model(run, tokenizer, device)
+    check_reach(model, data, say)
     begin(model, run_dir, say)
     whole = model.network.num_parameters()
     trained = f"{model.trained_count:,} of them trained"

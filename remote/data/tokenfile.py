@@ -66,14 +66,16 @@ def merge(shards: list[Path], target: Path, about: dict[str, Any]) -> Stored:
     """Lays the rows of the shards end to end."""
     with _Writer(target) as writer:
         counts = np.zeros(len(COUNTS), dtype=np.int64)
+        highest = 0
         for shard in shards:
             with np.load(shard, allow_pickle=False) as arrays:
                 rows = {name: arrays[name] for name in (*LONG, *SHORT) if name != "files"}
                 counts += arrays["counts"]
+            highest = max(highest, int(rows["tokens"].max(initial=0)))
             rows["files"] = np.full(len(rows["lengths"]), int(shard.name.partition(".")[0]))
             writer.add(rows)
         found = dict(zip(COUNTS, counts.tolist(), strict=True))
-        return writer.finish(about | found, training=writer.rows)
+        return writer.finish(about | found | {"highest_token": highest}, training=writer.rows)
 
 
 def split(whole: Stored, val_size: float, target: Path) -> Stored:

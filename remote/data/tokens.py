@@ -66,6 +66,7 @@ class Rows:
     skipped: int  # rows without an answer token within max_length
     truncated: int  # rows cut at max_length, those skipped among them
     shortened: int  # rows that lost answer tokens, those skipped among them
+    highest_token: int  # of the dataset
     template: str  # "tokenizer", "plain" or, for plain text, "none"
     digest: str  # equal on two ranks exactly when they train on the same tokens and labels
 
@@ -322,6 +323,7 @@ def _rows(whole: Stored, source: Source, side: slice, digest: str) -> Rows:
         skipped=about["skipped"],
         truncated=about["truncated"],
         shortened=about["shortened"],
+        highest_token=about["highest_token"],
         template=about["template"],
         digest=digest,
     )

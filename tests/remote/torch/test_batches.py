@@ -7,14 +7,22 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import OPTConfig, OPTForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
 
 from remote import loss as losses
 from remote.base import ModelError, load_tokenizer
 from remote.batches import Layout, Packed, cut, fill_lines, pack
+from remote.data.tokens import Dataset
 from remote.engine import WorldError
 from remote.evaluation import evaluate
-from remote.fit import choose_layout, free_bytes, is_out_of_memory, leak, warm_up
+from remote.fit import (
+    check_reach,
+    choose_layout,
+    free_bytes,
+    is_out_of_memory,
+    leak,
+    warm_up,
+)
 from remote.loss import summed_loss
 from remote.model import load_model
 from remote.session import Cursor
@@ -96,17 +104,12 @@ def test_a_model_that_keeps_packed_samples_apart_packs_and_says_so(session):
 
 
 def test_a_model_whose_packed_samples_see_each_other_does_not_pack(session, tiny_model, tmp_path):
-    folder = tmp_path / "opt"
     config = OPTConfig(
         vocab_size=len(session.model.tokenizer), hidden_size=32, word_embed_proj_dim=32,
         num_hidden_layers=2, num_attention_heads=2, ffn_dim=64, max_position_embeddings=256,
     )  # fmt: skip
-    OPTForCausalLM(config).save_pretrained(folder)
-    tokenizer = load_tokenizer(str(tiny_model))
-    tokenizer.save_pretrained(folder)
-    run = replace(session.run, model=str(folder), train=replace(session.settings, packing=True))
-    run = replace(run, train=replace(run.train, lora=replace(run.train.lora, modules_to_save=[])))
-    model = load_model(run, tokenizer, torch.device("cpu"))
+    model = other_model(session, tiny_model, tmp_path / "opt", OPTForCausalLM(config))
+    run = replace(session.run, train=replace(session.settings, packing=True))
     layout = choose_layout(run, model, session.rows, 9, session.say)
     assert not layout.packed
     assert "not packed on w1, because this model does not keep them apart" in notices(session)[-1]
@@ -281,3 +284,41 @@ def test_a_loss_in_pieces_is_that_of_the_whole(dtype, monkeypatch):
     expected = cross_entropy(logits[learnt].float(), targets[learnt], reduction="sum")
     torch.testing.assert_close(outcomes[0][0], expected.detach())
     torch.testing.assert_close(outcomes[1], outcomes[0])
+
+
+def other_model(session, tiny_model, folder, network):
+    """The session's run with another base under the same tokenizer."""
+    network.save_pretrained(folder)
+    tokenizer = load_tokenizer(str(tiny_model))
+    lora = replace(session.settings.lora, modules_to_save=[])
+    run = replace(session.run, model=str(folder), train=replace(session.settings, lora=lora))
+    return load_model(run, tokenizer, torch.device("cpu"))
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")  # peft sets it right itself
+def test_rows_longer_than_a_table_of_positions_are_refused(session, tiny_model, tmp_path):
+    config = GPT2Config(vocab_size=260, n_positions=48, n_embd=16, n_layer=1, n_head=1)
+    model = other_model(session, tiny_model, tmp_path / "gpt2", GPT2LMHeadModel(config))
+    data = Dataset(training=session.rows, validation=session.rows)
+    with pytest.raises(ModelError, match=r"the longest row has 9\d tokens .* set max_length: 48"):
+        check_reach(model, data, session.say)
+
+
+def test_rows_longer_than_a_model_was_made_for_are_said(session, tiny_model, tmp_path):
+    model = session.model
+    data = Dataset(training=session.rows, validation=session.rows)
+    before = notices(session)
+    check_reach(model, data, session.say)
+    assert notices(session) == before
+    model.network.get_base_model().config.max_position_embeddings = 48
+    check_reach(model, data, session.say)
+    assert "tokens and somebody/tiny was made for 48 (max_pos" in notices(session)[-1]
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out")  # peft sets it right itself
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(session, tiny_model, tmp_path):
+    config = GPT2Config(vocab_size=100, n_positions=512, n_embd=16, n_layer=1, n_head=1)
+    model = other_model(session, tiny_model, tmp_path / "gpt2", GPT2LMHeadModel(config))
+    data = Dataset(training=session.rows, validation=session.rows)
+    with pytest.raises(ModelError, match=r"token \d+ and somebody/tiny has embeddings for 0 to 99"):
+        check_reach(model, data, session.say)

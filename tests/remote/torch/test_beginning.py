@@ -1,6 +1,7 @@
 """A run begins where another one's checkpoint ends: at its cursor, or with its weights alone."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -74,3 +75,24 @@ def test_damaged_weights_to_begin_with_are_refused(first, make_world, tiny_model
     manifest.write_text(json.dumps(told))
     assert main([str(other.run_dir()), "0", "1"]) == 1
     assert "the weights to begin with are damaged" in other.events("failed")[0]["error"]
+
+
+def test_weights_of_other_settings_are_refused_by_name(first, make_world, tiny_model, dataset):
+    for lora, said in (
+        (
+            {"r": 2, "modules_to_save": ["embed_tokens", "lm_head"]},
+            r"is \[4, \d+\] in the saved adapter and \[2, \d+\] in",
+        ),
+        ({"r": 4, "modules_to_save": []}, r"lm_head.* and not in this model"),
+        (
+            {"r": 4, "target": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
+            "and not in this model",
+        ),
+    ):
+        other = make_world(f"other{lora}").plan(tiny_model, dataset, 1, lora=lora)
+        begin_with(other, checkpoint(first, 6))
+        assert main([str(other.run_dir()), "0", "1"]) == 1
+        [failed] = other.events("failed")
+        assert re.search(said, failed["error"])
+        assert "lora.r, lora.target and lora.modules_to_save must be those" in failed["error"]
+        assert failed["foreseen"]
