@@ -171,8 +171,11 @@ class Membership:
         if self._crew.plan.is_elastic:
             is_coming = any(w.state is WorkerState.READY and w.slots for w in workers)
             may_change = is_coming or bool(self._tasks)
-            if lost and not may_change and self._sight.is_stuck(self._crew.progress.step_s):
+            is_stuck = self._sight.is_stuck(self._crew.progress.step_s)
+            if lost and not may_change and is_stuck:
                 return f"released from {told(lost)}"
+            if not may_change and is_stuck and (left := self._waited_for_in_vain(workers)):
+                return f"released from {', '.join(left)}"
             if self.arrivals:
                 return f"joining: {', '.join(sorted(self.arrivals))}"
             return lighthouses_missing(self._crew.plan, lost, may_change=may_change)
@@ -182,6 +185,14 @@ class Membership:
         coming = sorted(self.arrivals)
         changes = {"leaving": leaving, "joining": coming}
         return "; ".join(f"{what}: {', '.join(who)}" for what, who in changes.items() if who)
+
+    def _waited_for_in_vain(self, workers: list[WorkerRecord]) -> list[str]:
+        """Who has left, where all who are there wait: they may never have heard that it was let go.
+        Ranks that evaluate or save do not wait."""
+        progress = self._crew.progress
+        if not progress.slots <= progress.stuck.keys():
+            return []
+        return [worker.host for worker in workers if worker.state is WorkerState.GONE]
 
     # requests and returns
 

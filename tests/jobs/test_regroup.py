@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from sollol_tui.jobs import recovery
 from sollol_tui.jobs import worker as leaving
 from sollol_tui.jobs.crew import Crew
 from sollol_tui.jobs.home import open_home
+from sollol_tui.jobs.membership import Membership
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.regroup import lose, plan_next
@@ -57,6 +59,42 @@ def test_the_next_generation_waits_for_no_lost_host_that_is_out_of_sight(
     store.move_job(job, JobState.RECOVERING)
     assert plan_next(store, job, crew, {})
     assert [worker.host for worker in load(Plan, store.job(job).plan).workers] == hosts
+
+
+def one_has_left(store: Store, who_waits: tuple[int, ...]) -> tuple[Crew, asyncio.Task[str]]:
+    """Those who are left of an elastic job, some of which take no steps, and their attendance."""
+    job = running(store, "w1", "w2", "w3", engine="elastic")
+    for state in (WorkerState.LEAVING, WorkerState.GONE):
+        store.move_worker(job, "w3", state)
+    rest = replace(load(Plan, store.job(job).plan), workers=plan("w1", "w2").workers)
+    store.note_plan(job, replace(rest, lit=rest.lighthouses(29500)))
+    crew = Crew(store, store.job(job), lambda host, text: None)
+    crew.progress.stuck |= dict.fromkeys(who_waits, "it waits for the other ranks")
+    members = Membership(store, crew, load(JobSpec, store.job(job).spec), {}, asyncio.Lock())
+    return crew, asyncio.create_task(members.attend())
+
+
+async def test_those_who_wait_for_one_that_has_left_are_released(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer that let it go may have reached it alone."""
+    monkeypatch.setattr(recovery, "STUCK_AFTER_S", 0.0)
+    _, attending = one_has_left(store, who_waits=(0, 1))
+    assert await asyncio.wait_for(attending, 20) == "released from w3"
+
+
+async def test_those_of_whom_one_computes_wait_for_that_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "STUCK_AFTER_S", 0.0)
+    crew, attending = one_has_left(store, who_waits=(1,))
+    looks = asyncio.Semaphore(0)
+    monkeypatch.setattr(crew, "note_training", looks.release)
+    for _ in range(3):
+        await asyncio.wait_for(looks.acquire(), 20)
+    assert not attending.done()
+    attending.cancel()
+    await asyncio.gather(attending, return_exceptions=True)
 
 
 async def test_a_host_out_of_reach_is_given_up_once_others_have_saved_the_last_step_of_all(

@@ -297,7 +297,7 @@ class Walk:
                     del self.voices[own.slot], self.history[own.slot]
                     self.leaves += 1
         goes = [ruling for ruling in rulings if isinstance(ruling, Go)]
-        if not goes:
+        if not goes or self.chance.random() < 0.05:  # their lighthouse dies in the middle of it
             return
         ruling = goes[0]
         assert all(other == ruling for other in goes)
