@@ -31,12 +31,15 @@ class Hangup(Exception):
 
 
 class Wire:
-    """Frames out, hang-up in. Never blocked in a write while the other end says goodbye."""
+    """Frames out, hang-up in. Never blocked in a write while the other end says goodbye, nor after
+    `silence_s` in which it said nothing, once that is set: of a cable that is cut nobody hears."""
 
     def __init__(self, incoming: int, outgoing: int) -> None:
+        self.silence_s: float | None = None
         self._incoming = incoming
         self._outgoing = outgoing
         self._unsent = bytearray()
+        self._heard_at = time.monotonic()
         os.set_blocking(outgoing, False)
 
     def first_line(self) -> Any:
@@ -59,9 +62,10 @@ class Wire:
         view = memoryview(bytes(self._unsent))
         self._unsent.clear()
         while view:
-            readable, writable, _ = select.select([self._incoming], [self._outgoing], [])
-            if readable:
-                self._swallow()
+            readable, writable, _ = select.select(
+                [self._incoming], [self._outgoing], [], self.silence_s
+            )
+            self._hear(is_said=bool(readable))
             if writable:
                 try:
                     view = view[os.write(self._outgoing, view) :]
@@ -74,11 +78,15 @@ class Wire:
         """Waits, unless the other end hangs up first."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._incoming], [], [], left)[0]:
-                self._swallow()
+            self._hear(is_said=bool(select.select([self._incoming], [], [], left)[0]))
 
-    def _swallow(self) -> None:
-        if not os.read(self._incoming, 4096):
+    def _hear(self, *, is_said: bool) -> None:
+        now = time.monotonic()
+        if is_said:
+            self._heard_at = now
+            if not os.read(self._incoming, 4096):
+                raise Hangup
+        elif self.silence_s is not None and now - self._heard_at > self.silence_s:
             raise Hangup
 
 
@@ -158,6 +166,12 @@ def _parse_offsets(request: Any) -> dict[str, int]:
     return dict(offsets)
 
 
+def _parse_silence(request: Any) -> float | None:
+    """How long the other end may say nothing; None where it does not say anything at all."""
+    silence_s = request.get("silence_s")
+    return None if silence_s is None else float(silence_s)
+
+
 def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print("usage: python -P -m remote.stream RUN_DIR", file=sys.stderr)
@@ -169,7 +183,9 @@ def main(arguments: list[str]) -> int:
     wire = Wire(sys.stdin.fileno(), sys.stdout.fileno())
     try:
         follow(run_dir)
-        Stream(run_dir, _parse_offsets(wire.first_line()), wire).follow()
+        request = wire.first_line()
+        wire.silence_s = _parse_silence(request)
+        Stream(run_dir, _parse_offsets(request), wire).follow()
     except Hangup:
         return 0
     except OSError as error:

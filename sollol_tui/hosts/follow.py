@@ -18,6 +18,8 @@ from sollol_tui.model.errors import CommandError, UnreachableError
 from sollol_tui.model.text import clean, clean_lines
 
 SILENCE_S: Final = 15.0  # beats come every 2 s at least
+OUR_SILENCE_S: Final = 60.0  # then the stream there takes the link for cut and ends
+SAY_EVERY_S: Final = 10.0
 MAX_HEADER: Final = 4096
 MAX_FRAME: Final = 64 * 1024 * 1024
 _PIECE: Final = 256 * 1024
@@ -47,7 +49,10 @@ async def follow(
     }
     process = await connection.open(environment.command("remote.stream", run_dir))
     try:
-        await process.write(json.dumps({"v": 1, "offsets": offsets}).encode() + b"\n")
+        request = {"v": 1, "offsets": offsets, "silence_s": OUR_SILENCE_S}
+        await process.write(json.dumps(request).encode() + b"\n")
+        clock = asyncio.get_running_loop().time
+        said_at = clock()
         while True:
             try:
                 async with asyncio.timeout(SILENCE_S):
@@ -58,6 +63,9 @@ async def follow(
                 await _ended(connection, process)
                 return
             header = _header(connection, line)
+            if clock() - said_at > SAY_EVERY_S:
+                said_at = clock()
+                await process.write(b"\n")
             if header.get("beat") is True:
                 # A dead agent is news only after everything that it wrote has arrived.
                 on_beat(header.get("agent") is True or header.get("drained") is False)

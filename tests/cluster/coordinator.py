@@ -169,7 +169,8 @@ class Coordinator:
         """No process and no listening port of ours on any host that is on."""
         for host in self.lab.hosts:
             if host.is_on:
-                assert (host.processes(), host.listening_ports()) == ([], set()), host.name
+                left = (host.processes(), host.listening_ports())
+                assert left == ([], set()), f"{host.name}: {left}"
 
     def run_dir(self, job: str, host: Machine) -> Path:
         return host.home / ".sollol" / "runs" / job / host.name

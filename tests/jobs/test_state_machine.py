@@ -2,6 +2,7 @@
 whose supervisors die at any moment: no order of events gives a device two live agents, a job two
 live generations, or an ended job a live process. Model workers under the real state."""
 
+import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from tests.jobs.samples import line, plan
 
 HOSTS = ("w1", "w2", "w3")
 MOST_JOBS = 3
+EXAMPLES = int(os.environ.get("SOLLOL_STATE_EXAMPLES", "15"))  # `make soak`: 2000
 INVENTORY = Inventory(file="inventory.yaml", hosts=tuple(Host(name=name) for name in HOSTS))
 
 
@@ -331,9 +333,9 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestCluster = Cluster.TestCase
-TestCluster.pytestmark = [pytest.mark.timeout(300)]
+TestCluster.pytestmark = [pytest.mark.timeout(300 + EXAMPLES)]
 TestCluster.settings = settings(
-    max_examples=15,
+    max_examples=EXAMPLES,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

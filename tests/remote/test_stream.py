@@ -16,7 +16,7 @@ from remote.lease import take_lock
 class Reader:
     """The coordinator's end: keeps a byte-for-byte copy of every file."""
 
-    def __init__(self, run_dir: Path, copies: dict[str, bytearray]) -> None:
+    def __init__(self, run_dir: Path, copies: dict[str, bytearray], **more: Any) -> None:
         self.copies = copies
         self.headers: list[dict[str, Any]] = []
         self.process = subprocess.Popen(
@@ -27,7 +27,7 @@ class Reader:
         )
         assert self.process.stdin
         offsets = {name: len(copy) for name, copy in copies.items()}
-        self.process.stdin.write(json.dumps({"v": 1, "offsets": offsets}).encode() + b"\n")
+        self.process.stdin.write(json.dumps({"v": 1, "offsets": offsets, **more}).encode() + b"\n")
         self.process.stdin.flush()
 
     def read_frame(self) -> dict[str, Any]:
@@ -171,3 +171,23 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
         timeout=20,
     )
     assert (done.returncode, done.stderr.decode()) == (3, f"there is no run in {missing}\n")
+
+
+def test_a_stream_whose_other_end_falls_silent_without_a_goodbye_ends(tmp_path: Path) -> None:
+    """As a cut cable leaves it; what it says itself goes nowhere, so nothing is read either."""
+    (tmp_path / "log.0.1").write_bytes(b"x" * 1024**2)
+    reader = Reader(tmp_path, {}, silence_s=2)
+    assert reader.process.wait(timeout=20) == 0
+    reader.hang_up()
+
+
+def test_a_stream_goes_on_while_the_other_end_says_a_word_now_and_then(tmp_path: Path) -> None:
+    reader = Reader(tmp_path, {}, silence_s=5)
+    began = time.monotonic()
+    while time.monotonic() - began < 6:
+        reader.read_frame()
+        assert reader.process.stdin
+        reader.process.stdin.write(b"\n")
+        reader.process.stdin.flush()
+    assert reader.process.poll() is None
+    reader.hang_up()
