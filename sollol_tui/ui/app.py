@@ -6,19 +6,21 @@ It reads no file and opens no connection of its own; a failing poll is a line on
 import asyncio
 import contextlib
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.reactive import reactive
+from textual.screen import Screen
 
 from sollol_tui.model.snapshot import JobView, Snapshot
 from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean
+from sollol_tui.ui.palette import Targets
 from sollol_tui.ui.screens.events import Events
 from sollol_tui.ui.screens.help import HelpScreen
 from sollol_tui.ui.screens.hosts import Hosts
@@ -46,7 +48,9 @@ class SollolApp(App[str]):
 
     TITLE = "sollol"
     # textual types it as an instance variable, so it cannot be a ClassVar here.
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (50, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-tall")]  # noqa: RUF012
+    COMMANDS = App.COMMANDS | {Targets}
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "Leave", id="app.leave", tooltip="Leave; jobs go on"),
         Binding(
@@ -63,6 +67,8 @@ class SollolApp(App[str]):
                 tooltip="The inventory's file, checked while you type"),
         Binding("i", "import_hosts", "Import hosts", id="app.import_hosts", show=False,
                 tooltip="Add hosts of ~/.ssh/config to the inventory"),
+        Binding("ctrl+p,colon", "command_palette", "Palette", id="app.palette", show=False,
+                tooltip="Jobs, hosts and all that can be done here, by name"),
         Binding("ctrl+r", "look_again", "Refresh", id="app.refresh", show=False,
                 tooltip="Ask the hosts and read the state now"),
         *(
@@ -211,6 +217,23 @@ class SollolApp(App[str]):
     def action_view(self, name: str) -> None:
         self.switch_mode(name)
         self._probe_now.set()
+
+    def show_job(self, job_id: str, view: str) -> None:
+        """Looks at a job in the view of that name."""
+        self.job_id = job_id
+        self.action_view(view)
+
+    async def show_host(self, name: str) -> None:
+        """Looks at a host among all hosts."""
+        await self.switch_mode(Hosts.NAME)
+        self._probe_now.set()
+        if isinstance(self.screen, Hosts):
+            self.screen.look_at(name)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Of those of the toolkit what no key of ours does."""
+        kept = ("Theme", "Screenshot")
+        return (each for each in super().get_system_commands(screen) if each.title in kept)
 
     def on_view_strip_chosen(self, message: ViewStrip.Chosen) -> None:
         self.action_view(message.view)

@@ -265,12 +265,15 @@ async def test_the_doctor_tells_stage_by_stage_and_its_verdict() -> None:
     ]  # fmt: skip
     async with driven(client, size=(120, 40)) as screen:
         await screen.press("3", "j", "D")
-        await screen.sees("logs in as ml")
+        await screen.sees("[x] ssh          ok      logs in as ml")
+        await screen.sees("[ ] python")
+        await screen.sees("..  10%  ssh")
         await screen.until(lambda: not screen.app.active_bindings["D"].enabled)
         await screen.press("j", "k")
         client.may_go_on.set()
         await screen.sees("doctor: failed, see below")
-        await screen.sees("1 GiB free 3 GiB needed -> free some space")
+        await screen.sees("[-] disk         failed  1 GiB free; 3 GiB needed")
+        await screen.sees("-> free some space")
         await screen.until(lambda: screen.app.active_bindings["D"].enabled)
 
 
@@ -278,7 +281,12 @@ async def test_provisioning_shows_its_steps_and_says_why_it_failed() -> None:
     client = SampleClient()
     async with driven(client, size=(120, 40)) as screen:
         await screen.press("3", "P")
-        await screen.sees("environment  working building")
+        await screen.sees("[x] workdir      unchanged ~/.sollol")
+        await screen.sees("[ ] environment  working   building")
+        await screen.sees("####................  20%  environment working")
+        await screen.press("j", "P")
+        await screen.sees("hydra        ####")
+        await screen.press("k")
         client.failure = StateError("hydra: its disk is full", remedy="free some space")
         client.may_go_on.set()
         await screen.sees("provisioning: failed")

@@ -40,6 +40,16 @@ class Hosts(View):
     def __init__(self, client: "SOLLOLClient", *, readonly: bool) -> None:
         super().__init__(client, readonly=readonly)
         self._works: dict[str, Work] = {}
+        self._wanted_host: str | None = None
+
+    def look_at(self, host: str) -> None:
+        """Puts the cursor on a host, as soon as it is among the rows."""
+        self._wanted_host = host
+        self._find_host()
+
+    def _find_host(self) -> None:
+        if self._wanted_host is not None and self._table.move_to(self._wanted_host):
+            self._wanted_host = None
 
     def panes(self) -> Iterable[Widget]:
         yield HostsTable(id="hosts").data_bind(Hosts.snapshot)
@@ -62,6 +72,7 @@ class Hosts(View):
 
     def take(self, snapshot: Snapshot) -> None:
         super().take(snapshot)
+        self._find_host()
         self._show_page()
 
     def _show_page(self) -> None:
@@ -70,7 +81,7 @@ class Hosts(View):
         self.judge_actions()
         self.is_working = work is not None and work.is_busy
         if self.snapshot is not None:
-            self.query_one(HostPage).show(host, work, self.snapshot.at)
+            self.query_one(HostPage).show(host, self._works, self.snapshot.at)
 
     def on_keyed_table_cursor_moved(self, message: KeyedTable.CursorMoved) -> None:
         self._show_page()
@@ -104,7 +115,8 @@ class Hosts(View):
         except (SollolError, StopIteration) as error:  # it left the inventory a moment ago
             self.notify(clean(str(error)) or "it is not in the inventory", severity="error")
             return
-        self._works[host.name] = Work(title=f"{title}: begun")
+        is_doctor = work == self._examine
+        self._works[host.name] = Work(title=f"{title}: begun", is_doctor=is_doctor)
         self.run_worker(self._carry_out(host, title, work), group="hosts", exit_on_error=False)
         self._show_page()
 
@@ -127,7 +139,7 @@ class Hosts(View):
 
     async def _provision(self, host: Host) -> str:
         def report(step: "Step") -> None:
-            come_to = f"{step.state.value} {step.detail}".rstrip()
+            come_to = (step.state.value, step.detail)
             self._change(host.name, steps={**self._works[host.name].steps, step.name: come_to})
 
         environment = await self._client.provision_host(host, report)

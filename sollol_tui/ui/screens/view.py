@@ -15,7 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer
+from textual.widgets import Footer, Static
 
 from sollol_tui.model.columns import jobs_in_order
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
     from sollol_tui.ui.app import SollolApp
 
+TOO_SMALL: Final = "sollol needs 50 columns and 12 rows\nq leaves; jobs go on"
 _UNPAUSABLE: Final = TERMINAL | {JobState.PAUSING, JobState.STOPPING, JobState.FINISHING}
 
 
@@ -72,6 +73,7 @@ class View(Screen[None]):
         yield header.data_bind(View.snapshot, View.trouble)
         yield from self.panes()
         yield Footer(show_command_palette=False, compact=True)
+        yield Static(TOO_SMALL, id="too-small", markup=False)
 
     def panes(self) -> Iterable[Widget]:
         """What the view shows between header and footer."""

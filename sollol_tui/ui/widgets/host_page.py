@@ -1,6 +1,6 @@
 """The page of one host: its devices, and what the doctor or provisioning says of it now."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
@@ -10,31 +10,56 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from sollol_tui.model.columns import NOTHING, Tone, age, host_reason, host_tone
-from sollol_tui.model.diagnosis import Check, Outcome
+from sollol_tui.model.columns import NOTHING, Tone, age, host_reason, host_tone, progress_bar
+from sollol_tui.model.diagnosis import Check, Outcome, Stage
 from sollol_tui.model.snapshot import GpuReading, HostView
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes, format_usage
 from sollol_tui.ui.theme import tone_style
 
 NO_HOST = "the page of the host under the cursor appears here"
-_TONES = {
-    Outcome.OK: Tone.GOOD,
-    Outcome.WARNING: Tone.BUSY,
-    Outcome.FAILED: Tone.BAD,
-    Outcome.SKIPPED: Tone.MUTED,
+_MARKS = {
+    Outcome.OK: ("[x]", Tone.GOOD),
+    Outcome.WARNING: ("[!]", Tone.BUSY),
+    Outcome.FAILED: ("[-]", Tone.BAD),
+    Outcome.SKIPPED: ("[ ]", Tone.MUTED),
 }
+_STEPS = ("workdir", "payload", "python", "environment", "selfcheck")  # uv, wheels where needed
+_BUSY = ("checking", "working")
+_BAR_WIDTH = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is done about a host: `title` names it, `steps` maps names to what each has come to."""
+    """What is done about a host: `title` names it. The doctor makes `checks`; provisioning `steps`,
+    which map names to how far each has come and a detail."""
 
     title: str
+    is_doctor: bool = False
     checks: Sequence[Check] = ()
-    steps: Mapping[str, str] = field(default_factory=dict)
+    steps: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     problem: str = ""
     is_busy: bool = True
+
+    @property
+    def fraction(self) -> float:
+        """How much of it is done, of 1."""
+        if not self.is_busy:
+            return 1.0
+        if self.is_doctor:
+            return len(self.checks) / len(Stage)
+        done = [name for name in _STEPS if self.steps.get(name, _BUSY)[0] not in _BUSY]
+        return len(done) / len(_STEPS)
+
+    @property
+    def newest(self) -> str:
+        """What it has come to last, in a few words."""
+        if self.is_doctor:
+            return self.checks[-1].stage.value if self.checks else "connecting"
+        if self.steps:
+            name = list(self.steps)[-1]
+            return f"{name} {self.steps[name][0]}"
+        return "connecting"
 
 
 class HostPage(VerticalScroll):
@@ -49,17 +74,17 @@ class HostPage(VerticalScroll):
         self.border_title = "host"
         self._shown: tuple[object, ...] = ()
 
-    def show(self, host: HostView | None, work: Work | None, now: float) -> None:
-        """A host and what is done about it; None is none."""
-        shown = (host, work, int(now), self.app.theme)
+    def show(self, host: HostView | None, works: Mapping[str, Work], now: float) -> None:
+        """A host, and what is done about it and others; None is none."""
+        shown = (host, dict(works), int(now), self.app.theme)
         if shown == self._shown:
             return
         self._shown = shown
         self.border_title = Text("host" if host is None else f"host {clean(host.name, limit=80)}")
-        page = NO_HOST if host is None else self._page(host, work, now)
+        page = NO_HOST if host is None else self._page(host, works, now)
         self.query_one(Static).update(page)
 
-    def _page(self, host: HostView, work: Work | None, now: float) -> RenderableType:
+    def _page(self, host: HostView, works: Mapping[str, Work], now: float) -> RenderableType:
         state = host.state.value
         if reason := host_reason(host, now):
             state += f": {reason}"
@@ -71,23 +96,55 @@ class HostPage(VerticalScroll):
         if host.job:
             share = "" if host.share is None else f", {host.share:.0%} of each step"
             parts.append(Text(f"works for {clean(host.job, limit=80)}{share}"))
-        if work is not None:
-            parts += [Text(""), Text(work.title, style="bold")]
-            parts += [self._check(check) for check in work.checks]
-            parts += [
-                Text(f"{clean(name, limit=40):<12} {clean(come_to, limit=200)}")
-                for name, come_to in work.steps.items()
-            ]
-            if work.problem:
-                parts.append(Text(work.problem, tone_style(self.app, Tone.BAD)))
+        if (work := works.get(host.name)) is not None:
+            parts += [Text(""), *self._work(work)]
+        others = [name for name, each in works.items() if each.is_busy and name != host.name]
+        if others:
+            parts += [Text(""), Text("elsewhere", style="bold")]
+            parts += [Text(_bar(works[name], clean(name, limit=40))) for name in others]
         return Group(*parts)
 
-    def _check(self, check: Check) -> Text:
-        text = Text(f"{check.stage.value:<12} ")
-        text.append(f"{check.outcome.value:<8}", tone_style(self.app, _TONES[check.outcome]))
-        told = [check.found, check.reason, check.remedy and f"-> {check.remedy}"]
-        text.append(" ".join(clean(part, limit=400) for part in told if part))
-        return text
+    def _work(self, work: Work) -> Iterator[Text]:
+        yield Text(work.title, style="bold")
+        if work.is_busy:
+            yield Text(_bar(work))
+        for check in work.checks:
+            yield from self._check(check)
+        if work.is_doctor and work.is_busy:
+            known = {check.stage for check in work.checks}
+            muted = tone_style(self.app, Tone.MUTED)
+            yield from (Text(f"[ ] {stage}", muted) for stage in Stage if stage not in known)
+        for name, (state, detail) in work.steps.items():
+            mark, tone = ("[ ]", Tone.BUSY) if state in _BUSY else ("[x]", Tone.GOOD)
+            text = Text(f"{mark} ", tone_style(self.app, tone))
+            text.append(
+                f"{clean(name, limit=40):<12} {state:<10}{clean(detail, limit=200)}", "none"
+            )
+            yield text
+        if work.problem:
+            yield Text(work.problem, tone_style(self.app, Tone.BAD))
+
+    def _check(self, check: Check) -> Iterator[Text]:
+        """A line of the checklist, and below it what to do where something is amiss."""
+        mark, tone = _MARKS[check.outcome]
+        style = tone_style(self.app, tone)
+        told = (clean(part, limit=400) for part in (check.found, check.reason) if part)
+        yield Text.assemble(
+            (f"{mark} ", style),
+            f"{check.stage.value:<12} ",
+            (f"{check.outcome.value:<8}", style),
+            "; ".join(told),
+        )
+        for sign, advice in (("->", check.remedy), ("fixed:", check.fixed)):
+            if advice:
+                yield Text(f"{'':26}{sign} {clean(advice, limit=400)}", "bold")
+
+
+def _bar(work: Work, name: str = "") -> str:
+    """ "hydra        ########............  40%  environment working"."""
+    bar = progress_bar(work.fraction, _BAR_WIDTH)
+    label = f"{name:<12} " if name else ""
+    return f"{label}{bar} {work.fraction:4.0%}  {work.newest}"
 
 
 def _figures(host: HostView, now: float) -> str:
