@@ -25,7 +25,7 @@ from itertools import permutations, repeat
 from pathlib import Path
 from typing import Any
 
-from sollol_tui.model.prediction import HostSpeed, Prediction, Wire
+from sollol_tui.model.prediction import HostSpeed, MeasuredSum, Prediction, Wire
 from tests.cluster.lab import Lab
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,8 @@ TOKENS_PER_S = 6500.0
 SAMPLE_TOKENS = 256
 PLAIN_TOKENS = 1024  # that each worker computes between two sums of the plain loop
 WARM_UP, MEASURED = 3, 5
+RATES = ("100mbit", "300mbit", "1gbit")
+BATCHES = (128, 512)  # global, in samples
 QUOTA_STEP_S = 1.5  # of all workers together
 
 
@@ -187,19 +189,24 @@ def links(hosts: Hosts) -> None:
 
 
 def predicted(hosts: Hosts) -> None:
-    """Speeds and what a step takes beside are those of the warm-up, the network is the doctor's."""
+    """From speeds and sums of the warm-up, of the same run and of the one with the other batch; and
+    from its speeds alone, with the network as the doctor measured it."""
     apart = []
-    for rate in ("100mbit", "300mbit", "1gbit"):
+    for rate in RATES:
         hosts.set_rate(rate)
         wires = {(link["origin"], link["target"]): link for link in hosts.doctor()}
-        for batch in (128, 512):
-            told = hosts.run(sleeping(batch), range(4))[0]
-            promise = promise_of(told["warm_up"], wires, batch)
-            apart.append(abs(promise.efficiency - told["efficiency"]))
+        told = {batch: hosts.run(sleeping(batch), range(4))[0] for batch in BATCHES}
+        for batch, other in (BATCHES, BATCHES[::-1]):
+            measured = told[batch]
+            promise = promise_of(measured["warm_up"], wires, batch)
+            elsewhere = promise_of(told[other]["warm_up"], wires, batch)
+            before = replace(promise, measured_sum=None, rest_s=0.0)
+            apart.append(abs(promise.efficiency - measured["efficiency"]))
             print(
-                f"{rate}, global batch {batch}: predicted {promise.efficiency:.1%}, sync "
-                f"{promise.sync_s or 0:.2f} s; measured {told['efficiency']:.1%}, sync "
-                f"{told['adding_s']:.2f} s; {100 * apart[-1]:.1f} points apart (bar 5)",
+                f"{rate}, global batch {batch}: predicted {promise.efficiency:.1%} after warm-up, "
+                f"{elsewhere.efficiency:.1%} after that with {other}, {before.efficiency:.1%} by "
+                f"the wires alone; measured {measured['efficiency']:.1%}, sync "
+                f"{measured['adding_s']:.2f} s; {100 * apart[-1]:.1f} points apart (bar 5)",
                 flush=True,
             )
     print(f"at most {100 * max(apart):.1f} points apart")
@@ -208,9 +215,11 @@ def predicted(hosts: Hosts) -> None:
 def promise_of(
     warm_up: dict[str, Any], links_found: dict[tuple[str, str], Any], batch: int
 ) -> Prediction:
+    """What is predicted for a step of `batch` samples."""
     speeds = warm_up["ranks"]
     names = [rank["host"] for rank in speeds]
-    compute_s = max(r["share"] * batch / r["samples_per_s"] for r in speeds)
+    adding = MeasuredSum.told_by(warm_up | {"step": WARM_UP}, "measured in the warm-up")
+    assert adding is not None
     return Prediction(
         hosts=tuple(
             HostSpeed(
@@ -236,7 +245,8 @@ def promise_of(
         global_batch=batch,
         sample_tokens=SAMPLE_TOKENS,
         gradient_bytes=2 * FLOATS,
-        rest_s=max(0.0, warm_up["step_s"] - warm_up["adding_s"] - compute_s),
+        rest_s=adding.rest_s,
+        measured_sum=adding,
     )
 
 
