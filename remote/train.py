@@ -278,7 +278,14 @@ def leave_result(session: Session, cursor: Cursor, learnt: Learnt) -> Path | Non
     there: the next one writes it then."""
     engine = session.engine
     while True:
-        result = write_result(session, cursor) if engine.members().is_first else None
+        try:
+            result = write_result(session, cursor) if engine.members().is_first else None
+        except OSError as error:
+            raise TrainError(
+                f"all {cursor.step} steps are done, and the result could not be written to "
+                f"{session.run_dir} on {session.own.host}: {error.strerror}; make room there and "
+                f"take it from the last checkpoint (sollol train --resume {session.run.job})"
+            ) from error
         if not engine.heals:
             return result
         try:

@@ -3,9 +3,11 @@
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -210,6 +212,17 @@ def started(world: World) -> Iterator[Session]:
     finally:
         session.engine.close()
         events.close()
+
+
+@contextmanager
+def files_below(most_bytes: int) -> Iterator[None]:
+    """No file of this process and its children gets longer than this."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def free_port() -> int:

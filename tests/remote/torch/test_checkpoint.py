@@ -2,14 +2,13 @@
 
 import errno
 import pickle
-import resource
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 
 from remote.checkpoint import Checkpoints, Snapshot, damage, write_folder
+from tests.remote.torch.fixtures import files_below
 
 
 def snapshot(step: int) -> Snapshot:
@@ -85,28 +84,12 @@ def test_an_interrupted_write_leaves_the_old_folder_and_nothing_else(tmp_path):
     assert (final / "a").read_text() == "old"
 
 
-@pytest.fixture
-def small_files():
-    """Files of this process stay below so many bytes, for as long as the fixture is told to."""
-
-    @contextmanager
-    def limited(most_bytes):
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    return limited
-
-
 @pytest.mark.parametrize("large", ["adapter", "optimizer"])
-def test_a_disk_that_refuses_is_reported_and_the_next_save_works(checkpoints, small_files, large):
+def test_a_disk_that_refuses_is_reported_and_the_next_save_works(checkpoints, large):
     numbers = torch.zeros(100_000)
     too_large = {"adapter": {"a": numbers}, "optimizer": {"state": {0: {"m": numbers}}}}
     outcomes = []
-    with small_files(100_000):
+    with files_below(100_000):
         checkpoints.save(replace(snapshot(1), **{large: too_large[large]}), outcomes.append)
         checkpoints.wait()
     [outcome] = outcomes

@@ -3,14 +3,11 @@
 import fcntl
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from remote.data import tokenfile, tokens
 from remote.data.render import DataError, render_prompt
 from remote.data.tokens import Dataset, tokenise
 from remote.start import workdir_of
+from tests.remote.torch.fixtures import files_below
 
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 60
@@ -143,17 +141,6 @@ def test_a_disk_that_refuses_is_told_and_a_later_start_goes_on(
     assert not [*(tmp_path / "tokens").rglob(".0*"), *(tmp_path / "tokens").glob("*.part")]
     _, said = made(dataset, tokenizer, tmp_path)
     assert said[0].startswith(then)
-
-
-@contextmanager
-def files_below(most_bytes: int) -> Iterator[None]:
-    """No file of this process and its children gets longer than this."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def held_bytes(process: psutil.Process) -> int:

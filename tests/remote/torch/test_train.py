@@ -19,6 +19,7 @@ from remote.pulse import Doing, read_pulse
 from remote.run import Lora
 from remote.step import Step, commit, compute
 from remote.train import main
+from tests.remote.torch.fixtures import files_below
 
 STEPS = 6
 
@@ -100,6 +101,21 @@ def test_the_result_loads_with_peft_and_says_what_was_trained(alone, tiny_model)
     assert phases == ["before", "after"]
     losses = alone.losses()
     assert losses[STEPS] < losses[1] - 0.5
+
+
+def test_a_result_that_the_disk_refuses_is_left_by_the_next_launch(make_world, tiny_model, dataset):
+    world = make_world("alone").plan(tiny_model, dataset, 1, save_steps=3)
+    (world.run_dir() / "checkpoints").mkdir()
+    with files_below(100_000):  # nor do checkpoints fit
+        assert main([str(world.run_dir()), "0", "1"]) == 1
+    [failed] = world.events("failed")
+    assert "all 6 steps are done, and the result could not be written to" in failed["error"]
+    assert "w1: File too large; make room there" in failed["error"]
+    assert failed["foreseen"]
+    notices = [event["message"] for event in world.events("notice")]
+    assert sum("could not be written ([Errno 27]" in notice for notice in notices) == 2
+    assert world.train() == [0]
+    assert damage(world.run_dir() / "result") is None
 
 
 def test_checkpoints_beyond_the_limit_go(alone):
