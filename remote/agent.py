@@ -8,6 +8,7 @@ import os
 import random
 import select
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -130,6 +131,7 @@ def _adopt(run_dir: Path, run: Run, holder: Mapping[str, Any]) -> dict[str, Any]
             f"an agent of generation {holder.get('generation')} works in {run_dir}, not of "
             f"{run.generation}; stop it before another generation is started"
         )
+    _wake(run_dir)
     return {"outcome": "adopted", **_identity_of(holder)}
 
 
@@ -315,7 +317,14 @@ def control(run_dir: Path, action: str) -> dict[str, Any]:
     if not run_dir.is_dir():
         raise Refusal(f"there is no run in {run_dir}")
     write_control(run_dir, Action(action))
+    _wake(run_dir)
     return {"action": action, "agent": is_locked(run_dir)}
+
+
+def _wake(run_dir: Path) -> None:
+    """An agent that a signal has stopped hears no word, and would keep all that it has."""
+    if stopped := remains.stopped_agent(run_dir):
+        processes.send_signal(stopped, signal.SIGCONT)
 
 
 def free_port(address: str, first: int, last: int) -> dict[str, Any]:

@@ -74,6 +74,16 @@ def recorded(run_dir: Path) -> list[tuple[Identity, dict[str, Any]]]:
     return found
 
 
+def stopped_agent(run_dir: Path) -> Identity | None:
+    """The run's agent where a signal has stopped it: it lives, and looks after nothing."""
+    for identity, line in reversed(recorded(run_dir)):
+        if line.get("role") == "agent":
+            process = processes.read_process(identity.pid)
+            is_it = process is not None and process.identity == identity and process.stopped
+            return identity if is_it else None
+    return None
+
+
 def living(run_dir: Path) -> list[Remnant]:
     """The run's processes that live now; never the caller or those it descends from."""
     table = processes.process_table()

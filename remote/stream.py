@@ -17,6 +17,7 @@ from typing import Any
 
 from remote.following import follow
 from remote.lease import is_locked
+from remote.remains import stopped_agent
 
 CHUNK_BYTES = 64 * 1024
 POLL_S = 0.2
@@ -126,7 +127,9 @@ class Stream:
 
     def _beat(self, agent: bool, *, drained: bool) -> None:
         self._beat_at = time.monotonic() + BEAT_S
-        self._wire.send({"beat": True, "agent": agent, "drained": drained})
+        stopped = stopped_agent(self._run_dir) if agent else None
+        more = {} if stopped is None else {"stopped": stopped.pid}
+        self._wire.send({"beat": True, "agent": agent, "drained": drained, **more})
 
     def _grown(self) -> list[tuple[str, int]]:
         """Files whose size differs from what was sent, events first."""

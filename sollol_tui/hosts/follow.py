@@ -15,6 +15,7 @@ from typing import Any, Final
 from sollol_tui.hosts.environment import Environment
 from sollol_tui.hosts.ssh import HostConnection, RemoteProcess
 from sollol_tui.model.errors import CommandError, UnreachableError
+from sollol_tui.model.events import whole
 from sollol_tui.model.text import clean, clean_lines
 
 SILENCE_S: Final = 15.0  # beats come every 2 s at least
@@ -35,11 +36,12 @@ async def follow(
     run_dir: str,
     copies: Path,
     *,
-    on_beat: Callable[[bool], None],
+    on_beat: Callable[[bool, int | None], None],
     on_data: Callable[[str, Path], None],
 ) -> None:
     """Appends what the run's files gain to `copies/<file>`, until cancelled or until the other side
-    ends the stream. `on_beat` hears whether the agent lives, `on_data` of each file that grew.
+    ends the stream. `on_beat` hears whether the agent lives, and its pid where a
+    signal has stopped it; `on_data` of each file that grew.
 
     Raises UnreachableError when the connection is lost or silent, CommandError when what arrives is
     no stream."""
@@ -68,7 +70,8 @@ async def follow(
                 await process.write(b"\n")
             if header.get("beat") is True:
                 # A dead agent is news only after everything that it wrote has arrived.
-                on_beat(header.get("agent") is True or header.get("drained") is False)
+                is_alive = header.get("agent") is True or header.get("drained") is False
+                on_beat(is_alive, whole(header.get("stopped")))
             elif "file" in header and header.get("lost") is not True:
                 await _take(connection, process, header, copies, offsets, on_data)
     finally:

@@ -50,6 +50,7 @@ class Watch:
         self._watchers: dict[str, asyncio.Task[None]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._told_stuck: dict[str, str] = {}
+        self._stopped: dict[str, int] = {}  # agents that a signal has stopped, by host
         self.unseen: dict[str, str] = {}
         """Why a host is out of sight, "" for one that is seen."""
 
@@ -89,7 +90,7 @@ class Watch:
         copies.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in sorted(copies.glob("events.*")):
             self._on_data(worker.host.name, path.name, path)
-        watcher = worker.watch(self._on_data, self._on_seen, self._on_over)
+        watcher = worker.watch(self._on_data, self._on_seen, self._on_over, self._on_stopped)
         self._watchers[worker.host.name] = self._group.create_task(watcher)
 
     async def _store_news(self) -> None:
@@ -190,12 +191,16 @@ class Watch:
         self._news.set()
 
     def _note_stuck(self, host: str) -> None:
-        """Shows beside a worker which of its ranks take no steps, as long as that is so."""
+        """Shows beside a worker what stands still there, as long as that is so: its agent, or ranks
+        that take no steps."""
         progress = self.progress
-        told = "; ".join(w for slot, w in progress.stuck.items() if progress.host_of(slot) == host)
+        still = [w for slot, w in progress.stuck.items() if progress.host_of(slot) == host]
+        if host in self._stopped:
+            still.insert(0, _told_stopped(self._stopped[host]))
+        told = "; ".join(still)
         if told != self._told_stuck.get(host, ""):
             self._told_stuck[host] = told
-            log.warning("%s: %s", host, told or "all its ranks take steps again")
+            log.warning("%s: %s", host, told or "all that it runs goes on again")
             self._store.note_worker(self._job, host, reason=told)
 
     def _on_over(self, host: str) -> None:
@@ -203,6 +208,16 @@ class Watch:
             self._over.add(host)
             self.progress.lose_agent(host)
             self._news.set()
+
+    def _on_stopped(self, host: str, pid: int | None) -> None:
+        if pid == self._stopped.get(host):
+            return
+        if pid is None:
+            del self._stopped[host]
+        else:
+            self._stopped[host] = pid
+            note(self._store, self._job, "notice", host=host, message=_told_stopped(pid))
+        self._note_stuck(host)
 
     def await_again(self, host: str) -> None:
         """An agent of a lost worker is launched anew in this generation."""
@@ -220,3 +235,10 @@ class Watch:
         log.warning("%s: %s", host, reason or "seen again")
         since = time.time() if reason else None
         self._store.note_worker(self._job, host, unseen_since=since, reason=reason)
+
+
+def _told_stopped(pid: int) -> str:
+    return (
+        f"a signal has stopped its agent: the ranks train, and nobody looks after them; there: "
+        f"kill -CONT {pid}"
+    )

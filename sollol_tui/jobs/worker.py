@@ -137,16 +137,19 @@ class Worker:
         on_data: Callable[[str, str, Path], None],
         on_seen: Callable[[str, str], None],
         on_over: Callable[[str], None],
+        on_stopped: Callable[[str, int | None], None] = lambda host, pid: None,
     ) -> None:
         """Follows the run for ever, through lost connections. `on_seen(host, reason)` is called
         with "" when the worker is seen, with the reason when it is not; `on_over(host)` when its
-        agent is gone and all that the run wrote there has been copied."""
+        agent is gone and all that the run wrote there has been copied; `on_stopped(host, pid)` with
+        the pid of an agent that a signal has stopped, None for one that works."""
         place, failures, copies = self._place(), 0, self.copies
 
-        def seen(is_agent_alive: bool) -> None:
+        def seen(is_agent_alive: bool, stopped_pid: int | None) -> None:
             nonlocal failures
             failures = 0
             on_seen(self.host.name, "")
+            on_stopped(self.host.name, stopped_pid)
             if not is_agent_alive:
                 on_over(self.host.name)
 

@@ -58,7 +58,7 @@ async def until(
                 environment,
                 str(run_dir),
                 copies,
-                on_beat=lambda alive: None,
+                on_beat=lambda alive, stopped: None,
                 on_data=on_data,
             )
         )
@@ -97,7 +97,7 @@ async def run_false(local: HostConnection, tmp_path: Path, frames: bytes) -> lis
             false_stream(tmp_path, frames),
             "run",
             tmp_path / "copies",
-            on_beat=lambda alive: None,
+            on_beat=lambda alive, stopped: None,
             on_data=lambda file, path: taken.append(file),
         )
     return taken

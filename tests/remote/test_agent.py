@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from remote import agent, processes
+from remote import agent, processes, remains
 from remote.lease import hold_port, is_locked
 from tests.remote.worker import SECRET, Worker, unused_port, wait_until
 
@@ -149,6 +149,20 @@ def test_sigterm_to_the_agent_is_kill_and_sighup_is_nothing(make_worker: MakeWor
     worker.wait_for("step", "0", count=steps + 5)
     os.kill(pid, signal.SIGTERM)
     assert worker.wait_for("agent_finished")["outcome"] == "killed"
+
+
+def test_an_agent_that_a_signal_has_stopped_is_woken_by_a_word(make_worker: MakeWorker) -> None:
+    worker = make_worker(SOLLOL_STUB_STRAYS="1")
+    identity = processes.identify(worker.start()["pid"])
+    assert identity is not None
+    strays = worker.strays()
+    assert remains.stopped_agent(worker.run_dir) is None
+    processes.send_signal(identity, signal.SIGSTOP)
+    wait_until(lambda: remains.stopped_agent(worker.run_dir) == identity, "it stands still")
+    worker.agent("control", "kill")
+    finished = worker.wait_for("agent_finished")
+    assert (finished["outcome"], finished["leftover_processes"]) == ("killed", 0)
+    assert not any(map(processes.is_alive, strays))
 
 
 def test_ranks_die_with_a_killed_agent_and_clean_finds_what_does_not(
