@@ -20,7 +20,10 @@ from textual.screen import Screen
 from sollol_tui.model.snapshot import JobView, Snapshot
 from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean
+from sollol_tui.preferences import PreferencesFile
+from sollol_tui.ui.looks import Looks
 from sollol_tui.ui.palette import Targets
+from sollol_tui.ui.screens.columns import ChooseColumns
 from sollol_tui.ui.screens.events import Events
 from sollol_tui.ui.screens.help import HelpScreen
 from sollol_tui.ui.screens.hosts import Hosts
@@ -29,8 +32,8 @@ from sollol_tui.ui.screens.logs import Logs
 from sollol_tui.ui.screens.metrics import Metrics
 from sollol_tui.ui.screens.overview import Overview
 from sollol_tui.ui.screens.view import View
-from sollol_tui.ui.theme import CALM
 from sollol_tui.ui.widgets.header import ViewStrip
+from sollol_tui.ui.widgets.keyed_table import KeyedTable
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
@@ -95,14 +98,14 @@ class SollolApp(App[str]):
         super().__init__()
         self._client = client
         self._readonly = readonly
+        self._looks = Looks(self, PreferencesFile(), keeps=not readonly)
         self.job_id = job
         self._look_now = asyncio.Event()
         self._probe_now = asyncio.Event()
         self._poll_trouble = self._probe_trouble = ""
 
     def on_mount(self) -> None:
-        self.register_theme(CALM)
-        self.theme = CALM.name
+        self._looks.apply()
         for view in _VIEWS:
             self.add_mode(view.NAME, partial(view, self._client, readonly=self._readonly))
         self.switch_mode(Overview.NAME)
@@ -166,6 +169,22 @@ class SollolApp(App[str]):
         for screen in self.screen_stack:
             if isinstance(screen, View):
                 screen.await_job(job_id)
+
+    def hidden_columns(self, table: str) -> frozenset[str]:
+        """Keys of the columns that this person does without."""
+        return self._looks.hidden(table)
+
+    def on_keyed_table_columns_wanted(self, message: KeyedTable.ColumnsWanted) -> None:
+        table = message.table.title
+
+        def chosen(hidden: frozenset[str] | None) -> None:
+            if hidden is not None:
+                self._looks.hide(table, hidden)
+                for screen in self.screen_stack:
+                    if isinstance(screen, View):
+                        screen.show_columns()
+
+        self.push_screen(ChooseColumns(table, message.columns, self.hidden_columns(table)), chosen)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """--readonly acts on nothing, and without a job there is none to clone."""

@@ -86,13 +86,9 @@ class DraftFeed:
 
     async def _show_rows(self, dataset: str, fmt: str) -> None:
         await asyncio.sleep(_QUIET_S)
-        if not dataset:
-            self._pane.show_rows([], [])
-            return
         try:
             checked = await self._client.preview_dataset(dataset, value_of("format", fmt))
         except Exception:  # the plan is refused for the same reason, and says it
-            self._pane.show_rows([], [])
+            self._pane.show_rows(())
         else:
-            problems = [str(problem) for problem in checked.problems]
-            self._pane.show_rows(checked.examples, problems)
+            self._pane.show_rows(checked.examples)

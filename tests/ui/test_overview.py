@@ -43,8 +43,8 @@ async def test_a_wide_screen_shows_every_column() -> None:
 @pytest.mark.parametrize("size", SIZES)
 async def test_empty_panes_name_the_next_command(size: tuple[int, int]) -> None:
     async with driven(SampleClient(shown=snapshot(jobs=(), hosts=())), size=size) as screen:
-        await screen.sees("no jobs yet - start one with: sollol train --model DIR --dataset FILE")
-        await screen.sees("no hosts in the inventory - add one with: sollol hosts add NAME")
+        await screen.sees("no jobs yet - press a, or: sollol train --model DIR --dataset FILE")
+        await screen.sees("no hosts in the inventory - press e to edit it, i to import from")
         await screen.sees("the log of the job under the cursor appears here")
 
 

@@ -44,7 +44,7 @@ class Editor(ModalScreen[str | None]):
                 tooltip="The same text in the editor that $EDITOR names"),
         Binding("f1", "app.help", "Help", id="edit.help", show=False,
                 tooltip="The keys of this editor"),
-        Binding("escape", "leave", "Leave", id="edit.leave", key_display="esc",
+        Binding("escape", "leave", "Leave", id="edit.leave", key_display="esc", priority=True,
                 tooltip="Leave and change nothing; twice when something was changed"),
     ]  # fmt: skip
 

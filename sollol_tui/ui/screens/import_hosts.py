@@ -17,7 +17,7 @@ from sollol_tui.ui.widgets.checklist import Checklist
 class ImportHosts(ModalScreen[list[str] | None]):
     """Answers with the names that were ticked; None when it was left."""
 
-    CSS_PATH = "import_hosts.tcss"
+    CSS_PATH = "ticking.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "accept", "Add the ticked", id="import.accept", priority=True,
                 tooltip="Show what the inventory would say with the ticked hosts in it"),

@@ -86,8 +86,7 @@ class Launch(ModalScreen[JobView | None]):
     def compose(self) -> ComposeResult:
         yield Static(Text(clean(self._title)), id="launch-title", markup=False)
         with Container(id="launch"):
-            with Vertical(id="fields") as pane:
-                pane.border_title = "job"
+            with Vertical(id="fields"):
                 yield from self._fields_for(self._begun_with)
             yield DraftPane(id="draft")
         yield Static("", id="about", markup=False)
@@ -101,6 +100,7 @@ class Launch(ModalScreen[JobView | None]):
         return [FormField(fields[key], typed.get(key, "")) for key in keys]
 
     def on_mount(self) -> None:
+        self._say_how_many()
         self._feed = DraftFeed(self._client, self, self._draft, self._mark)
         self._fields[0].enter()
         self._feed.plan(self.typed)
@@ -170,6 +170,11 @@ class Launch(ModalScreen[JobView | None]):
     def action_ask_anew(self) -> None:
         self._feed.ask_anew(self.typed)
 
+    def _say_how_many(self) -> None:
+        count, every = len(self._fields), len(job_fields())
+        told = f"{count} of {every} settings" if count < every else f"all {every} settings"
+        self.query_one("#fields").border_title = f"job - {told}"
+
     async def action_all_fields(self) -> None:
         self._shows_all = not self._shows_all
         await self._fill(self.typed)
@@ -183,6 +188,7 @@ class Launch(ModalScreen[JobView | None]):
             await pane.remove_children()
             await pane.mount_all(fields)
         next((field for field in fields if field.field.key == key), fields[0]).enter()
+        self._say_how_many()
         self._may_leave = False
         self._feed.plan(self.typed)
 

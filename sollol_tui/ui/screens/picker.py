@@ -84,7 +84,9 @@ class Picker(ModalScreen[str | None]):
     ) -> None:
         super().__init__()
         self._question = question
-        self._begin = begin
+        # What lies beside a thing that is there is what one wants to see.
+        folder, separator, _ = begin.rpartition(os.sep)
+        self._begin = folder + separator if begin and _is_there(begin) else begin
         self._list = list_folder
         self._shown: list[Entry] = []
 
@@ -96,9 +98,15 @@ class Picker(ModalScreen[str | None]):
             yield OptionList()
         yield Footer(show_command_palette=False, compact=True)
 
+    def on_mount(self) -> None:
+        self._look_at(self.query_one(Input).value)
+
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self.run_worker(self._look(event.value), group="look", exclusive=True, exit_on_error=False)
+        self._look_at(event.value)
+
+    def _look_at(self, typed: str) -> None:
+        self.run_worker(self._look(typed), group="look", exclusive=True, exit_on_error=False)
 
     async def _look(self, typed: str) -> None:
         """Lists the folder of what is typed, narrowed to names that begin like its last part."""
@@ -157,6 +165,13 @@ class Picker(ModalScreen[str | None]):
 
     def action_give_up(self) -> None:
         self.dismiss(None)
+
+
+def _is_there(typed: str) -> bool:
+    try:
+        return Path(typed).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False
 
 
 def _split(typed: str) -> tuple[Path, str]:

@@ -24,6 +24,7 @@ from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.confirm import ConfirmCancel, ConfirmKill
 from sollol_tui.ui.screens.workers import Wanted, Workers
 from sollol_tui.ui.widgets.header import Header
+from sollol_tui.ui.widgets.keyed_table import KeyedTable
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
@@ -85,7 +86,13 @@ class View(Screen[None]):
 
     def on_screen_resume(self, event: events.ScreenResume) -> None:
         self._wanted_job = self.sollol.job_id
+        self.show_columns()
         self._hear()
+
+    def show_columns(self) -> None:
+        """Leaves out of each table what is not wanted."""
+        for table in self.query(KeyedTable):
+            table.hide(self.sollol.hidden_columns(table.title))
 
     def await_job(self, job_id: str) -> None:
         """Looks at this job as soon as it is among those that the view shows."""

@@ -64,13 +64,9 @@ class DraftPane(VerticalScroll):
         self.border_title = Text(title)
         self.query_one("#draft-plan", Static).update(content)
 
-    def show_rows(self, examples: Sequence[Mapping[str, Any]], problems: Sequence[str]) -> None:
+    def show_rows(self, examples: Sequence[Mapping[str, Any]]) -> None:
         """The first rows in pieces: what is learnt plain, what is only given dim."""
-        parts: list[Text] = []
-        if problems:
-            parts += [Text(clean(problem), tone_style(self.app, Tone.BAD)) for problem in problems]
-        for example in examples:
-            parts += _row(example)
+        parts = [line for example in examples for line in _row(example)]
         self.query_one("#draft-rows", Static).update(Group(Text(""), *parts) if parts else "")
 
 

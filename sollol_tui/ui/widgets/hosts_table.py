@@ -10,7 +10,7 @@ from sollol_tui.model.columns import HOST_COLUMNS, Tone, host_cells, host_tone
 from sollol_tui.model.snapshot import HostState, HostView, Snapshot
 from sollol_tui.ui.widgets.keyed_table import KeyedTable, Row
 
-NO_HOSTS = "no hosts in the inventory - add one with: sollol hosts add NAME"
+NO_HOSTS = "no hosts in the inventory - press e to edit it, i to import from ~/.ssh/config"
 
 
 class HostsTable(Vertical):

@@ -14,7 +14,7 @@ from sollol_tui.model.text import clean
 from sollol_tui.ui.log_filter import parse_filter
 from sollol_tui.ui.widgets.keyed_table import KeyedTable, Row
 
-NO_JOBS = "no jobs yet - start one with: sollol train --model DIR --dataset FILE"
+NO_JOBS = "no jobs yet - press a, or: sollol train --model DIR --dataset FILE"
 NONE_ADMITTED = "no job passes the filter - esc clears it"
 _ROOMY = 110  # cells from which the long progress bar fits
 

@@ -32,6 +32,8 @@ class KeyedTable(DataTable[Text]):
         Binding("G", "scroll_bottom", "Last", id="table.last", show=False, tooltip="Last row"),
         Binding("enter", "select_cursor", "Read log", id="table.open", show=False,
                 tooltip="Into the log of this job, or of this host's job"),
+        Binding("C", "choose_columns", "Columns", id="table.columns", show=False,
+                tooltip="Which columns this table shows"),
     ]  # fmt: skip
 
     @dataclass
@@ -44,11 +46,19 @@ class KeyedTable(DataTable[Text]):
         table: "KeyedTable"
         key: str
 
+    @dataclass
+    class ColumnsWanted(Message):
+        """Somebody wants to choose among these."""
+
+        table: "KeyedTable"
+        columns: tuple[Column, ...]
+
     def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(cursor_type="row", cell_padding=GAP // 2, id=id)
         self._all_columns: tuple[Column, ...] = ()
         self._rows: tuple[Row, ...] = ()
         self._widths: tuple[int, ...] = ()
+        self._hidden: frozenset[str] = frozenset()
         self._fitted_to = 0
         self._reported: str | None = None
 
@@ -58,6 +68,19 @@ class KeyedTable(DataTable[Text]):
     @property
     def key_under_cursor(self) -> str | None:
         return self._rows[self.cursor_row].key if 0 <= self.cursor_row < len(self._rows) else None
+
+    @property
+    def title(self) -> str:
+        """What its rows are."""
+        return (self.id or "").removesuffix("-table")
+
+    def hide(self, columns: frozenset[str]) -> None:
+        """Does without the columns with these keys, until it is told otherwise."""
+        if columns != self._hidden:
+            self._hidden = columns
+            self._widths = ()
+            if self._all_columns:
+                self.show_rows(self._all_columns, self._rows)
 
     def move_to(self, key: str) -> bool:
         """Puts the cursor on a row; False when there is no such row."""
@@ -85,8 +108,15 @@ class KeyedTable(DataTable[Text]):
     def _fit(self) -> tuple[int, ...]:
         # Each column has GAP / 2 blanks on both sides, so the table is one GAP wider than the text.
         room = self.scrollable_content_region.width - GAP
-        cells = [row.cells for row in self._rows]
-        fitted = fit_columns(self._all_columns, cells, room)
+        wanted = [
+            at
+            for at, each in enumerate(self._all_columns)
+            if each.key not in self._hidden or not at
+        ]
+        cells = [[row.cells[at] for at in wanted] for row in self._rows]
+        widths = fit_columns([self._all_columns[at] for at in wanted], cells, room)
+        by_place = dict(zip(wanted, widths, strict=True))
+        fitted = tuple(by_place.get(at, 0) for at in range(len(self._all_columns)))
         same = self._fitted_to == room and [w > 0 for w in fitted] == [w > 0 for w in self._widths]
         self._fitted_to = room
         # A column that could be narrower keeps its width: a table that jumps cannot be read.
@@ -140,6 +170,10 @@ class KeyedTable(DataTable[Text]):
     def on_resize(self, event: events.Resize) -> None:
         if self._rows:
             self.show_rows(self._all_columns, self._rows)
+
+    def action_choose_columns(self) -> None:
+        if self._all_columns:
+            self.post_message(self.ColumnsWanted(self, self._all_columns))
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         event.stop()
