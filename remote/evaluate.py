@@ -21,7 +21,7 @@ from remote.engine import WorldError
 from remote.errand import main
 from remote.evaluation import loss_sum
 from remote.events import EventWriter
-from remote.fit import choose_layout, is_out_of_memory, shrink
+from remote.fit import choose_layout, in_memory
 from remote.model import Model
 from remote.run import Run
 from remote.session import Say, speaker
@@ -85,17 +85,15 @@ def measure(
 ) -> float:
     """The summed loss of the rows' learnt tokens; with fewer at once where memory runs out."""
     share = np.arange(len(rows), dtype=np.int64)
-    while True:
-        try:
-            return loss_sum(model, layout, rows, share, told)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-        if not shrink(layout, say):
-            raise WorldError(
-                f"there is no memory left on {model.device} for a single sample of "
-                f"{int(rows.lengths.max())} tokens; choose another host with --host"
-            )
+    summed = in_memory(
+        layout, lambda: loss_sum(model, layout, rows, share, told), say, undo=lambda: None
+    )
+    if summed is None:
+        raise WorldError(
+            f"there is no memory left on {model.device} for a single sample of "
+            f"{int(rows.lengths.max())} tokens; choose another host with --host"
+        )
+    return summed
 
 
 def _teller(events: EventWriter, phase: str, total: int) -> Callable[[int], None]:

@@ -2,8 +2,9 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +20,7 @@ from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
 
 if TYPE_CHECKING:
+    from sollol_tui.model.evaluation import Evaluation
     from sollol_tui.model.evidence import Evidence
 
 
@@ -102,12 +104,13 @@ def show(session: Session, job: str, as_json: bool) -> None:
     """
     with session.client() as client:
         view, evaluations = client.get_job_status(job), client.evaluations(job)
-        evidence = client.evidence(view.id)
+        evidence, evaluated = client.evidence(view.id), client.evaluated(view.id)
     if as_json:
         told = {
             "job": asdict(view),
             "evaluations": [asdict(each) for each in evaluations],
             "evidence": asdict(evidence),
+            "evaluated": [each.as_data() for each in evaluated],
         }
         click.echo(json.dumps({"schema": "sollol.job/1", **told}))
         return
@@ -115,8 +118,15 @@ def show(session: Session, job: str, as_json: bool) -> None:
         click.echo(clean(view.reason) or f"{view.id} goes on after this:")  # the host stands first
         click.echo("\n".join(f"  {line}" for line in clean_lines(view.traceback)))
         click.echo()
-    for name, value in _facts(view, evaluations, evidence):
+    for name, value in (*_facts(view, evaluations, evidence), *_evaluated(evaluated)):
         click.echo(f"{name:<10} {value}")
+
+
+def _evaluated(evaluations: "Sequence[Evaluation]") -> Iterator[tuple[str, str]]:
+    """What `sollol evaluate` found, the newest first."""
+    for each in reversed(evaluations):
+        when = datetime.fromtimestamp(each.at).astimezone()
+        yield "evaluated", f"{when:%Y-%m-%d %H:%M}  {clean(each.source)}: {clean(each.sentence)}"
 
 
 def _facts(

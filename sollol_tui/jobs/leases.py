@@ -1,10 +1,12 @@
-"""Who holds which device or port, and who waits for one: the tables `leases` and `claims`. A lease
-is a live job's alone; a claim is what a queued job could use, and keeps those behind it away."""
+"""Who holds which device or port, and who waits for one: the tables `leases` and `claims`, and what
+errands occupy. A lease is a live job's alone; a claim is what a queued job could use, and keeps
+those behind it away."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sollol_tui.jobs.database import Database
+from sollol_tui.jobs.occupied import occupied
 from sollol_tui.model.errors import JobError
 
 
@@ -28,9 +30,10 @@ class Leases:
         self._connection = connection
 
     def held(self) -> dict[str, str]:
-        """Which job holds each leased resource."""
+        """Which job, or which errand in words, holds each resource."""
         rows = self._connection.execute("SELECT resource, job FROM leases")
-        return {row["resource"]: row["job"] for row in rows}
+        own = {row["resource"]: row["job"] for row in rows}
+        return occupied(self._connection.file.parent) | own
 
     def taken_from(self, job: str | None) -> Taken:
         """What `job` may not have; None for a job that is still to come."""
@@ -54,7 +57,7 @@ class Leases:
                 if (holder := held.get(resource, job)) != job:
                     raise TakenError(
                         f"{resource} is in use by {holder}",
-                        remedy=f"wait for it (sollol logs -f {holder}) or choose other workers",
+                        remedy="wait for it or choose other workers; see: sollol resources",
                     )
             self._connection.executemany(
                 "INSERT OR IGNORE INTO leases (resource, job) VALUES (?, ?)",

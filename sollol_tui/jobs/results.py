@@ -74,7 +74,7 @@ async def fetch_checkpoint(
     output = chosen_place(str(output) if to is None else to, Path.cwd(), owned_by)
 
     def put(part: Path) -> Path:
-        _write_job_file(part / JOB_FILE, owned_by, spec)
+        write_job_file(part / JOB_FILE, owned_by, spec)
         return publish(part, output, owned_by)
 
     try:
@@ -92,7 +92,7 @@ def _no_place(what: str, output: Path, error: Exception, again: str) -> StateErr
 
 
 def _publish(home: Home, job: str, spec: JobSpec, output: Path, part: Path) -> Path:
-    _write_job_file(part / JOB_FILE, job, spec)
+    write_job_file(part / JOB_FILE, job, spec)
     for path in sorted(home.job(job).glob("*/log.*")):
         target = part / "logs" / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,8 @@ def _publish(home: Home, job: str, spec: JobSpec, output: Path, part: Path) -> P
     return publish(part, output, job)
 
 
-def _write_job_file(file: Path, job: str, spec: JobSpec) -> None:
+def write_job_file(file: Path, job: str, spec: JobSpec) -> None:
+    """The spec as a job file; its first line says whose folder it marks."""
     from ruamel.yaml import YAML
 
     with file.open("w", encoding="utf-8") as opened:

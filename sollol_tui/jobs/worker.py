@@ -63,7 +63,7 @@ class Worker:
     say: Callable[[str], None]
     place: Place | None = None
 
-    async def prepare(self, packages: Packages, dataset: DatasetFacts, model: str) -> Place:
+    async def prepare(self, packages: Packages, dataset: DatasetFacts | None, model: str) -> Place:
         """Brings environment, payload, dataset and model to the host. What is there stays."""
         self.place = await self.over_ssh(partial(self._prepare, packages, dataset, model))
         return self.place
@@ -116,7 +116,11 @@ class Worker:
         return was_away or renewal is Renewal.NEW
 
     async def _prepare(
-        self, packages: Packages, dataset: DatasetFacts, model: str, connection: HostConnection
+        self,
+        packages: Packages,
+        dataset: DatasetFacts | None,
+        model: str,
+        connection: HostConnection,
     ) -> Place:
         facts = await gather_facts(connection, timeout_s=FACTS_TIMEOUT_S)
         site = await Site.read(
@@ -124,7 +128,9 @@ class Worker:
         )
         environment = await provision(site, report=self._report)
         delivered, workdir = delivery(self.home, self.job), facts.workdir
-        data = await delivered.bring_dataset(connection, workdir, dataset, self.say)
+        data = ""
+        if dataset is not None:
+            data = await delivered.bring_dataset(connection, workdir, dataset, self.say)
         folder = await delivered.bring_model(connection, workdir, environment, model, self.say)
         run_dir = f"{facts.workdir}/runs/{self.job}/{self.host.name}"
         return Place(environment=environment, run_dir=run_dir, dataset=data, model=folder)

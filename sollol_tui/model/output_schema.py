@@ -11,7 +11,9 @@ from pydantic import TypeAdapter
 
 from sollol_tui.model.checkpoints import CheckpointView
 from sollol_tui.model.diagnosis import Check, Outcome
+from sollol_tui.model.evaluation import SCHEMA, Evaluation
 from sollol_tui.model.evidence import Evidence
+from sollol_tui.model.export import Exported
 from sollol_tui.model.happenings import Happening
 from sollol_tui.model.links import Endpoint, Link, Remedy
 from sollol_tui.model.metrics import Series, StepPoint
@@ -91,7 +93,10 @@ def _jobs(shapes: _Shapes) -> Schema:
 
 
 def _job(shapes: _Shapes) -> Schema:
-    return shapes.object(job=JobView, evaluations=list[EvaluationView], evidence=Evidence)
+    return shapes.object(
+        job=JobView, evaluations=list[EvaluationView], evidence=Evidence,
+        evaluated=_list(shapes.wider(Evaluation, schema=Literal[SCHEMA])),
+    )  # fmt: skip
 
 
 def _hosts(shapes: _Shapes) -> Schema:
@@ -124,15 +129,23 @@ def _dataset(shapes: _Shapes) -> Schema:
     made = shapes.object(
         path=str, files=list[str], format=str | None, rows=int | None, size_bytes=int,
         sha256=str, mean_chars=float, rows_over_length=int, rows_without_answer=int,
+        rows_with_thinking=int, unread=dict[str, int],
         problems=list[str], problem_count=int, examples=_list(example),
     )  # fmt: skip
     made["properties"]["max_length"] = {"type": "integer", "description": "Of `check` alone."}
     return made
 
-        rows_with_thinking=int, unread=dict[str, int],
 
 def _event(shapes: _Shapes) -> Schema:
     return shapes.wider(Happening)
+
+
+def _evaluation(shapes: _Shapes) -> Schema:
+    return shapes.wider(Evaluation)
+
+
+def _export(shapes: _Shapes) -> Schema:
+    return shapes.wider(Exported)
 
 
 def _events(shapes: _Shapes) -> Schema:
@@ -194,8 +207,10 @@ _MADE: Final[dict[str, Callable[[_Shapes], Schema]]] = {
     "sollol.config-path/1": _config_path,
     "sollol.dataset/1": _dataset,
     "sollol.doctor/1": _doctor,
+    "sollol.evaluation/1": _evaluation,
     "sollol.event/1": _event,
     "sollol.events/1": _events,
+    "sollol.export/1": _export,
     "sollol.hosts/1": _hosts,
     "sollol.job/1": _job,
     "sollol.jobs/1": _jobs,
