@@ -1,6 +1,7 @@
 """`kill -9` of the supervisor in each state and at each moment of a launch: the next command takes
 the job up where it is, nothing starts twice, and the job ends right."""
 
+import json
 import os
 import signal
 import subprocess
@@ -114,6 +115,31 @@ def test_a_pause_and_a_resume_survive_it_too(bench: Bench, unattended: pytest.Mo
 def log_of(bench: Bench, job: str) -> str:
     path = bench.run_dir(job, "one") / "log.0.1"
     return path.read_text() if path.exists() else ""
+
+
+def test_the_loss_of_a_worker_survives_it_too(bench: Bench, unattended: pytest.MonkeyPatch) -> None:
+    job = bench.submit(env=LONG, save_steps=2)
+    die_at_each(bench, job, into(JobState.RUNNING))
+    until(lambda: "step 3 " in log_of(bench, job), "some steps")
+    kill_agent(bench, job, "two")
+    die_at_each(bench, job, into(JobState.RECOVERING), out_of(JobState.RECOVERING))
+    assert bench.client.revive() == [job]
+    bench.reaches(job, JobState.RUNNING)
+    step = bench.view(job).step
+    view = until(lambda: seen if (seen := bench.view(job)).step > step else None, "it goes on")
+    assert view.world_size == 2
+    assert bench.started_agents(job) == [
+        f"{host}/log.agent.{number}" for host in ("one", "two") for number in (1, 2)
+    ]
+    bench.client.cancel_job(job, now=True)
+    bench.reaches(job, JobState.CANCELLED)
+    assert bench.left(job) == []
+
+
+def kill_agent(bench: Bench, job: str, host: str) -> None:
+    lines = (bench.run_dir(job, host) / "pids").read_text().splitlines()
+    agents = [line["pid"] for line in map(json.loads, lines) if line["role"] == "agent"]
+    os.kill(agents[-1], signal.SIGKILL)
 
 
 @pytest.mark.parametrize("now", [False, True])
