@@ -7,6 +7,7 @@ its line in jsonl and txt files, its place among the records (from 1) in the oth
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -134,7 +135,28 @@ def _not_json(message: str, character: int) -> str:
 def _object(number: int, value: Any) -> Row | Problem:
     if isinstance(value, dict):
         return number, value
-    return Problem(row=number, column=None, reason=f"is {type(value).__name__}, not an object")
+    return Problem(row=number, column=None, reason=f"is {kind_of(value)}, not an object")
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, as a person says it who knows no Python."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case float() if not math.isfinite(value):
+            return "no number (NaN or infinite)"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return type(value).__name__
 
 
 def _read_json(file: TextIO, wanted: Wanted) -> Iterator[Row | Problem]:
@@ -144,6 +166,11 @@ def _read_json(file: TextIO, wanted: Wanted) -> Iterator[Row | Problem]:
         pass
     if first == "[":
         yield from _read_array(file)
+    elif first == "{" and file.read(CHUNK_CHARS).lstrip(" \t\r").startswith("\n"):
+        yield _whole(
+            "holds one object over several lines, where an array of rows, or a row on each line, "
+            "was expected; put its list of rows into a file of its own"
+        )
     else:
         file.seek(position)
         yield from _read_lines_of_json(file, wanted)

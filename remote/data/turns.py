@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from remote.data.rows import kind_of
+
 CANNOT_BE_TEXT = re.compile("[\ud800-\udfff]")
 MAX_DEPTH = 64  # of what a template is given as it is
 ROLES = {
@@ -59,7 +61,7 @@ class WrongError(Exception):
 
 def read_text(value: Any, column: str, *, may_be_empty: bool = False) -> str:
     if not isinstance(value, str):
-        raise WrongError(column, f"is {_kind(value)}, not text")
+        raise WrongError(column, f"is {kind_of(value)}, not text")
     if found := CANNOT_BE_TEXT.search(value):
         # A reader keeps bytes that are not UTF-8 as U+DC80..U+DCFF.
         if "\udc80" <= found[0] <= "\udcff":
@@ -72,27 +74,9 @@ def read_text(value: Any, column: str, *, may_be_empty: bool = False) -> str:
     return value
 
 
-def _kind(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true or false"
-        case float() if not math.isfinite(value):
-            return "no number (NaN or infinite)"
-        case int() | float():
-            return "a number"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"
-        case _:
-            return type(value).__name__
-
-
 def read_turns(messages: Any, column: str) -> tuple[Turn, ...]:
     if not isinstance(messages, list):
-        raise WrongError(column, f"is {_kind(messages)}, not a list")
+        raise WrongError(column, f"is {kind_of(messages)}, not a list")
     if not messages:
         raise WrongError(column, "is an empty list")
     return tuple(_turn(message, f"{column}[{place}]") for place, message in enumerate(messages))
@@ -101,7 +85,7 @@ def read_turns(messages: Any, column: str) -> tuple[Turn, ...]:
 def _turn(message: Any, where: str) -> Turn:
     """A message as OpenAI writes it (role, content) or as ShareGPT does (from, value)."""
     if not isinstance(message, dict):
-        raise WrongError(where, f"is {_kind(message)}, not an object")
+        raise WrongError(where, f"is {kind_of(message)}, not an object")
     is_sharegpt = "from" in message and "role" not in message
     role_key, content_key = ("from", "value") if is_sharegpt else ("role", "content")
     if role_key not in message:
@@ -109,7 +93,7 @@ def _turn(message: Any, where: str) -> Turn:
     said = message[role_key]
     role = ROLES.get(said.lower()) if isinstance(said, str) else None
     if role is None:
-        shown = ascii(said) if isinstance(said, str) and len(said) <= 40 else _kind(said)
+        shown = ascii(said) if isinstance(said, str) and len(said) <= 40 else kind_of(said)
         raise WrongError(f"{where}.{role_key}", f"is {shown}; known are {', '.join(ROLES)}")
     extras: dict[str, Any] = {
         key: read_text(message[key], f"{where}.{key}", may_be_empty=True)
@@ -123,7 +107,7 @@ def _turn(message: Any, where: str) -> Turn:
         raise WrongError(f"{where}.{content_key}", "is missing")
     content = message.get(content_key)
     content = read_text(
-        "" if content is None and calls else _joined(content),
+        "" if content is None and calls else _joined(content, f"{where}.{content_key}"),
         f"{where}.{content_key}",
         may_be_empty=True,
     )
@@ -136,12 +120,22 @@ def _turn(message: Any, where: str) -> Turn:
     return Turn(
         role=role,
         content=content,
-        trained=is_answer and message.get("weight", 1) != 0,
+        trained=is_answer and _weight(message, where) != 0,
         thinking=thinking,
         extras=extras,
         call_text=call_text,
         unread=tuple(key for key, value in message.items() if key not in known and value),
     )
+
+
+def _weight(message: Mapping[str, Any], where: str) -> int:
+    """OpenAI's way to say which answers are learnt."""
+    weight = message.get("weight")
+    if weight is None:
+        return 1
+    if isinstance(weight, bool) or weight not in (0, 1):
+        raise WrongError(f"{where}.weight", "is neither 0 nor 1; an answer is learnt or it is not")
+    return int(weight)
 
 
 def _thinking(message: Mapping[str, Any], where: str) -> str:
@@ -169,7 +163,7 @@ def _calls(calls: Any, where: str, role: str) -> list[Any]:
     if role != "assistant":
         raise WrongError(where, f"stands in a turn of {role}; only an assistant calls tools")
     if not isinstance(calls, list):
-        raise WrongError(where, f"is {_kind(calls)}, not a list")
+        raise WrongError(where, f"is {kind_of(calls)}, not a list")
     found = []
     for place, call in enumerate(calls):
         function = call.get("function", call) if isinstance(call, dict) else None
@@ -180,7 +174,7 @@ def _calls(calls: Any, where: str, role: str) -> list[Any]:
             arguments = _json(arguments, f"{where}[{place}].function.arguments")
         if not isinstance(arguments, dict):
             raise WrongError(
-                f"{where}[{place}].function.arguments", f"is {_kind(arguments)}, not an object"
+                f"{where}[{place}].function.arguments", f"is {kind_of(arguments)}, not an object"
             )
         _check_depth(call, f"{where}[{place}]")
         _check_depth(arguments, f"{where}[{place}]")
@@ -198,10 +192,10 @@ def read_tools(row: Mapping[str, Any]) -> tuple[Any, ...]:
     if tools is None:
         return ()
     if not isinstance(tools, list):
-        raise WrongError("tools", f"is {_kind(tools)}, not a list")
+        raise WrongError("tools", f"is {kind_of(tools)}, not a list")
     for place, tool in enumerate(tools):
         if not isinstance(tool, dict):
-            raise WrongError(f"tools[{place}]", f"is {_kind(tool)}, not an object")
+            raise WrongError(f"tools[{place}]", f"is {kind_of(tool)}, not an object")
         _check_depth(tool, f"tools[{place}]")
     return tuple(tools)
 
@@ -229,18 +223,22 @@ def _check_depth(value: Any, where: str, depth: int = 0) -> None:
                 _check_depth(entry, where, depth + 1)
         case None | bool() | int() | float():
             if isinstance(value, float) and not math.isfinite(value):
-                raise WrongError(where, f"holds {_kind(value)}")
+                raise WrongError(where, f"holds {kind_of(value)}")
         case _:
-            raise WrongError(where, f"holds {_kind(value)}")
+            raise WrongError(where, f"holds {kind_of(value)}")
 
 
-def _joined(content: Any) -> Any:
+def _joined(content: Any, where: str) -> Any:
     """Text given as a list of parts, as one text; anything else as it is."""
     if not isinstance(content, list):
         return content
-    texts = [part["text"] for part in content if _is_text_part(part)]
-    return "".join(texts) if texts and len(texts) == len(content) else content
-
-
-def _is_text_part(part: Any) -> bool:
-    return isinstance(part, dict) and isinstance(part.get("text"), str)
+    texts = []
+    for place, part in enumerate(content):
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+            kind = part.get("type") if isinstance(part, dict) else None
+            named = f"a part of type {ascii(kind)[:40]}" if kind else kind_of(part)
+            raise WrongError(
+                f"{where}[{place}]", f"is {named}; only parts with a text can be learnt"
+            )
+        texts.append(part["text"])
+    return "".join(texts)

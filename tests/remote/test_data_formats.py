@@ -110,8 +110,8 @@ def message(role="assistant", content="a", **more):
         ({"prompt": 3, "completion": "a"}, "prompt", "is a number, not text"),
         ({"prompt": " \n", "completion": "a"}, "prompt", "is empty"),
         ({"prompt": "q", "completion": "x\ud800"}, "completion", "surrogate pair (character 2)"),
-        ([], None, "is list, not an object"),
-        (None, None, "is NoneType, not an object"),
+        ([], None, "is a list, not an object"),
+        (None, None, "is null, not an object"),
     ],
 )
 def test_a_broken_row_is_a_problem_and_the_others_are_read(tmp_path, row, column, part):
@@ -126,14 +126,21 @@ def test_a_broken_row_is_a_problem_and_the_others_are_read(tmp_path, row, column
     ("row", "column", "part"),
     [
         ({"messages": []}, "messages", "empty list"),
-        ({"messages": "hi"}, "messages", "is str, not a list"),
+        ({"messages": "hi"}, "messages", "is text, not a list"),
         ({"messages": ["hi"]}, "messages[0]", "not an object"),
         ({"messages": [{"content": "a"}]}, "messages[0].role", "is missing"),
         (message(role="robot"), "messages[0].role", "is 'robot'; known are system"),
         (message(role=["x"]), "messages[0].role", "known are"),
         (message(role="user"), "messages", "no assistant turn"),
         (message(content=None), "messages[0].content", "is null, not text"),
-        (message(content=[{"type": "image"}]), "messages[0].content", "is a list, not text"),
+        (message(content=[{"type": "image"}]), "messages[0].content[0]", "a part of type 'image';"),
+        (
+            message(content=["a"]),
+            "messages[0].content[0]",
+            "is text; only parts with a text can be learnt",
+        ),
+        (message(content="a", weight=0.5), "messages[0].weight", "is neither 0 nor 1"),
+        (message(content="a", weight="0"), "messages[0].weight", "is neither 0 nor 1"),
         (message(tool_calls=[{}]), "messages[0].tool_calls[0]", "names no function"),
     ],
 )
@@ -219,6 +226,13 @@ def test_thinking_goes_by_several_names(tmp_path, name):
     [found] = read(tmp_path / "rows.jsonl", json.dumps({"messages": [said]}))[1]
     assert found.turns == (Turn(role="assistant", content="a", trained=True, thinking="hm"),)
     assert found.unread == ()
+
+
+def test_one_object_over_several_lines_is_not_taken_for_broken_lines(tmp_path):
+    wrapped = {"data": [{"prompt": "q", "completion": "a"}]}
+    [problem] = read(tmp_path / "rows.json", json.dumps(wrapped, indent=1))[1]
+    assert problem.row == 0
+    assert "holds one object over several lines, where an array of rows" in problem.reason
 
 
 def test_columns_and_keys_that_mean_nothing_are_named(tmp_path):
