@@ -18,73 +18,14 @@ from remote.data.order import samples_of_step
 from remote.distill import score as scoring
 from remote.distill.cache import Cache
 from remote.distill.reading import TeacherScores
-from remote.distill.score import Pace, score
+from remote.distill.score import Pace
 from remote.distill.shards import id_type, scores_of, token_bytes
 from remote.distill.teacher import load_teacher
-from remote.errand import carry_out
 from remote.events import EventWriter
 from remote.run import read_run
-from remote.start import tokens_of
+from tests.remote.torch.scorers import Scoring, events
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="session")
-def teacher_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "teacher"
-    tiny.main([str(folder), "--seed", "1"])
-    return folder
-
-
-class Scoring:
-    """Scorers of one workdir, each with a run directory of its own."""
-
-    def __init__(self, workdir: Path, teacher: Path, student: Path, dataset: Path) -> None:
-        self.workdir = workdir
-        self._models = teacher, student
-        self._dataset = dataset
-
-    def plan(self, name: str = "w1.teacher", **distill: Any) -> Path:
-        teacher, student = self._models
-        run_dir = self.workdir / "runs" / "j-test" / name
-        run_dir.mkdir(parents=True)
-        about = {"teacher": str(teacher), "teacher_name": "the-teacher", "teacher_hash": "f00d"}
-        run = {
-            "v": 1,
-            "job": "j-test",
-            "host": "w1",
-            "generation": 1,
-            "program": "distill.score",
-            "engine": "static",
-            "world": [{"slot": 9, "rank": 0, "host": "w1", "address": "127.0.0.1", "gpu": None}],
-            "main_port": 0,
-            "cpu_cores": 1,
-            "model": str(student),
-            "dataset": str(self._dataset),
-            "train": {"max_length": 96},
-            "distill": {**about, "top_k": 32, **distill},
-        }
-        (run_dir / "run.json").write_text(json.dumps(run))
-        return run_dir
-
-    def score(self, run_dir: Path, attempt: int = 1) -> int:
-        return carry_out([str(run_dir), "9", str(attempt)], score, followed=False)
-
-    def cache(self, run_dir: Path) -> Cache:
-        run = read_run(run_dir)
-        rows = tokens_of(run, run_dir, load_tokenizer(run.model), print).training
-        assert run.distill is not None
-        return Cache(self.workdir, run.distill, rows)
-
-
-@pytest.fixture
-def scorers(tmp_path: Path, teacher_model: Path, tiny_model: Path, dataset: Path) -> Scoring:
-    return Scoring(tmp_path, teacher_model, tiny_model, dataset)
-
-
-def events(run_dir: Path, kind: str, attempt: int = 1, slot: int = 9) -> list[dict[str, Any]]:
-    lines = (run_dir / f"events.{slot}.{attempt}.jsonl").read_text().splitlines()
-    return [event for event in map(json.loads, lines) if event["kind"] == kind]
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
