@@ -71,10 +71,14 @@ class Style:
 def render_prompt(prompt: str, tokenizer: Any) -> str:
     """A question as the model sees it, up to where its answer begins."""
     turns = (Turn(role="user", content=prompt, trained=False),)
-    style = Style.of(tokenizer)
+    return render_opening(turns, (), Style.of(tokenizer))
+
+
+def render_opening(turns: Sequence[Turn], tools: Sequence[Any], style: Style) -> str:
+    """What has been said, up to where the answer to it begins. Raises DataError."""
     if style.template is None:
         return opening_plain(turns, begin=style.begin, end=style.end)
-    return _Templated(style=style, tools=()).opening(turns)
+    return _Templated(style=style, tools=tools).opening(turns)
 
 
 def render(example: Example, style: Style) -> Rendered:

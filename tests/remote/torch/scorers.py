@@ -27,9 +27,17 @@ def teacher_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Scoring:
-    """Scorers of one workdir, each with a run directory of its own."""
+    """Scorers of one workdir, or teachers that answer, each with a run directory of its own."""
 
-    def __init__(self, workdir: Path, teacher: Path, student: Path, dataset: Path) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        teacher: Path,
+        student: Path,
+        dataset: Path,
+        program: str = "distill.score",
+    ) -> None:
+        self._program = program
         self.workdir = workdir
         self._models = teacher, student
         self._dataset = dataset
@@ -43,7 +51,7 @@ class Scoring:
             "job": "j-test",
             "host": "w1",
             "generation": 1,
-            "program": "distill.score",
+            "program": self._program,
             "engine": "static",
             "world": [{"slot": 9, "rank": 0, "host": "w1", "address": "127.0.0.1", "gpu": None}],
             "main_port": 0,
