@@ -1,5 +1,5 @@
 """`python -m sollol_tui.cli` is `sollol`."""
 
-from sollol_tui.cli.main import main
+from sollol_tui.__main__ import run
 
-main()
+run()

@@ -7,6 +7,7 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.follow import report_end, wait_until
+from sollol_tui.cli.interrupts import held
 from sollol_tui.cli.params import HOSTS, JOB
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
@@ -28,14 +29,17 @@ def pause(session: Session, job: str, detach: bool) -> int:
     """
     with session.client(acts=True) as client:
         view = client.get_job_status(job)
-        client.pause_job(view.id)
-        if detach:
-            say(f"{view.id} is told to pause; see: sollol status")
-            return ExitCode.OK
         try:
+            with held():
+                client.pause_job(view.id)
+            if detach:
+                say(f"{view.id} is told to pause; see: sollol status")
+                return ExitCode.OK
             end = wait_until(client, view.id, lambda job: job.state in UNATTENDED)
         except KeyboardInterrupt:
-            click.echo(f"\n{view.id} is told to pause and will; see: sollol status", err=True)
+            click.echo(
+                f"\n{view.id} is told to pause and will; see: sollol show {view.id}", err=True
+            )
             return ExitCode.OK
     if end.state is not JobState.PAUSED:
         return report_end(end)
@@ -76,10 +80,9 @@ def join(session: Session, job: str, hosts: str | None) -> None:
     """
     with session.client(acts=True) as client:
         view = client.get_job_status(job)
-        asked = client.join_job(view.id, hosts)
-    one = len(asked) == 1
-    click.echo(f"{', '.join(asked)} {'is' if one else 'are'} asked to join {view.id}")
-    say(f"see: sollol show {view.id}   undo: {_word('leave', view.id, asked)}")
+        with held():
+            asked = client.join_job(view.id, hosts)
+            _tell_asked(asked, view.id, "join", undo="leave")
 
 
 @click.command()
@@ -96,14 +99,14 @@ def leave(session: Session, job: str, hosts: str | None) -> None:
     """
     with session.client(acts=True) as client:
         view = client.get_job_status(job)
-        asked = client.leave_job(view.id, hosts)
-    one = len(asked) == 1
-    click.echo(f"{', '.join(asked)} {'is' if one else 'are'} asked to leave {view.id}")
-    say(f"see: sollol show {view.id}   undo: {_word('join', view.id, asked)}")
+        with held():
+            asked = client.leave_job(view.id, hosts)
+            _tell_asked(asked, view.id, "leave", undo="join")
 
 
-def _word(command: str, job: str, hosts: list[str]) -> str:
-    return f"sollol {command} {job} {','.join(hosts)}"
+def _tell_asked(hosts: list[str], job: str, what: str, *, undo: str) -> None:
+    click.echo(f"{', '.join(hosts)} {'is' if len(hosts) == 1 else 'are'} asked to {what} {job}")
+    say(f"see: sollol show {job}   undo: sollol {undo} {job} {','.join(hosts)}")
 
 
 @click.command()
@@ -123,14 +126,17 @@ def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
         view = client.get_job_status(job)
         if not session.yes and sys.stdin.isatty():
             click.confirm(f"cancel {view.id} ({view.name}, {view.state})?", abort=True, err=True)
-        client.cancel_job(view.id, now=now)
-        if detach:
-            say(f"{view.id} is told to stop; see: sollol status")
-            return ExitCode.OK
         try:
+            with held():
+                client.cancel_job(view.id, now=now)
+            if detach:
+                say(f"{view.id} is told to stop; see: sollol status")
+                return ExitCode.OK
             end = wait_until(client, view.id, lambda job: job.state.is_terminal)
         except KeyboardInterrupt:
-            click.echo(f"\n{view.id} is told to stop and will; see: sollol status", err=True)
+            click.echo(
+                f"\n{view.id} is told to stop and will; see: sollol show {view.id}", err=True
+            )
             return ExitCode.OK
         saved = client.events(view.id, "checkpoint")
     kept = f"; its newest checkpoint stays on {end.workers[0].host}" if saved else ""
@@ -164,6 +170,9 @@ def wait(session: Session, job: str, wanted: str, timeout: float | None) -> int:
         except JobError as error:
             click.echo(f"sollol: {error}", err=True)
             return ExitCode.JOB_FAILED
+        except KeyboardInterrupt:
+            click.echo(f"\nno longer waiting; {job} goes on. again: sollol wait {job}", err=True)
+            raise
     click.echo(_where(view))
     return ExitCode.OK
 

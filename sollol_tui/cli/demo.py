@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sollol_tui.cli.exits import ExitCode
-from sollol_tui.cli.follow import follow_job, report_end
+from sollol_tui.cli.follow import begin, begin_and_follow, report_end
+from sollol_tui.cli.interrupts import held
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.train import print_plan
 from sollol_tui.model.text import clean
@@ -34,24 +35,31 @@ def demo(session: Session, plain: bool) -> int:
     client = SOLLOLClient(made.inventory)
     try:
         click.echo(f"two embedded hosts, see {made.inventory}")
-        asyncio.run(make_model(client, made, _say))
-        prepared = asyncio.run(client.prepare_job(made.spec()))
+        try:
+            asyncio.run(make_model(client, made, _say))
+            prepared = asyncio.run(client.prepare_job(made.spec()))
+        except KeyboardInterrupt:
+            click.echo(
+                "\ninterrupted: no job was started; what is there the next `sollol demo` takes up",
+                err=True,
+            )
+            raise
         print_plan(prepared)
-        job = client.start_job(prepared).id
-        click.echo(f"started {job}")
         if not plain and sys.stdin.isatty() and sys.stdout.isatty():
             from sollol_tui.ui.app import run_app
 
+            with held():
+                job = begin(client, prepared).id
             if sentence := run_app(client, readonly=session.readonly, job=job):
                 click.echo(sentence)
             if not client.get_job_status(job).state.is_terminal:
                 return ExitCode.OK
             end = client.get_job_status(job)
         else:
-            end = follow_job(client, job)
+            end = begin_and_follow(client, prepared)
         code = report_end(end)
         if code is ExitCode.OK:
-            _print_samples(client, job)
+            _print_samples(client, end.id)
             click.echo(f"next     sollol -i {made.inventory} status")
         return code
     finally:

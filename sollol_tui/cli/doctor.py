@@ -12,10 +12,10 @@ from typing import Final
 import click
 from rich.cells import set_cell_size
 
+from sollol_tui.cli.bars import Bars
 from sollol_tui.cli.exits import ExitCode, exit_code_of_all
 from sollol_tui.cli.params import HOSTS
 from sollol_tui.cli.session import Session, pass_session
-from sollol_tui.cli.terminal import is_quiet
 from sollol_tui.model.diagnosis import Check, Diagnosis, Examination, Outcome, Stage
 from sollol_tui.model.links import Endpoint, Firewall, Link, NetworkReport, Reach, cost_s
 from sollol_tui.model.patterns import select
@@ -51,7 +51,7 @@ def doctor(
     with session.client(acts=fix) as client:
         inventory = client.inventory()
         chosen = {h.name: h for name in names or ("all",) for h in select(inventory, name).hosts}
-        progress = _Progress(len(chosen))
+        progress = _Progress(len(chosen), beside_json=as_json)
         try:
             examined = asyncio.run(
                 client.examine_hosts(
@@ -72,12 +72,12 @@ def doctor(
 
 
 class _Progress:
-    """One line on a terminal's stderr that changes; nothing where nobody watches."""
+    """What the doctor is at, in one line."""
 
-    def __init__(self, hosts: int) -> None:
+    def __init__(self, hosts: int, *, beside_json: bool) -> None:
         self._hosts = hosts
         self._done: set[str] = set()
-        self._is_watched = sys.stderr.isatty() and not is_quiet()
+        self._bars = Bars(beside_json=beside_json)
 
     def checked(self, host: str, check: Check) -> None:
         rest = list(Stage)[list(Stage).index(check.stage) + 1 :]
@@ -89,14 +89,10 @@ class _Progress:
         self.say(f"{len(self._done)}/{self._hosts} hosts done; {doing}")
 
     def say(self, text: str) -> None:
-        if self._is_watched:
-            width = shutil.get_terminal_size().columns - 1
-            click.echo(f"\r{set_cell_size(text, width)}", err=True, nl=False)
+        self._bars.show("hosts", len(self._done) / max(1, self._hosts), text)
 
     def clear(self) -> None:
-        self.say("")
-        if self._is_watched:
-            click.echo("\r", err=True, nl=False)
+        self._bars.clear()
 
 
 def _exit_code(examined: Examination) -> int:

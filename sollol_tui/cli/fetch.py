@@ -1,17 +1,14 @@
 """`sollol fetch`: a job's adapter, or one of its checkpoints, once more or to another folder."""
 
-import sys
-import time
-from typing import Final, Literal
+from typing import Literal
 
 import click
 
+from sollol_tui.cli.bars import Bars
 from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes
-
-_EVERY_S: Final = 0.2
 
 
 def _step(
@@ -45,34 +42,29 @@ def fetch(
     \b
     Example: sollol fetch j-7f3a --checkpoint 400 --to ./step-400
     """
-    with session.client(acts=True) as client, _Meter() as meter:
-        place = client.fetch(job, to=to, checkpoint=checkpoint, report=meter.report)
-    what = "adapter" if checkpoint is None else "checkpoint"
+    what, bars = "adapter" if checkpoint is None else "checkpoint", Bars()
+
+    def report(done: int, total: int) -> None:
+        share = done / total if total else 1.0
+        bars.show(what, share, f"{format_bytes(done)} of {format_bytes(total)}")
+
+    with session.client(acts=True) as client:
+        try:
+            place = client.fetch(job, to=to, checkpoint=checkpoint, report=report)
+        except KeyboardInterrupt:
+            click.echo(
+                f"\ninterrupted: what has arrived is kept; go on: {_again(job, to, checkpoint)}",
+                err=True,
+            )
+            raise
+        finally:
+            bars.clear()
     click.echo(f"{what}  {clean(str(place))}")
 
 
-class _Meter:
-    """One line on the terminal that says how far it is; gone when it is over."""
+def _again(job: str, to: str | None, checkpoint: "int | Literal['newest'] | None") -> str:
+    """The command line that goes on with it."""
+    from sollol_tui.hosts.shell import quote
 
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._at = 0.0
-        self._width = 0
-
-    def report(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._is_shown and now - self._at >= _EVERY_S:
-            self._at = now
-            self._show(f"{format_bytes(done)} of {format_bytes(total)}")
-
-    def _show(self, text: str) -> None:
-        click.echo(f"\r{text:<{self._width}}", nl=False, err=True)
-        self._width = len(text)
-
-    def __enter__(self) -> "_Meter":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._width:
-            self._show("")
-            click.echo("\r", nl=False, err=True)
+    options = [] if checkpoint is None else ["--checkpoint", str(checkpoint)]
+    return quote("sollol", "fetch", job, *options, *(["--to", to] if to is not None else []))

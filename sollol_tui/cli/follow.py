@@ -5,16 +5,17 @@ Whatever happens here only looks: Ctrl+C, a closed terminal and SIGKILL leave th
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from sollol_tui.cli.exits import ExitCode
+from sollol_tui.cli.interrupts import held
 from sollol_tui.cli.news import News
 from sollol_tui.cli.params import JOB
 from sollol_tui.cli.proof import ProofTeller
 from sollol_tui.cli.session import Session, pass_session
-from sollol_tui.cli.stages import Stages
+from sollol_tui.cli.stages import Stages, counted
 from sollol_tui.cli.terminal import say
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import UNATTENDED, JobState
@@ -23,10 +24,32 @@ from sollol_tui.model.units import format_duration, format_rate
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
+    from sollol_tui.jobs.submit import Prepared
 
 _POLL_S: Final = 0.25
 _LINE_EVERY_S: Final = 2.0
 _REVIVE_EVERY_S: Final = 3.0  # a killed supervisor is back before anybody misses it
+
+
+def begin(client: "SOLLOLClient", prepared: "Prepared") -> JobView:
+    """Submits a job and prints its name. Whoever interrupts that has to hear it first."""
+    job = client.start_job(prepared)
+    queued = job.state is JobState.QUEUED
+    click.echo(f"queued {job.id}: {clean(job.reason)}" if queued else f"started {job.id}")
+    return job
+
+
+def begin_and_follow(client: "SOLLOLClient", prepared: "Prepared") -> JobView:
+    """Submits a job and prints what happens to it until it ends or rests."""
+    job = ""
+    try:
+        with held():
+            job = begin(client, prepared).id
+        return _follow(client, job)
+    except KeyboardInterrupt:
+        if not job:
+            raise
+        _detach(client, job)
 
 
 def follow_job(client: "SOLLOLClient", job: str) -> JobView:
@@ -34,16 +57,24 @@ def follow_job(client: "SOLLOLClient", job: str) -> JobView:
     try:
         return _follow(client, job)
     except KeyboardInterrupt:
+        _detach(client, job)
+
+
+def _detach(client: "SOLLOLClient", job: str) -> NoReturn:
+    with held():
+        view = client.get_job_status(job)
+        goes_on = "queued" if view.state is JobState.QUEUED else "running"
         click.echo(
-            f"\n{job} is still running. follow: sollol attach {job}   stop: sollol cancel {job}",
+            f"\n{job} is still {goes_on}. follow: sollol attach {job}   stop: sollol cancel {job}",
             err=True,
         )
-        sys.exit(ExitCode.OK)
+    sys.exit(ExitCode.OK)
 
 
 def _follow(client: "SOLLOLClient", job: str) -> JobView:
     state, stages, step, printed_at, revived_at = None, Stages(), -1, 0.0, time.monotonic()
     news, proof = News(client, job), ProofTeller(client, job)
+    epochs = client.job_spec(job).epochs
     while True:
         view = client.get_job_status(job)
         lines = news.read()  # after the state: who says that it ended has said everything
@@ -62,9 +93,12 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
         if view.step > step and view.step and (last or now - printed_at >= _LINE_EVERY_S):
             click.echo(progress_line(view))
             step, printed_at = view.step, now
-        if lines:
-            stages.settle()
-            click.echo("\n".join(lines))
+        for line in lines:
+            if (stage := counted(line, view, epochs)) is not None:
+                stages.show(stage)
+            else:
+                stages.settle()
+                click.echo(line)
         if news.rings and sys.stderr.isatty():
             click.echo("\a", nl=False, err=True)
         if view.state in UNATTENDED:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sollol_tui.cli.exits import exit_code_of_all
+from sollol_tui.cli.interrupts import held
 from sollol_tui.cli.params import HOSTS
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import console, is_quiet
@@ -154,7 +155,8 @@ class Rows:
         self._live.start()
 
     def __exit__(self, *error: object) -> None:
-        self._live.stop()
+        with held():
+            self._live.stop()
         for say in self._last_words:
             say()
 

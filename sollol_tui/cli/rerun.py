@@ -1,12 +1,10 @@
 """`sollol rerun`: a new job from what was asked for in an old one."""
 
-import asyncio
-
 import click
 
 from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
-from sollol_tui.cli.train import run_prepared
+from sollol_tui.cli.train import prepare, run_prepared
 
 
 @click.command()
@@ -49,5 +47,5 @@ def rerun(
         old = client.get_job_status(job).id
         resume = f"{old}:{from_checkpoint}" if from_checkpoint else None
         spec = changed(client.job_spec(old), changes)
-        prepared = asyncio.run(client.prepare_job(spec, queue=not no_queue, resume=resume))
+        prepared = prepare(client, spec, queue=not no_queue, resume=resume)
         return run_prepared(client, prepared, detach=detach, dry_run=dry_run)

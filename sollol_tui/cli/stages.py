@@ -1,29 +1,38 @@
-"""Prints what a job is busy with before it trains: on a terminal one line per host, redrawn with a
-bar; elsewhere a line for each new thing, and now and then how far a transfer is."""
+"""Tells what a job is busy with before it trains: a line for each new thing, and of what has a
+measure a bar on the terminal, or elsewhere now and then how far it is."""
 
 import re
-import shutil
-import sys
 import time
 from typing import Final
 
 import click
 
+from sollol_tui.cli.bars import Bars
+from sollol_tui.cli.terminal import is_quiet
+from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.text import clean
 
-_TRANSFER: Final = re.compile(
+_MEASURED: Final = re.compile(
     r"(?P<host>[^:]+): (?P<what>[^:]+): (?P<percent>\d{1,3})% (?P<rest>.*)"
 )
+_TOKENISED: Final = re.compile(r"\s*(?P<host>\S+): tokenised about (?P<rows>[\d,]+) rows so far")
 _LINE_EVERY_S: Final = 10.0
-_BAR: Final = 18
+
+
+def counted(notice: str, job: JobView, epochs: int) -> str | None:
+    """The stage of a worker's notice about how many rows it has tokenised, if it is one."""
+    said, rows = _TOKENISED.fullmatch(notice), job.samples_total // max(1, epochs)
+    if said is None or not rows:
+        return None
+    percent = min(99, 100 * int(said["rows"].replace(",", "")) // rows)
+    return f"{said['host']}: tokenising: {percent}% {said['rows']} of {rows:,} rows"
 
 
 class Stages:
     """Takes stages as they come; `settle` before anything else is printed."""
 
     def __init__(self) -> None:
-        self._is_terminal = sys.stdout.isatty()
-        self._bars: dict[str, str] = {}
+        self._bars = Bars()
         self._printed_at: dict[tuple[str, str], float] = {}
         self._stage = ""
 
@@ -31,33 +40,25 @@ class Stages:
         if not stage or stage == self._stage:
             return
         self._stage = stage
-        transfer = _TRANSFER.fullmatch(clean(stage))
-        if transfer is None:
+        measured = _MEASURED.fullmatch(clean(stage))
+        if measured is None:
             self.settle()
             click.echo(f"  {clean(stage)}")
-        elif self._is_terminal:
-            self._draw(transfer)
-        else:
-            self._print_sometimes(transfer)
+        elif self._bars.is_drawn:
+            self._bars.show(
+                measured["host"],
+                int(measured["percent"]) / 100,
+                f"{measured['what']} {measured['rest']}",
+            )
+        elif not is_quiet():
+            self._print_sometimes(measured)
 
     def settle(self) -> None:
         """What was drawn stays as it is."""
-        self._bars.clear()
+        self._bars.settle()
 
-    def _draw(self, transfer: re.Match[str]) -> None:
-        drawn = len(self._bars)
-        filled = _BAR * min(int(transfer["percent"]), 100) // 100
-        bar = "#" * filled + "." * (_BAR - filled)
-        self._bars[transfer["host"]] = (
-            f"  {transfer['host']}  {bar} {transfer['percent']:>3}% "
-            f"{transfer['what']} {transfer['rest']}"
-        )
-        width = shutil.get_terminal_size().columns - 1
-        above = f"\x1b[{drawn}F\x1b[J" if drawn else ""
-        click.echo(above + "\n".join(line[:width] for line in self._bars.values()))
-
-    def _print_sometimes(self, transfer: re.Match[str]) -> None:
-        key, now = (transfer["host"], transfer["what"]), time.monotonic()
+    def _print_sometimes(self, measured: re.Match[str]) -> None:
+        key, now = (measured["host"], measured["what"]), time.monotonic()
         if now - self._printed_at.get(key, -_LINE_EVERY_S) >= _LINE_EVERY_S:
             self._printed_at[key] = now
             click.echo(f"  {clean(self._stage)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sollol_tui.cli.exits import ExitCode
+from sollol_tui.cli.interrupts import held
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import print_lines, status_lines
 from sollol_tui.cli.terminal import console, say
@@ -87,12 +88,18 @@ def _watch(client: "SOLLOLClient", *, as_json: bool, cached: bool) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=console(), auto_refresh=False, screen=True, vertical_overflow="crop") as live:
+    live = Live(console=console(), auto_refresh=False, screen=True, vertical_overflow="crop")
 
-        def draw(snapshot: Snapshot) -> None:
-            live.update(Text.from_ansi("\n".join(status_lines(snapshot))), refresh=True)
+    def draw(snapshot: Snapshot) -> None:
+        live.update(Text.from_ansi("\n".join(status_lines(snapshot))), refresh=True)
 
+    try:
+        with held():
+            live.start()
         asyncio.run(_look(client, draw, cached=cached, redraw=True))
+    finally:
+        with held():  # the terminal is as it was, whatever else is pressed
+            live.stop()
 
 
 async def _look(

@@ -23,6 +23,16 @@ def width() -> int:
     return PIPE_WIDTH
 
 
+def stderr_width() -> int:
+    """Cells of a line of stderr, where that is a terminal; stdout may be none then."""
+    if os.environ.get("COLUMNS", "").isdecimal():
+        return max(1, int(os.environ["COLUMNS"]))
+    try:
+        return max(1, os.get_terminal_size(sys.stderr.fileno()).columns)
+    except (OSError, ValueError):
+        return shutil.get_terminal_size().columns
+
+
 def has_colour(*, stderr: bool = False) -> bool:
     """Whether --color, NO_COLOR and the stream admit colours."""
     context = click.get_current_context(silent=True)

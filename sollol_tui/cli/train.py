@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sollol_tui.cli.exits import ExitCode
-from sollol_tui.cli.follow import follow_job, report_end
+from sollol_tui.cli.follow import begin, begin_and_follow, report_end
 from sollol_tui.cli.interrupts import held
 from sollol_tui.cli.params import FILE, HOSTS
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
 from sollol_tui.model.errors import NotFoundError
-from sollol_tui.model.states import JobState
-from sollol_tui.model.text import clean
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
     from sollol_tui.jobs.submit import Prepared
+    from sollol_tui.model.spec import JobSpec
 
 
 @click.command()
@@ -104,12 +103,23 @@ def train(
         if missing := [f"--{name}" for name in ("model", "dataset") if name not in overrides]:
             raise click.UsageError(f"give a job file, or {' and '.join(missing)}")
         spec = spec_from_data(overrides, "command line")
-    with session.client(acts=True) as client:
-        prepared = asyncio.run(client.prepare_job(spec, queue=not no_queue, resume=resume))
+    with session.client(acts=not dry_run) as client:
+        prepared = prepare(client, spec, queue=not no_queue, resume=resume)
         if as_json:
             click.echo(json.dumps({**prepared.plan.as_data(), "wait": prepared.wait}))
             return ExitCode.OK
         return run_prepared(client, prepared, detach=detach, dry_run=dry_run)
+
+
+def prepare(
+    client: "SOLLOLClient", spec: "JobSpec", *, queue: bool, resume: str | None
+) -> "Prepared":
+    """Checks and plans a job; whoever interrupts that hears that nothing goes on."""
+    try:
+        return asyncio.run(client.prepare_job(spec, queue=queue, resume=resume))
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted: no job was started", err=True)
+        raise
 
 
 def run_prepared(
@@ -119,13 +129,12 @@ def run_prepared(
     print_plan(prepared)
     if dry_run:
         return ExitCode.OK
-    with held():  # who has begun something is told its name
-        job = client.start_job(prepared)
-        queued = job.state is JobState.QUEUED
-        click.echo(f"queued {job.id}: {clean(job.reason)}" if queued else f"started {job.id}")
-        if detach:
-            say(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}")
-    return ExitCode.OK if detach else report_end(follow_job(client, job.id))
+    if not detach:
+        return report_end(begin_and_follow(client, prepared))
+    with held():
+        job = begin(client, prepared)
+        say(f"follow: sollol attach {job.id}   stop: sollol cancel {job.id}")
+    return ExitCode.OK
 
 
 def print_plan(prepared: "Prepared") -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,14 +37,6 @@ ASKING = {  # of these hosts are asked
     "prune": ["--timeout", "0.5", "jobs", "--prune", "--dry-run"],
     "supervise": ["supervise", "first-try"],
     "plan": PLAN,
-}
-FOLLOWING = {
-    "attach JOB": "is still running. follow: sollol attach",
-    "logs JOB -f": "detached; the job goes on. again: sollol logs",
-    "events JOB -f": "detached; jobs go on. again: sollol events",
-    "events -f": "detached; jobs go on. again: sollol events",
-    "status -w --cached": "no longer watching; jobs go on. again: sollol status -w",
-    "wait JOB": "",
 }
 
 
@@ -120,36 +111,6 @@ def test_a_reader_that_leaves_at_once_ends_it_silently(job: str, name: str) -> N
         )  # fmt: skip
         os.close(write)
         assert (done.returncode in (0, 141), done.stderr) == (True, "")
-
-
-@pytest.mark.parametrize("command", FOLLOWING)
-def test_ctrl_c_only_ends_the_looking(job: str, command: str) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "sollol_tui.cli", "-v", *arguments(command.split(), job)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        if command.startswith("wait"):
-            wait_until_it_sleeps(process.pid)
-        else:
-            assert process.stdout is not None
-            assert process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=DEADLINE_S)
-    assert "Traceback" not in out + err
-    assert FOLLOWING[command] in err
-    assert process.returncode == (130 if command.startswith("wait") else 0)
-
-
-def wait_until_it_sleeps(pid: int) -> None:
-    """Until the process has loaded all it needs: it polls the state's file."""
-    import time
-
-    deadline = time.monotonic() + DEADLINE_S
-    while "state.db" not in " ".join(
-        str(link.readlink()) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_jobs_are_listed_by_their_state(job: str) -> None:

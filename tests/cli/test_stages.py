@@ -1,10 +1,25 @@
 """What a job is busy with is told without flooding a log, and drawn in place on a terminal."""
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 
+import click
 import pytest
 
-from sollol_tui.cli.stages import Stages
+from sollol_tui.cli.stages import Stages, counted
+from sollol_tui.jobs.home import open_home
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.view import read_job
+from sollol_tui.model.snapshot import JobView
+from tests.jobs.samples import add_job
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def job_view(*, samples_total: int) -> JobView:
+    with Store(open_home()) as store:
+        return replace(read_job(store, add_job(store)), samples_total=samples_total)
 
 
 def test_a_log_gets_a_line_for_each_new_thing_and_some_of_a_transfer(
@@ -28,18 +43,28 @@ def test_a_log_gets_a_line_for_each_new_thing_and_some_of_a_transfer(
 def test_a_terminal_shows_every_host_in_a_line_of_its_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "60")
     stages = Stages()
     stages.show("hydra: model: 0% 0 B of 2 GiB")
-    stages.show("attic: model: 50% 1 GiB of 2 GiB, 110.0 MiB/s, 9s left and more")
+    stages.show("attic: model: 50% 1 GiB of 2 GiB, 110.0 MiB/s, 9s left and more than fits")
     stages.show("hydra: model: 100% 2 GiB of 2 GiB")
     stages.show("starting the ranks")
-    assert capsys.readouterr().out.splitlines() == [
-        "  hydra  ..................   0% model 0 B of 2 GiB",
-        "\x1b[1F\x1b[J  hydra  ..................   0% model 0 B of 2 GiB",
-        "  attic  #########.........  50% model 1 GiB of 2 GiB, 110.",
-        "\x1b[2F\x1b[J  hydra  ################## 100% model 2 GiB of 2 GiB",
-        "  attic  #########.........  50% model 1 GiB of 2 GiB, 110.",
-        "  starting the ranks",
+    shown = capsys.readouterr()
+    assert shown.out == "  starting the ranks\n"
+    last = click.unstyle(shown.err.rpartition("\x1b[2F\x1b[J")[2]).splitlines()
+    assert last == [
+        "  hydra  ######## 100% model 2 GiB of 2 GiB",
+        "  attic  ####....  50% model 1 GiB of 2 GiB, 110.0 MiB/s, 9",
     ]
+
+
+def test_rows_that_a_worker_tokenises_are_counted_against_the_dataset() -> None:
+    """The notice is remote/data/tokens.py's."""
+    assert 'f"tokenised about {' in (CHECKOUT / "remote/data/tokens.py").read_text()
+    view = job_view(samples_total=124_000)
+    notice = "  w1: tokenised about 28,000 rows so far"
+    assert counted(notice, view, 2) == "w1: tokenising: 45% 28,000 of 62,000 rows"
+    assert counted("  w1: tokenised rows.jsonl in 3.1 s with one process", view, 2) is None
+    assert counted(notice, job_view(samples_total=0), 2) is None
