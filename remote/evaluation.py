@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from remote.engine import WorldError
 from remote.fit import in_memory
 from remote.model import Model
 from remote.session import Cursor, Session
+from remote.step import NAMED_ROWS, not_finite
 
 HIGHEST_EXPONENT = 700.0  # of what a float holds
 
@@ -48,11 +49,27 @@ def _is_done(cursor: Cursor) -> bool:
     )
 
 
-def evaluate(session: Session, cursor: Cursor) -> Evaluation:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one rank, or all of them, found of the held-out rows. `loss_sum` is over `tokens`;
+    `culprits` are the first rows whose loss is not finite."""
+
+    rows: int
+    tokens: int
+    loss_sum: float
+    culprits: list[int]
+
+
+def evaluate(session: Session, cursor: Cursor) -> Evaluation | None:
     """Computes our share of the held-out rows, adds it up with the others', tells the outcome and
-    puts it into the run's log."""
+    puts it into the run's log. Where it is not finite, that is said and there is none."""
     began = time.monotonic()
-    rows, tokens, loss_sum = _added_up(session, _own_part(session))
+    whole = _added_up(session, _own_part(session))
+    rows, tokens, loss_sum = whole.rows, whole.tokens, whole.loss_sum
+    if not math.isfinite(loss_sum):
+        if session.engine.members().is_first:
+            session.say(_blame(session, cursor, whole.culprits))
+        return None
     evaluation = Evaluation(
         step=cursor.step, loss=loss_sum / tokens, rows=rows, seconds=time.monotonic() - began
     )
@@ -82,8 +99,8 @@ def evaluate(session: Session, cursor: Cursor) -> Evaluation:
     return evaluation
 
 
-def _own_part(session: Session) -> tuple[int, int, float]:
-    """The rows of our share, their learnt tokens, and the sum of these tokens' losses."""
+def _own_part(session: Session) -> Part:
+    """What our share of the rows says."""
     rows, model, members = session.validation, session.model, session.engine.members()
     assert rows is not None
     shares = deal(len(rows), members.weights)
@@ -99,7 +116,12 @@ def _own_part(session: Session) -> tuple[int, int, float]:
             f"{session.own.host} has no memory left for a single held-out row of up to "
             f"{int(rows.lengths.max())} tokens; lower max_length, or end what else runs there"
         )
-    return len(share), int(rows.label_counts[share].sum()), summed
+    return Part(
+        rows=len(share),
+        tokens=int(rows.label_counts[share].sum()),
+        loss_sum=summed,
+        culprits=[] if math.isfinite(summed) else not_finite(model, rows, share)[:NAMED_ROWS],
+    )
 
 
 @torch.no_grad()
@@ -123,13 +145,29 @@ def loss_sum(
     return summed
 
 
-def _added_up(session: Session, own: tuple[int, int, float]) -> tuple[int, int, float]:
+def _added_up(session: Session, own: Part) -> Part:
     assert session.validation is not None
-    said = session.engine.exchange(json.dumps(own))
-    rows, tokens, loss_sum = map(sum, zip(*map(json.loads, said.values()), strict=True))
+    said = session.engine.exchange(json.dumps(asdict(own)))
+    parts = [Part(**json.loads(word)) for word in said.values()]
+    rows = sum(part.rows for part in parts)
     if rows != len(session.validation):
         raise WorldError(
             f"the ranks evaluated {rows} held-out rows where {len(session.validation)} were due; "
             "their data differ"
         )
-    return rows, tokens, loss_sum
+    return Part(
+        rows=rows,
+        tokens=sum(part.tokens for part in parts),
+        loss_sum=sum(part.loss_sum for part in parts),
+        culprits=sorted(row for part in parts for row in part.culprits),
+    )
+
+
+def _blame(session: Session, cursor: Cursor, culprits: list[int]) -> str:
+    rows = session.validation
+    assert rows is not None
+    named = ", ".join(map(rows.place, culprits[:NAMED_ROWS])) or "rows that are computed together"
+    return (
+        f"the held-out loss after step {cursor.step} is left out: that of {named} is not finite; "
+        "look at what stands there, or lower the learning rate"
+    )

@@ -11,10 +11,11 @@ import torch
 
 from remote.batches import Packed
 from remote.data.order import deal, samples_of_step
-from remote.data.tokens import Batch
+from remote.data.tokens import Batch, Rows
 from remote.distill.divergence import mixed_loss
 from remote.engine import MemberLostError, StepLost, Tally
 from remote.fit import in_memory
+from remote.model import Model
 from remote.schedule import learning_rate
 from remote.session import Cursor, Session
 
@@ -162,17 +163,17 @@ def commit(session: Session, step: Step, tally: Tally) -> float:
     return norm
 
 
+@torch.no_grad()
+def not_finite(model: Model, rows: Rows, share: np.ndarray) -> list[int]:
+    """The rows of a share whose loss is not finite, each computed alone."""
+    alone = ((int(row), rows.batch(np.array([row]), model.pad_id)) for row in share)
+    return [row for row, batch in alone if not np.isfinite(model.token_loss(batch).item())]
+
+
 def blame_rows(session: Session, step: Step) -> str:
     """Recomputes each rank's rows one by one and names those whose loss is not finite."""
-    model, rows = session.model, session.rows
-    with torch.no_grad():
-        losses = [
-            model.token_loss(rows.batch(step.share[i : i + 1], model.pad_id)).item()
-            for i in range(len(step.share))
-        ]
-    culprits = [
-        int(row) for row, loss in zip(step.share, losses, strict=True) if not np.isfinite(loss)
-    ]
+    rows = session.rows
+    culprits = not_finite(session.model, rows, step.share)
     own = json.dumps([len(culprits), culprits[:NAMED_ROWS]])
     try:
         words = [*session.engine.exchange(own).values()]

@@ -156,8 +156,7 @@ def look_back(session: Session, cursor: Cursor, reports: Reports) -> None:
     meanwhile costs the loss, which comes again, and no checkpoint."""
     settings = session.settings
     try:
-        if is_due(session, cursor, last=False):
-            reports.add_evaluation(evaluate(session, cursor))
+        measure(session, cursor, reports, last=False)
     except MemberLostError as error:
         session.say(f"the held-out loss of step {cursor.step} is left out: {error}")
     if settings.save_steps and cursor.step % settings.save_steps == 0:
@@ -168,13 +167,18 @@ def look_back(session: Session, cursor: Cursor, reports: Reports) -> None:
             save_checkpoint(session, cursor)
 
 
+def measure(session: Session, cursor: Cursor, reports: Reports, *, last: bool) -> None:
+    """The held-out loss, where it is due."""
+    if is_due(session, cursor, last=last) and (evaluation := evaluate(session, cursor)):
+        reports.add_evaluation(evaluation)
+
+
 def conclude(session: Session, cursor: Cursor, learnt: Learnt, reports: Reports) -> None:
     """What is due after the last step, by all who hold it."""
     done = cursor.samples_done == session.samples_total
     while True:
         try:
-            if is_due(session, cursor, last=done):
-                reports.add_evaluation(evaluate(session, cursor))
+            measure(session, cursor, reports, last=done)
             agree_on_weights(session.engine, session.model)
             break
         except MemberLostError:

@@ -15,11 +15,13 @@ from remote.base import ModelError, adapt, load_base
 from remote.checkpoint import damage
 from remote.control import Action, write_control
 from remote.engine import Tally
+from remote.evaluation import evaluate
 from remote.pulse import Doing, read_pulse
 from remote.run import Lora
+from remote.session import Cursor
 from remote.step import Step, commit, compute
 from remote.train import main
-from tests.remote.torch.fixtures import files_below
+from tests.remote.torch.fixtures import files_below, started
 
 STEPS = 6
 
@@ -151,12 +153,7 @@ def test_a_world_that_the_launcher_split_is_refused_with_both_numbers(
 def test_rows_whose_loss_is_not_finite_are_named(
     make_world, tiny_model, dataset, tokenizer, tmp_path
 ):
-    poisoned = tmp_path / "poisoned"
-    shutil.copytree(tiny_model, poisoned)
-    model = LlamaForCausalLM.from_pretrained(poisoned)
-    with torch.no_grad():
-        model.model.embed_tokens.weight[tokenizer("Z").input_ids[0]] = math.nan
-    model.save_pretrained(poisoned)
+    poisoned = poison(tiny_model, tokenizer, tmp_path / "poisoned")
     lines = dataset.read_text().splitlines()
     lines[30] = lines[30].replace("colour", "Z")
     dataset.write_text("\n".join(lines))
@@ -164,6 +161,37 @@ def test_rows_whose_loss_is_not_finite_are_named(
     assert world.train() == [1]
     [failed] = world.events("failed")
     assert "the loss of dataset row 31 is not finite" in failed["error"]
+
+
+def poison(tiny_model, tokenizer, folder):
+    """The model, which cannot compute what has a Z in it."""
+    shutil.copytree(tiny_model, folder)
+    model = LlamaForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        model.model.embed_tokens.weight[tokenizer("Z").input_ids[0]] = math.nan
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_held_out_row_whose_loss_is_not_finite_is_named_and_its_loss_left_out(
+    make_world, tiny_model, dataset, tokenizer, tmp_path
+):
+    poisoned = poison(tiny_model, tokenizer, tmp_path / "poisoned")
+    with dataset.open("a") as rows:  # which side a row is on follows from its text
+        rows.writelines(f'\n{{"instruction": "{n}", "output": "Z"}}' for n in range(9))
+    lora = {"r": 4, "alpha": 8}
+    world = make_world("alone").plan(poisoned, dataset, 1, lora=lora, val_size=0.3)
+    for session in started(world):
+        held_out = session.validation
+        bad = [held_out.place(row) for row in range(len(held_out)) if held_out.numbers[row] > 47]
+        cursor = Cursor(step=3)
+        assert evaluate(session, cursor) is None
+        assert not cursor.history
+    assert bad
+    assert world.events("notice")[-1]["message"] == (
+        f"the held-out loss after step 3 is left out: that of {', '.join(bad)} is not finite; "
+        "look at what stands there, or lower the learning rate"
+    )
 
 
 def test_spoilt_weights_are_not_blamed_on_the_rows(session):
