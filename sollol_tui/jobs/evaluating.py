@@ -55,8 +55,9 @@ async def evaluate(
     Raises InputError, NotFoundError, NoWorkersError and HostError."""
     with scratch(store.home) as folder:
         adapter = await find_adapter(store, wanted.adapter, wanted.checkpoint, folder, here, report)
-        spec, data = await _rows(adapter, wanted.dataset, here)
         inventory = inventory_of(adapter, inventory)
+        hosts = hosts_for(inventory, wanted.host, adapter.hosts)
+        spec, data = await _rows(adapter, wanted.dataset, here)
         errand = Errand(
             program="evaluate",
             title=f"the evaluation of {adapter.source}",
@@ -66,7 +67,7 @@ async def evaluate(
             model=adapter.model,
             adapter=adapter.stage(folder / "adapter"),
             inventory=inventory,
-            hosts=hosts_for(inventory, wanted.host, adapter.hosts),
+            hosts=hosts,
             dataset=data,
             samples=wanted.samples,
         )
