@@ -28,6 +28,7 @@ from tests.jobs.bench import supervisors, until
 
 RECORDING = Path(__file__).parent / "recording"
 ROWS, GLOBAL_BATCH = 90, 12
+EVERYBODY = (0, 1, 2)  # the slots of a job on w1, w2 and w3
 SETTINGS = {
     "engine": "elastic", "max_length": 64, "batch_size": 8, "global_batch": GLOBAL_BATCH,
     "lr": 2e-4, "lora.r": 4, "schedule": "constant", "warmup_ratio": 0, "wire": "fp32",
@@ -156,15 +157,19 @@ class ElasticJob:
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.story()}") from None
 
-    def notices(self, host: Machine, since: float = 0.0) -> list[str]:
-        """What the host's agent and ranks said to people, from a moment of the records on."""
-        since += time.time() - time.monotonic()  # events are for people, so they tell the time
-        lines = [
+    def events(self, host: Machine) -> list[dict[str, Any]]:
+        """What the host's agent and ranks said."""
+        return [
             json.loads(line)
             for path in self.run_dir(host).glob("events.*.jsonl")
             for line in path.read_text().rpartition("\n")[0].splitlines()
         ]
-        return [x["message"] for x in lines if x["kind"] == "notice" and x["t"] > since]
+
+    def notices(self, host: Machine, since: float = 0.0) -> list[str]:
+        """What of it is for people, from a moment of the records on."""
+        since += time.time() - time.monotonic()  # events are for people, so they tell the time
+        said = [event for event in self.events(host) if event["kind"] == "notice"]
+        return [event["message"] for event in said if event["t"] > since]
 
     def waits(self, host: Machine, since: float) -> None:
         """Returns once the host has said that it may not commit without the others."""
@@ -181,11 +186,11 @@ class ElasticJob:
         return any("is passed over" in notice for notice in said)
 
     def gap(self, since: float, slots: Sequence[int]) -> tuple[float, float]:
-        """The longest time between two commits of these slots from a fault on, and the usual one
-        before it, in seconds."""
+        """The longest time between two commits of these slots from a fault on, and the usual
+        one, in seconds."""
         before = self._times(slots, until_t=since)[-30:]
         after = [before[-1], *self._times(slots, since=since)]
-        return _longest(after), statistics.median(_differences(before))
+        return _longest(after), statistics.median(_differences(before) + _differences(after))
 
     def _times(
         self, slots: Sequence[int], since: float = 0.0, until_t: float = float("inf")
@@ -251,6 +256,9 @@ def pause_at(job: ElasticJob) -> int:
     job.coordinator.sollol("pause", job.id, timeout_s=100)
     paused, last = job.coordinator.job_reaches(JobState.PAUSED), job.check()
     assert paused.step == checkpoints.kept(job.coordinator.home, job.id) == last
+    said = [event for host in job.coordinator.lab.hosts for event in job.events(host)]
+    ends = [event for event in said if event["kind"] == "stopped" and event["step"] == last]
+    assert any(end["together"] for end in ends), ends
     return last
 
 
@@ -274,3 +282,14 @@ def furthest(one: Path, other: Path) -> float:
     """How far two adapters are apart: the largest difference of a tensor against its largest
     number."""
     return float(worker_python("-c", FURTHEST, str(one), str(other)))
+
+
+def stop_and_look_at_all(job: ElasticJob, folder: Path, by: set[int]) -> None:
+    """Stops a job of which these slots are left: it has learnt what one machine learns, and nothing
+    of it is left."""
+    coordinator, last = job.coordinator, pause_at(job)
+    ends = [line for line in job.of("committed") if line["step"] == last]
+    assert {line["slot"] for line in ends} == by
+    kept = coordinator.home.job(job.id) / "checkpoints" / f"checkpoint-{last}"
+    assert furthest(kept, alone_to(job, last, folder)) < 1e-4
+    coordinator.assert_clean()
