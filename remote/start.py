@@ -181,7 +181,12 @@ def tokens_of(run: Run, run_dir: Path, tokenizer: Any, say: Say) -> Dataset:
         f"{settings.max_length}, of which {rows.shortened:,} lose tokens of their answer; "
         f"{rows.skipped:,} skipped, which have no answer within that"
     )
-    if settings.val_size:
+    if settings.val_size and not len(data.validation):
+        say(
+            f"no row is held out: val_size {settings.val_size:g} of {len(rows):,} rows took none, "
+            "because a row's side follows from its text; raise val_size for a held-out loss"
+        )
+    elif settings.val_size:
         say(f"{len(data.validation):,} rows are held out (val_size {settings.val_size:g})")
     if rows.template == "plain":
         say("plain headings mark questions and answers, because the tokenizer has no chat template")

@@ -42,8 +42,9 @@ def _row(batch: Any, names: list[str], place: int, number: int) -> Row | Problem
     row = {}
     for column, name in enumerate(names):
         try:
-            value = batch.column(column)[place].as_py()
-        except (ValueError, OverflowError) as error:  # text that is not UTF-8, dates beyond 9999
+            value = batch.column(column)[place].as_py(maps_as_pydicts="strict")
+        except (ValueError, OverflowError, KeyError) as error:
+            # Text that is not UTF-8, dates beyond 9999, a key that a map has twice.
             return Problem(row=number, column=name, reason=f"cannot be read: {error}")
         row[name] = _written(value)
     return number, row

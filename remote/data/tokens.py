@@ -293,6 +293,11 @@ def _sides(whole: Stored, source: Source, max_length: int, val_size: float) -> D
             raise DataError(
                 f"{source.title}: val_size {val_size:g} leaves no row to train on; lower it"
             )
+        if not int(whole.manifest["truncated"]):
+            raise DataError(
+                f"{source.title}: none of its {total} rows has an answer to learn, all are empty; "
+                "sollol dataset show tells what is read as one"
+            )
         raise DataError(
             f"{source.title}: none of its {total} rows has an answer within {max_length} tokens; "
             "raise max_length"

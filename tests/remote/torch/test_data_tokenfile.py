@@ -341,6 +341,14 @@ def test_parquet_and_jsonl_of_the_same_rows_are_the_same_tokens(tmp_path, tokeni
         for name in ("rows.jsonl", "rows.parquet")
     )
     assert ours == theirs
+    texts = pyarrow.map_(pyarrow.string(), pyarrow.string())
+    said = [[[("role", "user"), ("content", "q")], [("role", "assistant"), ("content", "añ")]]]
+    maps = pyarrow.table({"messages": pyarrow.array(said, type=pyarrow.list_(texts))})
+    pyarrow.parquet.write_table(maps, tmp_path / "maps.parquet")
+    rows_of_maps, _ = made(tmp_path / "maps.parquet", tokenizer, tmp_path)
+    (tmp_path / "first.jsonl").write_text(json.dumps(rows[0]))
+    first, _ = made(tmp_path / "first.jsonl", tokenizer, tmp_path)
+    assert rows_of_maps.training.digest == first.training.digest
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match=r"bad\.parquet, the file: cannot be read"):
         made(tmp_path / "bad.parquet", tokenizer, tmp_path)

@@ -259,6 +259,8 @@ def test_what_cannot_be_trained_on_is_said_with_its_row(tmp_path, tokenizer):
         tokenise(write(tmp_path, good, {"prompt": "q"}), "auto", tokenizer, 200)
     with pytest.raises(DataError, match="none of its 1 rows has an answer within 3 tokens"):
         tokenise(write(tmp_path, good), "auto", tokenizer, 3)
+    with pytest.raises(DataError, match="none of its 1 rows has an answer to learn, all are empty"):
+        tokenise(write(tmp_path, good | {"completion": " "}), "auto", tokenizer, 200)
     tokenizer.chat_template = CHANGING
     with pytest.raises(DataError, match=r"row 1: .* does not show turn 2 as it was said"):
         tokenise(write(tmp_path, {"messages": TWO_ROUNDS}), "auto", tokenizer, 200)

@@ -263,6 +263,14 @@ def test_held_out_rows_are_measured_alike_by_one_rank_and_by_two(make_world, tin
     assert not (two.run_dir("w2") / "runs").exists()
 
 
+def test_a_part_too_small_to_hold_a_row_out_is_said(make_world, tiny_model, dataset):
+    world = make_world("alone").plan(tiny_model, dataset, 1, val_size=1e-9)
+    for session in started(world):
+        assert session.validation is None
+    notices = [event["message"] for event in world.events("notice")]
+    assert any("no row is held out: val_size 1e-09 of 47 rows took none" in n for n in notices)
+
+
 def test_a_run_that_diverges_stops_with_a_sentence(make_world, tiny_model, dataset):
     world = make_world("alone").plan(
         tiny_model, dataset, 1, learning_rate=0.3, warmup_ratio=0.0, epochs=4, save_steps=2,
