@@ -5,21 +5,10 @@ from typing import Literal
 import click
 
 from sollol_tui.cli.bars import Bars
-from sollol_tui.cli.params import JOB
+from sollol_tui.cli.params import JOB, checkpoint_step
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes
-
-
-def _step(
-    _ctx: click.Context, _option: click.Parameter, value: str | None
-) -> int | Literal["newest"] | None:
-    if value is None or value == "newest":
-        return "newest" if value else None
-    text = value.removeprefix("checkpoint-")
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:16]) < 10**15):
-        raise click.BadParameter(f"'{value}' is no step of a checkpoint; a number, or newest")
-    return int(text)
 
 
 @click.command()
@@ -28,7 +17,7 @@ def _step(
 @click.option(
     "--checkpoint",
     metavar="N|newest",
-    callback=_step,
+    callback=checkpoint_step,
     help="A checkpoint instead of the adapter; of a running job too.",
 )
 @pass_session

@@ -3,7 +3,7 @@ from the state and the inventory; whether what was given exists is said where it
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
@@ -62,6 +62,18 @@ class _HostName(StringParamType):
             yield from inventory.groups
             yield from dict.fromkeys(f"tag:{tag}" for host in inventory.hosts for tag in host.tags)
             yield "all"
+
+
+def checkpoint_step(
+    _ctx: click.Context, _option: click.Parameter, value: str | None
+) -> int | Literal["newest"] | None:
+    """Which checkpoint an option names."""
+    if value is None or value == "newest":
+        return "newest" if value else None
+    text = value.removeprefix("checkpoint-")
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:16]) < 10**15):
+        raise click.BadParameter(f"'{value}' is no step of a checkpoint; a number, or newest")
+    return int(text)
 
 
 FILE = click.Path(readable=False)  # whether it is there is said where it is read
