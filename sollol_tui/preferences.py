@@ -81,8 +81,8 @@ class PreferencesFile:
         old = read_text(self.path) if self.path.exists() else None
         yaml: Any = YAML(typ="rt", pure=True)
         data = yaml.load(old or HEAD + "{}\n")
-        if data is None:
-            data = yaml.load("{}")
+        if data is None:  # comments alone
+            data = yaml.load(f"{old}\n{{}}\n")
         if not hasattr(data, "update"):
             raise InputError.single(str(self.path), "holds no mapping; write KEY: VALUE lines")
         change(data)

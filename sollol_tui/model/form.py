@@ -4,7 +4,7 @@ What is typed are the settings of a job file; what was left empty is not said. P
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -134,13 +134,17 @@ def spec_of_form(typed: Mapping[str, str]) -> JobSpec:
     try:
         spec = spec_of_settings(whole)
     except InputError as error:
-        problems += [
-            Problem(file=keys[problem.line - 1] if problem.line else "", message=problem.message)
-            for problem in error.problems
-        ]
+        problems += [_about_field(keys, problem) for problem in error.problems]
     if problems:
         raise InputError(problems)
     return spec
+
+
+def _about_field(keys: Sequence[str], problem: Problem) -> Problem:
+    """A problem of the setting with the number of its line, without the name that stands there."""
+    key = keys[problem.line - 1] if problem.line else ""
+    message = problem.message.removeprefix(f"{key.rpartition('.')[2]}: ")
+    return Problem(file=key, message=message)
 
 
 def value_of(key: str, typed: str) -> Any:

@@ -3,9 +3,11 @@ it: a moment after the last key, by the planner that `sollol train` asks. Starts
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from textual.screen import Screen
+from textual.worker import WorkType
 
 from sollol_tui.model.errors import InputError, NoWorkersError, SollolError
 from sollol_tui.model.form import job_fields, spec_of_form, value_of
@@ -35,12 +37,12 @@ class DraftFeed:
     def plan(self, typed: Typed) -> None:
         """Plans what was typed; what is shown counts as old until then."""
         self._pane.grow_old("being made anew")
-        work = self._plan(typed)
+        work: WorkType[None] = partial(self._plan, typed)
         self._screen.run_worker(work, group="plan", exclusive=True, exit_on_error=False)
         rows_of = typed.get("dataset", ""), typed.get("format", "")
         if rows_of != self._rows_of:
             self._rows_of = rows_of
-            rows = self._show_rows(*rows_of)
+            rows: WorkType[None] = partial(self._show_rows, *rows_of)
             self._screen.run_worker(rows, group="rows", exclusive=True, exit_on_error=False)
 
     def ask_anew(self, typed: Typed) -> None:
@@ -80,7 +82,11 @@ class DraftFeed:
                 self._pane.await_fields(awaited)
                 return
             marks = {key: why for key, why in marks.items() if key in typed}
-            told = [str(problem) for problem in error.problems if problem.file not in awaited]
+            told = [
+                f"{p.file}: {p.message}" if p.file in keys else str(p)
+                for p in error.problems
+                if p.file not in awaited
+            ]
         self._mark(marks)
         self._pane.refuse(told, error.reasons if isinstance(error, NoWorkersError) else {})
 

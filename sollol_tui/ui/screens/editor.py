@@ -11,6 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Static, TextArea
+from textual.worker import WorkType
 
 from sollol_tui.editor import edited
 from sollol_tui.model.columns import Tone
@@ -87,7 +88,8 @@ class Editor(ModalScreen[str | None]):
         self._look()
 
     def _look(self) -> None:
-        self.run_worker(self._judge(), group="judge", exclusive=True, exit_on_error=False)
+        work: WorkType[None] = self._judge
+        self.run_worker(work, group="judge", exclusive=True, exit_on_error=False)
 
     async def _judge(self) -> None:
         await asyncio.sleep(_QUIET_S)
@@ -155,7 +157,8 @@ class Editor(ModalScreen[str | None]):
             self.notify("esc once more leaves what was changed", timeout=3, markup=False)
 
     def action_save(self) -> None:
-        self.run_worker(self._save(), group="save", exclusive=True, exit_on_error=False)
+        work: WorkType[None] = self._save
+        self.run_worker(work, group="save", exclusive=True, exit_on_error=False)
 
     async def _save(self) -> None:
         text = self.text

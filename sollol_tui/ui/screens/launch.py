@@ -3,6 +3,7 @@ have none. Nothing starts before ctrl+s, and then only what was checked once mor
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -13,7 +14,8 @@ from textual.containers import Container, Vertical
 from textual.events import DescendantFocus, Paste
 from textual.reactive import reactive
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
+from textual.worker import WorkType
 
 from sollol_tui.model.columns import Tone
 from sollol_tui.model.errors import InputError
@@ -159,6 +161,10 @@ class Launch(ModalScreen[JobView | None]):
             return True if entered is not None and entered.field.key in _LISTED else None
         return True
 
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.action_move(1)
+
     def action_move(self, places: int) -> None:
         fields, entered = self._fields, self._entered
         at = fields.index(entered) + places if entered in fields else 0
@@ -246,7 +252,8 @@ class Launch(ModalScreen[JobView | None]):
 
     def action_submit(self) -> None:
         if not self.phase:
-            self.run_worker(self._submit(self.typed), group="submit", exit_on_error=False)
+            work: WorkType[None] = partial(self._submit, self.typed)
+            self.run_worker(work, group="submit", exit_on_error=False)
 
     async def _submit(self, typed: Mapping[str, str]) -> None:
         """Asks everything anew, then submits what came of it."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -15,6 +16,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, OptionList, Static
+from textual.worker import WorkType
 
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes
@@ -106,7 +108,8 @@ class Picker(ModalScreen[str | None]):
         self._look_at(event.value)
 
     def _look_at(self, typed: str) -> None:
-        self.run_worker(self._look(typed), group="look", exclusive=True, exit_on_error=False)
+        work: WorkType[None] = partial(self._look, typed)
+        self.run_worker(work, group="look", exclusive=True, exit_on_error=False)
 
     async def _look(self, typed: str) -> None:
         """Lists the folder of what is typed, narrowed to names that begin like its last part."""
@@ -154,7 +157,7 @@ class Picker(ModalScreen[str | None]):
         entry, entered = self._shown[at], self.query_one(Input)
         path = _joined(entered.value, entry.name)
         if entry.is_folder and not entry.is_wanted:
-            entered.value = path + os.sep
+            entered.value = clean(path) + os.sep
             entered.cursor_position = len(entered.value)
         else:
             self.dismiss(path)

@@ -35,6 +35,8 @@ class TextEntry(Input):
             event.prevent_default()
             event.stop()
             self.post_message(self.FilePasted(event.text))
+        else:
+            event.text = clean(event.text.strip())
 
 
 class Choices(Widget, can_focus=True):

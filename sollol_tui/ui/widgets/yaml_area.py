@@ -27,6 +27,10 @@ class YamlArea(TextArea):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+z", "undo", "Undo", id="text.undo", show=False, tooltip="Undo"),
         Binding("ctrl+y", "redo", "Redo", id="text.redo", show=False, tooltip="Redo"),
+        Binding("ctrl+home", "to_start", "Start", id="text.start", show=False,
+                tooltip="To the first line"),
+        Binding("ctrl+end", "to_end", "End", id="text.end", show=False,
+                tooltip="To the last line"),
     ]  # fmt: skip
 
     def __init__(self, text: str) -> None:
@@ -55,8 +59,18 @@ class YamlArea(TextArea):
             self._wrong = wrong
             self._colour()  # which also drops the lines that are drawn already
 
+    def action_to_start(self) -> None:
+        self.move_cursor(self.document.start)
+
+    def action_to_end(self) -> None:
+        self.move_cursor(self.document.end)
+
     def get_line(self, line_index: int) -> Text:
         text = super().get_line(line_index)
+        if not text.plain.isprintable():  # a file may hold what would steer the terminal
+            text.plain = "".join(
+                c if c.isprintable() or c == "\t" else "\ufffd" for c in text.plain
+            )
         if line_index + 1 in self._wrong:
             text.stylize(Style(underline=True, color=self._tone("error").color))
         return text

@@ -1,0 +1,357 @@
+"""The form of a new job: what is typed is planned at once, and starts only when it is asked to."""
+
+import json
+from pathlib import Path
+
+import pytest
+from textual.events import Paste
+from textual.widgets import Input
+
+from sollol_tui.model.errors import InputError, NotFoundError, NoWorkersError, concerning
+from sollol_tui.model.spec import JobSpec, Lora
+from sollol_tui.model.states import JobState
+from sollol_tui.ui.screens.editor import JobFileEditor
+from sollol_tui.ui.screens.help import HelpScreen
+from sollol_tui.ui.screens.launch import Launch
+from sollol_tui.ui.screens.picker import Picker
+from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.widgets.draft_pane import DraftPane
+from sollol_tui.ui.widgets.form_field import FormField
+from tests.ui.drafts import INVENTORY, DraftClient
+from tests.ui.pilot import Driven, driven
+from tests.ui.test_hostile_text import CODES, MARKUP, UNSAFE
+
+SIZES = [(80, 24), (160, 48)]
+PLAN = "./model on rows.jsonl, r=32, all"
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DraftClient:
+    """Beside an inventory, some rows and a model."""
+    monkeypatch.chdir(tmp_path)
+    Path("inventory.yaml").write_text(INVENTORY)
+    rows = [{"prompt": f"question {n}", "completion": f"answer {n}"} for n in range(9)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    Path("model").mkdir()
+    Path("model/config.json").write_text("{}")
+    return DraftClient()
+
+
+def form(screen: Driven) -> Launch:
+    assert isinstance(screen.app.screen, Launch), screen.app.screen
+    return screen.app.screen
+
+
+def field(screen: Driven, key: str) -> FormField:
+    return next(each for each in form(screen).query(FormField) if each.field.key == key)
+
+
+def put(screen: Driven, **typed: str) -> None:
+    """Types into fields, whatever the focus."""
+    for key, text in typed.items():
+        field(screen, key.replace("__", ".")).query_one(Input).value = text
+
+
+async def opened(screen: Driven) -> None:
+    await screen.press("a")
+    await screen.until(lambda: isinstance(screen.app.screen, Launch))
+    await screen.sees("the plan appears here: give model and dataset")
+
+
+async def planned(screen: Driven) -> None:
+    await opened(screen)
+    put(screen, model="./model", dataset="rows.jsonl")
+    await screen.sees(PLAN)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_is_typed_is_planned_and_its_first_rows_are_shown(
+    client: DraftClient, size: tuple[int, int]
+) -> None:
+    async with driven(client, size=size) as screen:
+        await opened(screen)
+        await screen.press(*"./model", "down", *"rows.jsonl")
+        await screen.sees(PLAN)
+        await screen.until(lambda: client.drafted[-1].dataset == "rows.jsonl")
+        await screen.sees("question 0")
+        for key in ("model", "dataset", "workers", "epochs"):
+            assert key in screen.text
+        assert client.checked == client.started == []
+
+
+async def test_the_last_plan_stays_greyed_while_the_next_is_made(client: DraftClient) -> None:
+    async with driven(client, size=(120, 40)) as screen:
+        await planned(screen)
+        client.may_plan.clear()
+        await screen.press("down")  # into the next field, while nothing answers
+        put(screen, lora__r="8")
+        await screen.until(lambda: client.drafted[-1].lora.r == 8)
+        await screen.sees("plan - being made anew")
+        assert PLAN in screen.text
+        assert form(screen).query_one(DraftPane).has_class("-old")
+        put(screen, lora__r="16")  # the plan of 8 is of no use any more
+        await screen.until(lambda: client.drafted[-1].lora.r == 16)
+        client.may_plan.set()
+        await screen.sees("r=16")
+        assert not form(screen).query_one(DraftPane).has_class("-old")
+
+
+async def test_what_is_wrong_is_said_at_its_field(client: DraftClient) -> None:
+    async with driven(client, size=(120, 40)) as screen:
+        await planned(screen)
+        put(screen, epochs="0")
+        await screen.sees("! epochs")
+        await screen.sees("epochs: input should be greater")
+        field(screen, "epochs").enter()
+        await screen.until(lambda: screen.text.count("input should be greater") == 2)
+        put(screen, epochs="2")
+        await screen.until(lambda: "! epochs" not in screen.text)
+        await screen.sees(PLAN)
+
+
+async def test_a_refusal_names_its_field_and_every_host(client: DraftClient) -> None:
+    async with driven(client, size=(120, 40)) as screen:
+        await opened(screen)
+        with pytest.raises(NotFoundError) as refused, concerning("model"):
+            raise NotFoundError("no model folder ./modle", remedy="give a folder")
+        client.refusal = refused.value
+        put(screen, model="./modle", dataset="rows.jsonl")
+        await screen.sees("no model folder ./modle; give a folder")
+        await screen.sees("! model")
+        reasons = {"hydra": "[b]in use[/b] by \x1b[31mj-1", "attic": "no route to host"}
+        client.refusal = NoWorkersError("2 workers wanted, 0 suitable now", reasons)
+        put(screen, model="./model")
+        for words in ("2 workers wanted", "hydra: [b]in use[/b] by j-1", "attic: no route"):
+            await screen.sees(words)
+        await screen.until(lambda: "! model" not in screen.text)
+
+
+async def test_ctrl_s_checks_anew_and_the_cursor_goes_to_the_job(client: DraftClient) -> None:
+    async with driven(client, size=(120, 40)) as screen:
+        await planned(screen)
+        await screen.press("ctrl+s")
+        await screen.until(lambda: isinstance(screen.app.screen, View))
+        assert [spec.model for spec in client.checked] == ["./model"]
+        assert client.started == client.checked
+        await screen.sees("started j-new1")
+        await screen.until(lambda: screen.overview.job_id == "j-new1")
+
+
+async def test_a_job_that_has_to_wait_is_said_to_be_queued(client: DraftClient) -> None:
+    client.starts_as = JobState.QUEUED
+    async with driven(client) as screen:
+        await planned(screen)
+        await screen.press("ctrl+s")
+        await screen.sees("queued j-new1: waits")
+
+
+async def test_a_refusal_at_the_last_moment_keeps_the_form(client: DraftClient) -> None:
+    async with driven(client) as screen:
+        await planned(screen)
+        client.refusal = NoWorkersError("1 worker wanted, 0 suitable now", {"hydra": "taken"})
+        await screen.press("ctrl+s")
+        await screen.sees("hydra: taken")
+        assert form(screen).typed == {"model": "./model", "dataset": "rows.jsonl"}
+        assert client.started == []
+
+
+async def test_esc_while_it_is_checked_calls_the_submission_off(client: DraftClient) -> None:
+    async with driven(client) as screen:
+        await planned(screen)
+        client.may_plan.clear()
+        await screen.press("ctrl+s")
+        await screen.sees("checking once more")
+        await screen.press("escape")
+        client.may_plan.set()
+        await screen.sees(PLAN)
+        assert form(screen).phase == ""
+        assert client.started == []
+
+
+async def test_a_clone_begins_with_what_the_job_was(client: DraftClient) -> None:
+    spec = JobSpec(model="/m", dataset="rows.jsonl", lora=Lora(r=8), seed=7, name="tools")
+    client.specs = {"j-7f3a": spec}
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.press("c")
+        await screen.sees("new job like j-7f3a")
+        await screen.sees("/m on rows.jsonl, r=8, all")
+        assert form(screen).typed["seed"] == "7"
+        assert client.drafted == [spec]
+        await screen.press("escape")
+        await screen.until(lambda: isinstance(screen.app.screen, View))
+
+
+async def test_leaving_what_was_typed_takes_a_second_esc(client: DraftClient) -> None:
+    async with driven(client) as screen:
+        await opened(screen)
+        await screen.press("x", "escape")
+        await screen.sees("esc once more")
+        await screen.press("y", "escape")
+        assert isinstance(screen.app.screen, Launch)
+        await screen.press("escape")
+        await screen.until(lambda: isinstance(screen.app.screen, View))
+
+
+async def test_every_setting_is_there_when_it_is_wanted(client: DraftClient) -> None:
+    async with driven(client, size=(120, 60)) as screen:
+        await planned(screen)
+        await screen.press("f3")
+        await screen.sees("all ")
+        for key in ("on_worker_loss", "resources.gpu_ids", "notify.command", "sample_prompts"):
+            assert field(screen, key)
+        assert form(screen).typed == {"model": "./model", "dataset": "rows.jsonl"}
+        field(screen, "wire").enter()
+        await screen.press("right")
+        await screen.until(lambda: client.drafted[-1].wire == "fp32")
+        await screen.press("left")
+        await screen.until(lambda: client.drafted[-1].wire == "bf16")
+        await screen.press("l", "f3")
+        assert "wire" in form(screen).typed, "what was said stays"
+        await screen.until(lambda: "on_worker_loss" not in screen.text)
+
+
+async def test_arrows_and_enter_go_from_field_to_field(client: DraftClient) -> None:
+    async with driven(client) as screen:
+        await opened(screen)
+
+        def here() -> str:
+            focused = screen.app.focused
+            assert focused is not None
+            return next(f.field.key for f in form(screen).query(FormField) if focused in f.query())
+
+        places = [here()]
+        for key in ("down", "enter", "up", "up", "up"):
+            await screen.press(key)
+            places.append(here())
+        assert places == ["model", "dataset", "workers", "dataset", "model", "lora.alpha"]
+
+
+async def test_a_pasted_job_file_of_another_trainer_fills_the_form(client: DraftClient) -> None:
+    async with driven(client, size=(120, 40)) as screen:
+        await planned(screen)
+        text = "base_model: org/m\ndataset: rows.jsonl\nlora_rank: 4\nlr: 0.001\n"
+        assert screen.app.focused is not None
+        screen.app.focused.post_message(Paste(text))
+        await screen.sees("org/m on rows.jsonl, r=4")
+        assert form(screen).typed["learning_rate"] == "0.001"
+        assert screen.app.focused is not None
+        screen.app.focused.post_message(Paste("model: m\nbatchsize: 3\n"))
+        await screen.sees("'batchsize'")
+        assert form(screen).typed["model"] == "org/m"
+
+
+async def test_a_pasted_word_is_typed_without_its_codes(client: DraftClient) -> None:
+    async with driven(client) as screen:
+        await opened(screen)
+        assert screen.app.focused is not None
+        screen.app.focused.post_message(Paste("./mo\x1b[31mdel\u202e\n"))
+        await screen.until(lambda: form(screen).typed == {"model": "./model"})
+
+
+async def test_the_form_as_a_file_and_back(client: DraftClient) -> None:
+    async with driven(client, size=(120, 40)) as screen:
+        await planned(screen)
+        await screen.press("f2")
+        await screen.until(lambda: isinstance(screen.app.screen, JobFileEditor))
+        await screen.sees("model: ./model")
+        await screen.sees("a good job file, nothing changed")
+        await screen.press("ctrl+end", *"epochs: 3", "ctrl+s")
+        await screen.until(lambda: isinstance(screen.app.screen, Launch))
+        await screen.until(lambda: client.drafted[-1].epochs == 3)
+        await screen.press("f2", "escape")
+        assert form(screen).typed["epochs"] == "3"
+
+
+async def test_model_and_dataset_are_picked_among_the_files_here(client: DraftClient) -> None:
+    Path("data").mkdir()
+    Path("data/more.csv").write_text("text\none\n")
+    Path("data/\x1b[31mevil[b].csv").write_text("text\none\n")
+    async with driven(client, size=(120, 40)) as screen:
+        await opened(screen)
+        await screen.press("ctrl+o")
+        await screen.until(lambda: isinstance(screen.app.screen, Picker))
+        await screen.sees("1 of 3 fit")
+        await screen.press("enter")
+        await screen.until(lambda: form(screen).typed == {"model": "model"})
+        await screen.press("down", "ctrl+o", *"da", "enter")
+        await screen.sees("evil[b].csv")
+        assert UNSAFE.search(screen.text.replace("\n", "")) is None
+        await screen.press(*"mo", "enter")
+        await screen.until(lambda: form(screen).typed.get("dataset") == "data/more.csv")
+        await screen.press("ctrl+o")
+        await screen.sees("2 of 3 fit")
+        await screen.press("up", "up", "ctrl+s")  # the folder itself
+        await screen.until(lambda: form(screen).typed.get("dataset") == "data")
+        await screen.press("ctrl+o", "escape", "down")
+        assert form(screen).typed["dataset"] == "data"
+        await screen.until(lambda: not screen.app.active_bindings["ctrl+o"].enabled)
+
+
+async def test_a_folder_that_cannot_be_listed_says_so(client: DraftClient) -> None:
+    async with driven(client) as screen:
+        await opened(screen)
+        await screen.press("ctrl+o", *"/none/at/all")
+        await screen.sees("cannot be listed: No such file")
+        await screen.press("escape")
+
+
+async def test_nothing_in_a_dataset_is_markup_or_a_control_code(client: DraftClient) -> None:
+    texts = [*MARKUP, *CODES]
+    rows = [{"prompt": "\n".join(texts), "completion": text} for text in texts]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    async with driven(client, size=(160, 80)) as screen:
+        await planned(screen)
+        await screen.sees("[@click=app.quit]x[/]")
+        assert UNSAFE.search(screen.text.replace("\n", "")) is None
+        assert all(text in screen.text for text in MARKUP)
+        for strip in screen.app.screen._compositor.render_strips():
+            assert all(segment.style is None or not segment.style.link for segment in strip)
+
+
+async def test_what_is_given_is_dim_and_what_is_learnt_is_not(client: DraftClient) -> None:
+    async with driven(client, size=(160, 48)) as screen:
+        await planned(screen)
+        await screen.sees("answer 0")
+        colours = {}
+        for strip in screen.app.screen._compositor.render_strips():
+            for segment in strip:
+                if (words := segment.text.strip(" >")) in ("question 0", "answer 0"):
+                    colours[words] = segment.style and segment.style.color
+        assert len(set(colours.values())) == 2, colours
+
+
+async def test_a_long_plan_is_scrolled_from_within_the_form(client: DraftClient) -> None:
+    async with driven(client) as screen:
+        await planned(screen)
+        await screen.sees("question 0")
+        pane = form(screen).query_one(DraftPane)
+        await screen.press("pagedown")
+        await screen.until(lambda: pane.scroll_y > 0)
+        await screen.press("pageup")
+        await screen.until(lambda: pane.scroll_y == 0)
+
+
+async def test_an_inventory_that_cannot_be_read_is_told_in_the_form(client: DraftClient) -> None:
+    client.refusal = InputError.single("inventory.yaml", "holds no mapping")
+    async with driven(client) as screen:
+        await opened(screen)
+        put(screen, model="./model", dataset="rows.jsonl")
+        await screen.sees("inventory.yaml  holds no mapping")
+
+
+async def test_the_keys_of_the_form_are_explained(client: DraftClient) -> None:
+    async with driven(client, size=(120, 40)) as screen:
+        await opened(screen)
+        await screen.press("f1")
+        await screen.until(lambda: isinstance(screen.app.screen, HelpScreen))
+        await screen.sees("The same settings as a job file")
+        await screen.press("escape")
+        assert isinstance(screen.app.screen, Launch)
+
+
+async def test_readonly_opens_no_form_and_no_editor(client: DraftClient) -> None:
+    async with driven(client, readonly=True) as screen:
+        for key in ("a", "c", "e", "i"):
+            assert not screen.app.active_bindings[key].enabled
+            await screen.press(key)
+        assert isinstance(screen.app.screen, View)
