@@ -8,6 +8,7 @@ import click
 
 from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import folded
 from sollol_tui.model.checkpoints import CheckpointSurvey, CheckpointView
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes, format_count
@@ -47,14 +48,16 @@ def _lines(found: CheckpointSurvey) -> Iterator[str]:
     yield f"{'STEP':>{width}}  {'SAVED':<14}  {'SAMPLES':>7}  {'SIZE':>9}  VERIFIED AT"
     for each in found.checkpoints:
         saved = datetime.fromtimestamp(each.at).astimezone().strftime("%m-%d %H:%M:%S")
-        yield (
+        head = (
             f"{each.step:>{width}}  {saved}  {format_count(each.samples_done):>7}  "
-            f"{format_bytes(each.size_bytes):>9}  {' '.join(each.whole_at) or 'nowhere'}"
+            f"{format_bytes(each.size_bytes):>9}  "
         )
+        yield from folded(" ".join(each.whole_at) or "nowhere", head=head)
         yield from _damages(each)
 
 
 def _damages(each: CheckpointView) -> Iterator[str]:
     for holding in each.holdings:
         if holding.damage:
-            yield f"      not whole at {holding.place}: {clean(holding.damage)}"
+            text = f"not whole at {holding.place}: {clean(holding.damage)}"
+            yield from folded(text, head=" " * 6)

@@ -26,6 +26,7 @@ def demo(session: Session, plain: bool) -> int:
     \b
     Example: sollol demo --plain
     """
+    session.check_acting()
     from sollol_tui.client import SOLLOLClient
     from sollol_tui.demo import lay_out, make_model
     from sollol_tui.jobs.home import open_home

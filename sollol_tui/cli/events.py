@@ -2,9 +2,6 @@
 it is."""
 
 import json
-import shutil
-import sys
-import textwrap
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,6 +11,7 @@ import click
 
 from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import folded
 from sollol_tui.model.happenings import Happening
 from sollol_tui.model.states import UNATTENDED
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 _POLL_S: Final = 0.25
 _REVIVE_EVERY_S: Final = 3.0
-_LEAST_WIDTH: Final = 40  # of a sentence that is folded
 _HOST_WIDTHS: Final = (6, 20)
 
 
@@ -95,18 +92,4 @@ def _print(happened: Sequence[Happening], as_json: bool, *, with_job: bool) -> N
         when = datetime.fromtimestamp(happening.seen_at).astimezone().strftime("%m-%d %H:%M:%S")
         job = f"{happening.job}  " if with_job else ""
         host = f"{happening.host or '-':<{max(column, least)}}"
-        click.echo("\n".join(_folded(f"{when}  {job}{host}  ", happening)))
-
-
-def _folded(head: str, happening: Happening) -> list[str]:
-    """On a terminal long sentences go on below their beginning; a pipe gets one line each."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    if width - len(head) < _LEAST_WIDTH:
-        return [head + happening.sentence]
-    return textwrap.wrap(
-        happening.sentence,
-        width,
-        initial_indent=head,
-        subsequent_indent=" " * len(head),
-        break_on_hyphens=False,
-    )
+        click.echo("\n".join(folded(happening.sentence, head=f"{when}  {job}{host}  ")))

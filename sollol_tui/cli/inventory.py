@@ -112,6 +112,7 @@ def import_hosts(session: Session, names: tuple[str, ...], everything: bool) -> 
     \b
     Example: sollol hosts import hydra attic
     """
+    session.check_acting()
     from sollol_tui.aliases import places_of, read_aliases, ssh_config
     from sollol_tui.inventories import find_inventory, read_text
     from sollol_tui.model.inventory_edit import add_host

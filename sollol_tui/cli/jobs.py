@@ -14,6 +14,7 @@ from sollol_tui.cli.params import JOB
 from sollol_tui.cli.prune import age, prune_jobs
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import NO_JOBS, job_lines, print_lines
+from sollol_tui.cli.terminal import folded
 from sollol_tui.model.snapshot import EvaluationView, JobView
 from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean, clean_lines
@@ -119,7 +120,7 @@ def show(session: Session, job: str, as_json: bool) -> None:
         click.echo("\n".join(f"  {line}" for line in clean_lines(view.traceback)))
         click.echo()
     for name, value in (*_facts(view, evaluations, evidence), *_evaluated(evaluated)):
-        click.echo(f"{name:<10} {value}")
+        click.echo("\n".join(folded(value, head=f"{name:<10} ")))
 
 
 def _evaluated(evaluations: "Sequence[Evaluation]") -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import click
 
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.session import Session
+from sollol_tui.cli.terminal import folded
 from sollol_tui.model.errors import SollolError
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes, format_duration, parse_duration_s
@@ -87,11 +88,12 @@ def _tell(found: "Sequence[Remains]", as_json: bool, *, removed: bool) -> None:
 
 def _lines(each: "Remains") -> Iterator[str]:
     ago = format_duration(time.time() - each.ended_at)
-    yield f"{each.job}  {clean(each.name, limit=30)}  {each.state} {ago} ago  {_places(each)}"
+    head = f"{each.job}  {clean(each.name, limit=30)}  {each.state} {ago} ago  "
+    yield from folded(f"{head}{_places(each)}", indent=" " * 4)
     if each.adapter:
         yield f"    its adapter is not in {clean(each.adapter)} any more: a worker has the last one"
     for place, reason in each.obstacles.items():
-        yield f"    {place or 'here'}: {clean(reason)}"
+        yield from folded(f"{place or 'here'}: {clean(reason)}", head=" " * 4)
 
 
 def _places(each: "Remains") -> str:

@@ -9,7 +9,7 @@ import click
 # The names of model.output_schema, which is loaded when one is asked for.
 OUTPUTS: Final = (
     "checkpoints config config-path dataset doctor evaluation event events export hosts job jobs"
-    " log-line metrics plan prune resources status supervise"
+    " log-line metrics plan prune resources status supervise version"
 )
 _KINDS: Final = ("inventory", "job", *(f"sollol.{name}/1" for name in OUTPUTS.split()))
 

@@ -127,7 +127,8 @@ async def _look(
 
 
 @click.command()
-def version() -> None:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (sollol.version/1).")
+def version(as_json: bool) -> None:
     """The version of sollol and of what it stands on.
 
     \b
@@ -136,7 +137,11 @@ def version() -> None:
     import platform
     from importlib.metadata import version as version_of
 
-    click.echo(
-        f"sollol {version_of('sollol-tui')} (Python {platform.python_version()}, "
-        f"asyncssh {version_of('asyncssh')}, textual {version_of('textual')})"
-    )
+    own, python = version_of("sollol-tui"), platform.python_version()
+    packages = {name: version_of(name) for name in ("asyncssh", "textual")}
+    if as_json:
+        data = {"schema": "sollol.version/1", "sollol": own, "python": python, **packages}
+        click.echo(json.dumps(data))
+        return
+    told = ", ".join(f"{name} {number}" for name, number in packages.items())
+    click.echo(f"sollol {own} (Python {python}, {told})")

@@ -4,6 +4,7 @@ no data. Prints nothing of its own accord."""
 import os
 import shutil
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH: Final = 160  # a pipe has no width of its own
+_LEAST_WIDTH: Final = 20  # of a text that is folded
 
 
 def width() -> int:
@@ -21,6 +23,23 @@ def width() -> int:
     if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal():
         return max(1, shutil.get_terminal_size().columns)
     return PIPE_WIDTH
+
+
+def folded(text: str, *, head: str = "", indent: str | None = None) -> list[str]:
+    """A sentence behind `head`, folded to the terminal below its beginning or at `indent`; whole
+    where no terminal is. A word longer than the line stays whole: it may be something to copy."""
+    if not (sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal()):
+        return [head + text]
+    behind = " " * len(head) if indent is None else indent
+    lines = textwrap.wrap(
+        text,
+        max(width(), len(behind) + _LEAST_WIDTH),
+        initial_indent=head,
+        subsequent_indent=behind,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [head]
 
 
 def stderr_width() -> int:

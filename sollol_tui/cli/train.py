@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import sys
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +12,7 @@ from sollol_tui.cli.follow import begin, begin_and_follow, report_end
 from sollol_tui.cli.interrupts import held
 from sollol_tui.cli.params import FILE, HOSTS
 from sollol_tui.cli.session import Session, pass_session
-from sollol_tui.cli.terminal import say
+from sollol_tui.cli.terminal import folded, say
 from sollol_tui.model.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -147,17 +144,5 @@ def _print_part(name: str, lines: list[str]) -> None:
     """Lines behind their name, as wide as the terminal; whole where none is."""
     for number, line in enumerate(lines):
         head = f"{name if number == 0 else '':<7} "
-        if not sys.stdout.isatty():
-            click.echo(head + line)
-            continue
-        width = max(40, shutil.get_terminal_size().columns)
         behind = " " * (len(head) + (2 if len(lines) > 1 else 0))
-        wrapped = textwrap.wrap(
-            line,
-            width,
-            initial_indent=head,
-            subsequent_indent=behind,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        click.echo("\n".join(wrapped))
+        click.echo("\n".join(folded(line, head=head, indent=behind)))

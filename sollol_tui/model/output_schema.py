@@ -189,6 +189,10 @@ def _log_line(shapes: _Shapes) -> Schema:
     return shapes.object(host=str, slot=int | None, text=str)
 
 
+def _version(shapes: _Shapes) -> Schema:
+    return shapes.object(sollol=str, python=str, asyncssh=str, textual=str)
+
+
 def _metrics(shapes: _Shapes) -> Schema:
     job = shapes.object(id=str, name=str, steps=list[StepPoint], hosts=list[Series])
     return shapes.object(jobs=_list(job))
@@ -221,6 +225,7 @@ _MADE: Final[dict[str, Callable[[_Shapes], Schema]]] = {
     "sollol.resources/1": _resources,
     "sollol.status/1": _status,
     "sollol.supervise/1": _supervise,
+    "sollol.version/1": _version,
 }
 OUTPUTS: Final = tuple(_MADE)
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import jsonschema
 import pytest
 
@@ -15,28 +16,52 @@ from sollol_tui.cli import schema as schemas
 from sollol_tui.model.output_schema import OUTPUTS, output_schema
 from tests.cli.furnished import furnish, supervised
 from tests.cli.shell import sollol
+from tools import commands
 
 GOLDEN = Path(__file__).parent / "golden"
 DEADLINE_S = 60.0
 PLAN = ["train", "--model", "model", "--dataset", "rows.jsonl", "--workers", "one", "--dry-run"]
-READING = {
-    "status": ["status", "--cached"],
-    "jobs": ["jobs"],
-    "job": ["show", "JOB"],
-    "resources": ["resources", "--cached"],
-    "events": ["events", "JOB"],
-    "metrics": ["metrics", "JOB"],
-    "dataset": ["dataset", "check", "rows.jsonl"],
-    "config": ["config", "show"],
-    "config-path": ["config", "path"],
+READING = {  # each command that prints --json, and how it is called here
+    "sollol config path": ["config", "path"],
+    "sollol config show": ["config", "show"],
+    "sollol dataset check": ["dataset", "check", "rows.jsonl"],
+    "sollol dataset show": ["dataset", "show", "rows.jsonl"],
+    "sollol events": ["events", "JOB"],
+    "sollol jobs": ["jobs"],
+    "sollol logs": ["logs", "JOB", "-n", "2"],
+    "sollol metrics": ["metrics", "JOB"],
+    "sollol resources": ["resources", "--cached"],
+    "sollol show": ["show", "JOB"],
+    "sollol status": ["status", "--cached"],
+    "sollol version": ["version"],
 }
 ASKING = {  # of these hosts are asked
-    "hosts": ["--timeout", "0.5", "hosts", "ls"],
-    "checkpoints": ["--timeout", "0.5", "checkpoints", "JOB"],
-    "doctor": ["doctor", "one"],
-    "prune": ["--timeout", "0.5", "jobs", "--prune", "--dry-run"],
-    "supervise": ["supervise", "first-try"],
-    "plan": PLAN,
+    "sollol checkpoints": ["--timeout", "0.5", "checkpoints", "JOB"],
+    "sollol doctor": ["doctor", "one"],
+    "sollol hosts ls": ["--timeout", "0.5", "hosts", "ls"],
+    "sollol jobs --prune": ["--timeout", "0.5", "jobs", "--prune", "--dry-run"],
+    "sollol supervise": ["supervise", "first-try"],
+    "sollol train": PLAN,
+}
+TRAINING = {"sollol evaluate", "sollol export"}  # they need a worker with torch
+NO_DATA = {  # these read, and what they print is a program's, a screen, or how a job goes on
+    "sollol attach", "sollol completion", "sollol config systemd", "sollol dashboard",
+    "sollol replay", "sollol schema", "sollol wait",
+}  # fmt: skip
+TABLES = ("status", "jobs", "resources", "metrics", "show", "events")
+
+
+def json_option(command: click.Command) -> click.Option | None:
+    return next(
+        (p for p in command.params if isinstance(p, click.Option) and "--json" in p.opts), None
+    )
+
+
+PUBLISHED = {
+    path: f"sollol.{match[1]}/1"
+    for path, command, _ in commands.commands()
+    if (option := json_option(command))
+    and (match := re.search(r"sollol\.([a-z-]+)/1", option.help or ""))
 }
 
 
@@ -58,8 +83,35 @@ def test_every_published_shape_can_be_asked_for() -> None:
     assert tuple(f"sollol.{name}/1" for name in schemas.OUTPUTS.split()) == OUTPUTS
     code, out, _ = sollol("schema", "sollol.status/1")
     assert (code, json.loads(out)["title"]) == (0, "sollol.status/1")
-    tried = {f"sollol.{name}/1" for name in (*READING, *ASKING, "event", "log-line")}
-    assert tried == set(OUTPUTS)
+    assert {*PUBLISHED.values(), "sollol.event/1", "sollol.prune/1"} == set(OUTPUTS)
+
+
+def test_every_command_that_prints_json_is_tried_here() -> None:
+    assert {*READING, *ASKING, *TRAINING} - {"sollol jobs --prune"} == set(PUBLISHED)
+
+
+def stand_in(parameter: click.Parameter, job: str) -> str:
+    """Something that the argument takes."""
+    if isinstance(parameter.type, click.Choice):
+        return str(parameter.type.choices[0])
+    return {"job": job, "host": "one"}.get(parameter.type.name, "rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    "path", [path for path, command, _ in commands.commands()
+             if not isinstance(command, click.Group) and path not in {*PUBLISHED, *NO_DATA}],
+)  # fmt: skip
+def test_what_prints_no_json_acts(job: str, path: str) -> None:
+    """So no command reads without it, whoever adds one."""
+    (command,) = (command for name, command, _ in commands.commands() if name == path)
+    given = [
+        stand_in(each, job)
+        for each in command.params
+        if isinstance(each, click.Argument) and each.required
+    ]
+    code, out, err = sollol("--readonly", *path.split()[1:], *given)
+    assert (code, out) == (1, "")
+    assert err == "sollol: this command acts, and --readonly is on\n"
 
 
 @pytest.mark.parametrize("name", [*READING, *ASKING])
@@ -67,11 +119,13 @@ def test_json_has_its_published_shape(job: str, name: str) -> None:
     command = arguments((READING | ASKING)[name], job)
     _, out, err = sollol(*command, "--json")
     assert "Traceback" not in err
-    data = json.loads(out)
-    assert data["schema"] == f"sollol.{name}/1"
-    jsonschema.Draft202012Validator(output_schema(data["schema"])).validate(data)
-    for event in data.get("events", ()):
-        jsonschema.Draft202012Validator(output_schema("sollol.event/1")).validate(event)
+    shape = "sollol.prune/1" if name.endswith("--prune") else PUBLISHED[name]
+    objects = [json.loads(line) for line in out.splitlines()]
+    assert {data["schema"] for data in objects} == {shape}
+    for data in objects:
+        jsonschema.Draft202012Validator(output_schema(shape)).validate(data)
+        for event in data.get("events", ()):
+            jsonschema.Draft202012Validator(output_schema("sollol.event/1")).validate(event)
 
 
 def test_a_shape_refuses_what_lacks_a_key(job: str) -> None:
@@ -82,17 +136,18 @@ def test_a_shape_refuses_what_lacks_a_key(job: str) -> None:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 160])
-@pytest.mark.parametrize("name", ["status", "jobs", "resources", "metrics"])
+@pytest.mark.parametrize("name", TABLES)
 def test_tables_fit_the_terminal(
     job: str, name: str, columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Written anew with GOLDEN=write, to be read before they are committed."""
     monkeypatch.setenv("COLUMNS", str(columns))
-    code, out, err = sollol(*arguments(READING[name], job))
+    code, out, err = sollol(*arguments(READING[f"sollol {name}"], job))
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= columns
     shown = re.sub(r"CPU \d+%, RAM \d+%", "CPU 5%, RAM 20%", out)
     shown = re.sub(r"j-[0-9a-f]{6}", "j-000000", shown)
+    shown = re.sub(r"\d\d-\d\d \d\d:\d\d:\d\d", "11-22 09:30:00", shown)
     file = GOLDEN / f"{name}.{columns}.txt"
     if os.environ.get("GOLDEN") == "write":
         file.write_text(shown)
@@ -102,7 +157,7 @@ def test_tables_fit_the_terminal(
 @pytest.mark.parametrize("name", READING)
 def test_a_reader_that_leaves_at_once_ends_it_silently(job: str, name: str) -> None:
     command = arguments(READING[name], job)
-    for flags in ([], ["--json"]) if name == "status" else ([],):
+    for flags in ([], ["--json"]) if name == "sollol status" else ([],):
         read, write = os.pipe()
         os.close(read)
         done = subprocess.run(
@@ -126,6 +181,16 @@ def test_jobs_are_listed_by_their_state(job: str) -> None:
     assert (code, out) == (0, "no job is paused - all of them: sollol jobs -a\n")
     assert sollol("jobs", "--state", "asleep")[0] == 2
     assert sollol("jobs", "--prune", "--state", "failed")[0] == 2
+
+
+@pytest.mark.parametrize("name", ["hosts ls", "checkpoints", "doctor", "jobs --prune"])
+def test_what_hosts_say_fits_a_narrow_terminal(
+    job: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    out = sollol(*arguments(ASKING[f"sollol {name}"], job))[1]
+    words = 60 - max(map(len, re.findall(r"[/\w.-]{20,}", out)), default=0)  # to be copied whole
+    assert [line for line in out.splitlines() if len(line) > 60 and words > 20] == []
 
 
 def test_csv_has_a_line_for_each_step(job: str) -> None:
