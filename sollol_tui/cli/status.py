@@ -115,15 +115,19 @@ async def _look(
                 await client.probe_hosts(timeout_s=PROBE_TIMEOUT_S)
             await asyncio.sleep(PROBE_TIMEOUT_S)
 
-    async with asyncio.TaskGroup() as group:
-        group.create_task(keep_up())
-        seen, shown_at = -1, float("-inf")
-        while True:
-            version, now = client.state_version(), time.monotonic()
-            if version != seen or (redraw and now - shown_at >= _REDRAW_EVERY_S):
-                seen, shown_at = version, now
-                show(client.snapshot())
-            await asyncio.sleep(_LOOK_EVERY_S)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keep_up())
+            seen, shown_at = -1, float("-inf")
+            while True:
+                version, now = client.state_version(), time.monotonic()
+                if version != seen or (redraw and now - shown_at >= _REDRAW_EVERY_S):
+                    seen, shown_at = version, now
+                    show(client.snapshot())
+                await asyncio.sleep(_LOOK_EVERY_S)
+    except ExceptionGroup as failed:
+        # One of the two ended it: a reader that has gone, an inventory that has.
+        raise failed.exceptions[0] from None
 
 
 @click.command()

@@ -1,6 +1,10 @@
-"""Whatever stands on the command line, sollol answers in sentences and with a code of its own."""
+"""Whatever stands on the command line, sollol answers in sentences and with a code of its own.
+
+FUZZ_EXAMPLES tries more of them than the suite does.
+"""
 
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -65,7 +69,7 @@ def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @settings(
-    max_examples=120, deadline=None, derandomize=True,
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "120")), deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(

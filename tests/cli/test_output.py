@@ -13,6 +13,8 @@ import jsonschema
 import pytest
 
 from sollol_tui.cli import schema as schemas
+from sollol_tui.jobs.home import open_home
+from sollol_tui.jobs.store import Store
 from sollol_tui.model.output_schema import OUTPUTS, output_schema
 from tests.cli.furnished import furnish, supervised
 from tests.cli.shell import sollol
@@ -181,6 +183,28 @@ def test_jobs_are_listed_by_their_state(job: str) -> None:
     assert (code, out) == (0, "no job is paused - all of them: sollol jobs -a\n")
     assert sollol("jobs", "--state", "asleep")[0] == 2
     assert sollol("jobs", "--prune", "--state", "failed")[0] == 2
+
+
+def test_a_watched_status_is_an_object_a_line_and_ends_with_its_reader(job: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "sollol_tui.cli", "status", "-w", "--json", "--cached"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        steps = []
+        for step in (451, 452):
+            with Store(open_home()) as store:
+                store.note_progress(job, {"step": step})
+            while step not in steps:  # each line is whole
+                data = json.loads(process.stdout.readline())
+                assert data["schema"] == "sollol.status/1"
+                steps += [view["step"] for view in data["jobs"] if view["id"] == job]
+        process.stdout.close()
+        with Store(open_home()) as store:
+            store.note_progress(job, {"step": 453})
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait(DEADLINE_S) == 0
 
 
 @pytest.mark.parametrize("name", ["hosts ls", "checkpoints", "doctor", "jobs --prune"])
