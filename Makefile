@@ -3,7 +3,7 @@
 # A fresh machine needs make, Python 3.11-3.13 with venv, and a package registry. Everything that is
 # made here lies in this folder: .venv (coordinator), .venv-worker (a worker), .cache, dist.
 
-.PHONY: help demo test check lint soak bench lock docs wheel wheel-demo clean
+.PHONY: help demo test check lint soak bench lock docs screenshots wheel wheel-demo clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -43,6 +43,7 @@ help:
 	@echo "make soak     the long, counted tests        make bench       benchmarks"
 	@echo "make wheel    dist/*.whl                     make wheel-demo  the demo from that wheel"
 	@echo "make lock     pin the workers' packages anew make docs        write the page of commands"
+	@echo "make screenshots  draw the pictures of the documentation anew"
 	@echo "make clean    remove what make made"
 
 demo: .venv/installed
@@ -78,6 +79,9 @@ lock: .venv/installed
 
 docs: .venv/installed
 	@$(BIN)/python tools/commands.py
+
+screenshots: .venv/installed
+	@$(BIN)/python -m tools.screenshots
 
 wheel: .venv/installed
 	@rm -rf dist

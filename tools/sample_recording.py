@@ -4,6 +4,7 @@ form of real ones. Screenshots, tests and benchmarks show it.
 Run: python -m tools.sample_recording FOLDER; then: sollol replay FOLDER
 """
 
+import hashlib
 import json
 import math
 import random
@@ -106,7 +107,7 @@ def _add_job(store: Store) -> None:
     run("UPDATE jobs SET id = ?, created_at = ?, state = 'running' WHERE id = ?",
         (JOB, BEGINS, made))  # fmt: skip
     store.note_plan(JOB, plan)
-    run("UPDATE jobs SET updated_at = ?", (BEGINS + READY_S,))
+    run("UPDATE jobs SET updated_at = ?1, started_at = ?1", (BEGINS + READY_S,))
     steps = (("queued", 0), ("planning", 1), ("provisioning", 3), ("starting", 12),
              ("running", READY_S))  # fmt: skip
     old = None
@@ -166,7 +167,8 @@ def _tell_speed(script: _Script, at: float, step: int) -> None:
     script.event(at, "speed", "hydra", 0, step=step, samples_per_s=31.2, step_s=STEP_S,
                  adding_s=0.63, waiting_s=0.09, slowest_host="attic", slowest_slot=3,
                  best_host="hydra", speedup=1.27, efficiency=0.79, ranks=ranks)  # fmt: skip
-    script.event(at, "weights", "hydra", 0, step=step, ranks=4, digest=f"{step:012x}")
+    digest = hashlib.sha256(b"%d" % step).hexdigest()
+    script.event(at, "weights", "hydra", 0, step=step, ranks=4, digest=digest)
 
 
 def _load(host: str, chance: random.Random) -> dict[str, Any]:

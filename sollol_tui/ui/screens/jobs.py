@@ -7,9 +7,11 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from sollol_tui.model.snapshot import Snapshot
+from sollol_tui.ui.curves import Curves
+from sollol_tui.ui.reading import Reading
 from sollol_tui.ui.screens.filtered import FilteredView
 from sollol_tui.ui.widgets.filter_entry import FilterEntry
-from sollol_tui.ui.widgets.job_page import JobPage
+from sollol_tui.ui.widgets.job_page import JobPage, Proof
 from sollol_tui.ui.widgets.jobs_table import JobsTable
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
 
@@ -27,9 +29,34 @@ class Jobs(FilteredView):
         yield JobPage(id="page")
         yield FilterEntry(placeholder="text, !text, re:pattern or state:running", compact=True)
 
+    def on_mount(self) -> None:
+        self._proof: Proof | None = None
+        self._curves = Curves(self._client, jobs=1)
+        self._reading = Reading(self, self._read, self._show_proof, self._fail)
+
     def take(self, snapshot: Snapshot) -> None:
         super().take(snapshot)
+        self._reading.want()
         self._show_page()
+
+    def _read(self) -> Proof | None:
+        """What its ranks say of themselves; of a job that has taken no step there is nothing."""
+        job = self.job
+        if job is None or not job.step:
+            return None
+        return Proof(
+            job=job.id,
+            losses=tuple(p.loss for p in self._curves.points(job.id) if p.loss is not None),
+            evidence=self._client.evidence(job.id),
+        )
+
+    def _show_proof(self, proof: Proof | None) -> None:
+        self._proof = proof
+        self._show_page()
+
+    def _fail(self, sentence: str) -> None:
+        self._proof = None
+        self.notify(sentence, title="its figures cannot be read", severity="error", markup=False)
 
     def choose(self, job_id: str) -> bool:
         return self.table.move_to(job_id)
@@ -37,11 +64,12 @@ class Jobs(FilteredView):
     def watch_job_id(self) -> None:
         super().watch_job_id()
         if self.is_mounted:
+            self._reading.want()
             self._show_page()
 
     def _show_page(self) -> None:
         if self.snapshot is not None:
-            self.query_one(JobPage).show(self.job, self.hosts, self.snapshot.at)
+            self.query_one(JobPage).show(self.job, self.hosts, self.snapshot.at, self._proof)
 
     def on_keyed_table_cursor_moved(self, message: KeyedTable.CursorMoved) -> None:
         self.job_id = message.key

@@ -12,14 +12,14 @@ from textual.containers import Vertical
 from textual.widget import Widget
 from textual.widgets import Static
 
-from sollol_tui.model.metrics import Series, StepPoint, Trace, sparkline, step_series
+from sollol_tui.model.metrics import Series, StepPoint, sparkline, step_series
 from sollol_tui.model.snapshot import EvaluationView, Snapshot
 from sollol_tui.model.text import clean
+from sollol_tui.ui.curves import Curves
 from sollol_tui.ui.reading import Reading
 from sollol_tui.ui.screens.view import View
 
 if TYPE_CHECKING:
-    from sollol_tui.jobs.figures import MetricReader
     from sollol_tui.model.evidence import Evidence
     from sollol_tui.ui.widgets.loss_plot import Curve
 
@@ -63,7 +63,7 @@ class Metrics(View):
 
     def on_mount(self) -> None:
         self._other: str | None = None
-        self._told: dict[str, tuple[MetricReader, Trace]] = {}
+        self._curves = Curves(self._client, jobs=2)
         self._shown: Figures | None = None
         self._reading = Reading(self, self._read, self._show, self._fail)
 
@@ -84,23 +84,12 @@ class Metrics(View):
             return None
         return Figures(
             job=job,
-            points=self._points(job),
+            points=self._curves.points(job),
             evaluations=self._client.evaluations(job),
             evidence=self._client.evidence(job),
             other_job=other,
-            other=() if other is None else self._points(other),
+            other=() if other is None else self._curves.points(other),
         )
-
-    def _points(self, job: str) -> tuple[StepPoint, ...]:
-        """What the job's steps told; only what is new is read."""
-        if job not in self._told:
-            self._told = {kept: self._told[kept] for kept in (self.job_id, self._other)
-                          if kept in self._told}  # fmt: skip
-            self._told[job] = (self._client.open_metrics(job), Trace())
-        reader, trace = self._told[job]
-        while points := reader.read():
-            trace.add(points)
-        return trace.points
 
     def _fail(self, sentence: str) -> None:
         self.query_one("#curves").border_title = Text(f"metrics cannot be read: {sentence}")

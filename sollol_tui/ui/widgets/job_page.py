@@ -1,6 +1,7 @@
 """The page of one job: how it stands, how far it is, who computes what, and what is left of it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -18,6 +19,8 @@ from sollol_tui.model.columns import (
     job_tone,
     progress_bar,
 )
+from sollol_tui.model.evidence import Evidence
+from sollol_tui.model.metrics import sparkline
 from sollol_tui.model.snapshot import HostView, JobView, JobWorkerView
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
@@ -27,6 +30,25 @@ NO_JOB = "the page of the job under the cursor appears here"
 _BAR_WIDTH = 40  # where there is room; else half of it
 _ROOMY = 100
 _SHARE_BAR = 12
+_LONGEST_LINE = 60
+_COLUMNS = ("WORKER", "STATE", "SHARE", "SPEED", "GPU", "UTIL", "VRAM", "TEMP", "CPU", "RAM")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the ranks of a job have told of themselves so far."""
+
+    job: str
+    losses: tuple[float, ...]
+    evidence: Evidence
+
+    @property
+    def speeds(self) -> dict[str, float]:
+        """Samples a second of each host, as measured last."""
+        speeds: dict[str, float] = {}
+        for rank in () if self.evidence.speed is None else self.evidence.speed.ranks:
+            speeds[rank.host] = speeds.get(rank.host, 0.0) + rank.samples_per_s
+        return speeds
 
 
 class JobPage(VerticalScroll):
@@ -41,20 +63,36 @@ class JobPage(VerticalScroll):
         self._shown: tuple[object, ...] = ()
         self.border_title = "job"
 
-    def show(self, job: JobView | None, hosts: Sequence[HostView], now: float) -> None:
-        """A job and the hosts that work for it; None is no job."""
+    def show(
+        self,
+        job: JobView | None,
+        hosts: Sequence[HostView],
+        now: float,
+        proof: Proof | None = None,
+    ) -> None:
+        """A job, the hosts that work for it and what its ranks say of themselves; None is no job,
+        or nothing said yet."""
+        if proof is not None and (job is None or proof.job != job.id):
+            proof = None
         by_name = {host.name: host for host in hosts}
         workers = () if job is None else job.workers
         figures = tuple(by_name.get(worker.host) for worker in workers)
-        shown = (job, figures, int(now), self.app.theme, self.size.width)
+        shown = (job, figures, int(now), self.app.theme, self.size.width, proof)
         if shown == self._shown:
             return
         self._shown = shown
         name = "" if job is None else f" {clean(job.id, limit=80)} {clean(job.name, limit=80)}"
         self.border_title = Text(f"job{name}")
-        self.query_one(Static).update(NO_JOB if job is None else self._page(job, figures, now))
+        page = NO_JOB if job is None else self._page(job, figures, now, proof)
+        self.query_one(Static).update(page)
 
-    def _page(self, job: JobView, figures: Sequence[HostView | None], now: float) -> RenderableType:
+    def _page(
+        self,
+        job: JobView,
+        figures: Sequence[HostView | None],
+        now: float,
+        proof: Proof | None,
+    ) -> RenderableType:
         parts: list[RenderableType] = [
             Text(job_sentence(job, now), tone_style(self.app, job_tone(job)))
         ]
@@ -63,24 +101,43 @@ class JobPage(VerticalScroll):
             parts.append(Text(_progress(job, bar_width)))
         parts.append(Text(_times(job, now), tone_style(self.app, Tone.MUTED)))
         if job.workers and not job.state.is_terminal:
-            parts += [Text(""), self._workers(job.workers, figures, now)]
+            parts += [Text(""), self._workers(job.workers, figures, now, proof)]
+        if proof is not None and (facts := self._facts(proof)).row_count:
+            parts += [Text(""), facts]
         if job.traceback:
             lines = [Text(line) for line in clean_lines(job.traceback)]
             parts += [Text(""), *lines]
         return Group(*parts)
 
+    def _facts(self, proof: Proof) -> Table:
+        """The loss as a line of blocks, and the sentences of the evidence."""
+        table = Table.grid(padding=(0, 2))
+        if len(proof.losses) > 1:
+            width = min(_LONGEST_LINE, max(20, self.size.width - 40))
+            ends = f"{proof.losses[0]:.3f} -> {proof.losses[-1]:.3f}"
+            table.add_row("loss", f"{sparkline(proof.losses, width)}  {ends}")
+        for name, sentence in proof.evidence.facts():
+            table.add_row(name, sentence)
+        return table
+
     def _workers(
-        self, workers: Sequence[JobWorkerView], figures: Sequence[HostView | None], now: float
+        self,
+        workers: Sequence[JobWorkerView],
+        figures: Sequence[HostView | None],
+        now: float,
+        proof: Proof | None,
     ) -> Table:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        for title in ("WORKER", "STATE", "SHARE", "GPU", "UTIL", "VRAM", "TEMP", "CPU", "RAM"):
+        speeds = {} if proof is None else proof.speeds
+        for title in _COLUMNS:
             table.add_column(title, no_wrap=True)
         for worker, host in zip(workers, figures, strict=True):
             cells = (NOTHING,) * 6 if host is None else host_cells(host, now)[2:8]
             share = NOTHING
             if worker.share:
                 share = f"{worker.share:4.0%} {progress_bar(worker.share, _SHARE_BAR)}"
-            table.add_row(clean(worker.host, limit=80), _state(worker, now), share, *cells)
+            speed = format_rate(speeds.get(worker.host))
+            table.add_row(clean(worker.host, limit=80), _state(worker, now), share, speed, *cells)
         return table
 
 
