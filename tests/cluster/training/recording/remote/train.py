@@ -5,6 +5,7 @@ sum.
 Lies over the payload's `remote/train.py`, which goes by the name of `remote/loop.py` there.
 """
 
+import faulthandler
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from remote import loop
 from remote.engine import Tally
 from remote.engine.group import Group
 from remote.launch import die_with_launcher
+from remote.processes import FAULT_SIGNAL
 from remote.session import Session
 from remote.step import Step
 
@@ -77,4 +79,5 @@ loop.compute, loop.commit, Group.is_over = compute, commit, is_over
 
 if __name__ == "__main__":
     die_with_launcher(Path(sys.argv[1]))
+    faulthandler.register(FAULT_SIGNAL)  # or its agent kills it by asking where it stands
     sys.exit(loop.main(sys.argv[1:]))
