@@ -42,7 +42,15 @@ class _Script:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lines: dict[tuple[str, str], list[str]] = {}
+        self._sizes: dict[tuple[str, str], int] = {}
         self._seq = 0
+
+    def _add(self, host: str, file: str, line: str) -> int:
+        """Where the line begins in its file."""
+        self._lines.setdefault((host, file), []).append(line)
+        begins = self._sizes.get((host, file), 0)
+        self._sizes[host, file] = begins + len(line.encode()) + 1
+        return begins
 
     def event(self, at: float, kind: str, host: str, slot: int | None = None, **data: Any) -> None:
         """What a worker says `at` seconds after the job was made."""
@@ -50,23 +58,20 @@ class _Script:
         common = {"v": 1, "t": round(BEGINS + at, 3), "kind": kind, "job": JOB, "host": host,
                   "slot": slot, "attempt": 1, "generation": 1, "seq": self._seq}  # fmt: skip
         file = f"events.{'agent' if slot is None else slot}.1.jsonl"
-        lines = self._lines.setdefault((host, file), [])
+        line = json.dumps({**common, **data}, separators=(",", ":"))
+        position = self._add(host, file, line)
         if kind not in ("step", "host_metrics"):
-            position = sum(map(len, lines)) + len(lines)
             row = (JOB, host, file, position, BEGINS + at, BEGINS + at + 0.1, slot, 1, 1, kind)
             self._store.connection.execute(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*row, json.dumps(data)),
             )
-        lines.append(json.dumps({**common, **data}, separators=(",", ":")))
 
     def log(self, at: float, host: str, slot: int, line: str) -> None:
         """What a rank prints."""
-        lines = self._lines.setdefault((host, f"log.{slot}.1"), [])
-        lines.append(line)
-        size = sum(len(each.encode()) + 1 for each in lines)
-        times = self._lines.setdefault((host, f"times.{slot}.1"), [])
-        times.append(f"{BEGINS + at:.3f} {size}")
+        self._add(host, f"log.{slot}.1", line)
+        size = self._sizes[host, f"log.{slot}.1"]
+        self._add(host, f"times.{slot}.1", f"{BEGINS + at:.3f} {size}")
 
     def write(self) -> None:
         for (host, file), lines in self._lines.items():

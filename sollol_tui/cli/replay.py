@@ -1,5 +1,6 @@
 """`sollol replay`: a recorded job on the screen once more, or in a folder to send."""
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import click
 from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
+from sollol_tui.model.errors import SollolError
 from sollol_tui.model.units import parse_duration_s
 
 
@@ -62,6 +64,11 @@ def replay(session: Session, job: str, speed: float, begin_s: float, save: str |
             save_recording(store, chosen, Path(save).expanduser())
         say(f"{chosen} is in {save}; show it: sollol replay {save}")
         return
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise SollolError(
+            "a replay is shown on a terminal, and this is none",
+            remedy="run it in one, or keep it with --save FOLDER",
+        )
     from sollol_tui.replay import ReplayClient
     from sollol_tui.ui.app import run_app
 

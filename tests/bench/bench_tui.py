@@ -1,9 +1,10 @@
 """What the TUI costs on a terminal (a pty of 120x40): share of a core, and how long a key takes.
 
-    python -m tests.bench.bench_tui busy|idle|burst|hosts [SECONDS]
+    python -m tests.bench.bench_tui busy|idle|burst|hosts|replay [SECONDS]
 
 `busy`: 20 hosts, 3 jobs whose figures change every second, 500 log lines a second. `idle`: the same
 without news. `burst`: 200,000 lines at once. `hosts`: 200 hosts, of which all change every 2 s.
+`replay`: 20 hours of a recorded job in so many seconds, while each view is looked at in turn.
 """
 
 import fcntl
@@ -12,18 +13,38 @@ import pty
 import resource
 import select
 import struct
+import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 SIZE = (40, 120)
 WARM_UP_S = 3.0
 KEYS = 40
+RECORDED_S = 20 * 3600.0
 COPIED = b"\x1b]52;"  # what `y` sends to the terminal's clipboard
+
+
+def replay(seconds: float) -> None:
+    """The side in the pty: the real application before a recording."""
+    from sollol_tui.jobs.recording import open_recording
+    from sollol_tui.replay import ReplayClient
+    from sollol_tui.ui.app import SollolApp
+
+    with tempfile.TemporaryDirectory() as folder:
+        # In a process of its own: what writing the recording takes is not what is measured.
+        code = f"from tools.sample_recording import *; write_sample(Path({folder!r}), minutes=1200)"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        home, job = open_recording(Path(folder))
+        speed = RECORDED_S / seconds
+        with ReplayClient(home, job, Path(folder) / "replay", speed=speed) as client:
+            SollolApp(client, job=job, readonly=True).run()
 
 
 def app(kind: str) -> None:
@@ -68,11 +89,12 @@ def app(kind: str) -> None:
 class Screen:
     """The terminal's side: reads what is painted, and presses keys."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, seconds: float) -> None:
         self.child, self.terminal = pty.fork()
         if self.child == 0:
             os.environ["TERM"] = "xterm-256color"
-            os.execv(sys.executable, [sys.executable, "-m", "tests.bench.bench_tui", "app", kind])
+            side = [sys.executable, "-m", "tests.bench.bench_tui", "app", kind, str(seconds)]
+            os.execv(sys.executable, side)
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
 
     def watch(self, seconds: float) -> int:
@@ -109,13 +131,18 @@ class Screen:
 
 
 def main(kind: str, seconds: float) -> None:
-    screen = Screen(kind)
+    screen = Screen(kind, seconds)
+    if kind == "replay":
+        screen.press(b"", b"smp/s  ETA", limit_s=120.0)
     screen.watch(WARM_UP_S)
     before, memory, began = screen.cpu_s(), screen.rss_mib(), time.monotonic()
-    lags, painted = [], 0
+    lags, painted, looks = [], 0, cycle(b"123456")
     while time.monotonic() - began < seconds:
         if kind == "burst":
             lags.append(screen.press(b"y", COPIED))
+        if kind == "replay":
+            os.write(screen.terminal, bytes([next(looks)]))
+            painted += screen.watch(2.75)
         painted += screen.watch(0.25)
     took = time.monotonic() - began
     share = (screen.cpu_s() - before) / took
@@ -131,7 +158,9 @@ def main(kind: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "app":
+    if sys.argv[1:3] == ["app", "replay"]:
+        replay(float(sys.argv[3]))
+    elif sys.argv[1] == "app":
         app(sys.argv[2])
     else:
         main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 15.0)
