@@ -6,6 +6,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from remote.start import start
 from remote.step import Step
 from remote.train import main
 
+ROOT = Path(__file__).parents[3]
 DEADLINE_S = 90
 TRAIN = {
     "global_batch": 9,  # shares of two ranks are never equal
@@ -182,6 +185,27 @@ class World:
         """The loss of every step; events do not tell all steps of a fast loop."""
         state = json.loads((self.run_dir() / "result" / "trainer_state.json").read_text())
         return {entry["step"]: entry["loss"] for entry in state["log_history"] if "loss" in entry}
+
+
+@pytest.fixture
+def lighthouse() -> Iterator[dict[str, Any]]:
+    """One entry of run.json's `lighthouses`, and the program behind it."""
+    command = [sys.executable, "-P", "-m", "remote.engine.lighthouse", "127.0.0.1", "0", "60"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env={"PYTHONPATH": str(ROOT)}, text=True
+    ) as program:
+        assert program.stdout is not None
+        port = json.loads(program.stdout.readline())["port"]
+        yield {"host": "w1", "address": "127.0.0.1", "port": port}
+        program.kill()
+
+
+def elastic(world: World, lighthouse: dict[str, Any]) -> World:
+    for host in world.hosts:
+        path = world.run_dir(host) / "run.json"
+        run = json.loads(path.read_text()) | {"engine": "elastic", "lighthouses": [lighthouse]}
+        path.write_text(json.dumps(run))
+    return world
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def test_a_second_scorer_finds_all_and_loads_no_teacher(
     assert [entry["present"] for entry in events(second, "shard")] == [True] * 3
 
 
-def test_a_scorer_that_was_told_to_stop_redoes_only_the_shard_it_was_at(
+def test_a_scorer_that_was_interrupted_redoes_only_the_shard_it_was_at(
     scorers: Scoring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = scorers.plan()
@@ -92,12 +92,14 @@ def test_a_scorer_that_was_told_to_stop_redoes_only_the_shard_it_was_at(
     assert len(events(run_dir, "stopped")) == 1
     cache = scorers.cache(run_dir)
     assert [path.name for path in sorted(cache.folder.iterdir())] == ["000000.scores", "about.json"]
+    cache.path(1).with_suffix(".part").write_bytes(b"what a killed one leaves")
     monkeypatch.setattr(Pace, "took", took)
     write_control(run_dir, Action.RUN)
     assert scorers.score(run_dir, attempt=2) == 0
     [done] = events(run_dir, "finished", attempt=2)
     assert done["scored"] == cache.places.tokens - cache.places.tokens_of(0)
     assert [entry["shard"] for entry in events(run_dir, "shard", attempt=2)] == [0, 1, 2]
+    assert not [*cache.folder.glob("*.part")]
 
 
 def test_several_scorers_share_the_shards(scorers: Scoring) -> None:

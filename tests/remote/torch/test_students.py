@@ -16,7 +16,7 @@ from remote.batches import Layout
 from remote.control import Action, write_control
 from remote.distill.cache import Cache
 from remote.step import Step, compute
-from tests.remote.torch.fixtures import DEADLINE_S, started
+from tests.remote.torch.fixtures import DEADLINE_S, elastic, started
 from tests.remote.torch.scorers import Scoring, Students
 
 SAMPLES = np.arange(20)
@@ -89,10 +89,13 @@ def test_three_students_of_one_teacher_learn_what_one_alone_learns(
     assert not one.events("awaiting_scores")
 
 
+@pytest.mark.parametrize("engine", ["static", "elastic"])
 def test_students_that_outrun_their_teacher_wait_by_name_and_skip_nothing(
-    make_students: Any, cache: Cache
+    make_students: Any, cache: Cache, engine: str, lighthouse: dict[str, Any]
 ) -> None:
     students = make_students("two", 2)
+    if engine == "elastic":
+        elastic(students, lighthouse)
     ranks = students.start()
     for host in students.hosts:
         [told, *_] = wait_for(waits(students, host, 1), f"that {host} waits for step 1")

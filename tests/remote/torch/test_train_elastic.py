@@ -1,11 +1,7 @@
 """Whole trainings with the elastic engine: real ranks, a tiny model, and one of them killed."""
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,31 +12,9 @@ from remote.state import Learnt, make_moments
 from remote.step import commit, compute, next_step
 from remote.train import main
 from remote.watchdog import Trend
-from tests.remote.torch.fixtures import Doom, World
+from tests.remote.torch.fixtures import Doom, elastic
 
-ROOT = Path(__file__).parents[3]
 STEPS = 6
-
-
-@pytest.fixture
-def lighthouse() -> Iterator[dict[str, Any]]:
-    """One entry of run.json's `lighthouses`, and the program behind it."""
-    command = [sys.executable, "-P", "-m", "remote.engine.lighthouse", "127.0.0.1", "0", "60"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, env={"PYTHONPATH": str(ROOT)}, text=True
-    ) as program:
-        assert program.stdout is not None
-        port = json.loads(program.stdout.readline())["port"]
-        yield {"host": "w1", "address": "127.0.0.1", "port": port}
-        program.kill()
-
-
-def elastic(world: World, lighthouse: dict[str, Any]) -> World:
-    for host in world.hosts:
-        path = world.run_dir(host) / "run.json"
-        run = json.loads(path.read_text()) | {"engine": "elastic", "lighthouses": [lighthouse]}
-        path.write_text(json.dumps(run))
-    return world
 
 
 def assert_same_curve(one: dict[int, float], other: dict[int, float]) -> None:
