@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from textual.pilot import Pilot
 
@@ -24,6 +25,8 @@ class Driven:
 
     app: SollolApp
     pilot: Pilot[str]
+    told: list[str] = field(default_factory=list)
+    """What was notified: a person has seconds to read it, and a busy machine takes them."""
 
     @property
     def text(self) -> str:
@@ -69,6 +72,10 @@ class Driven:
     async def sees(self, words: str) -> None:
         await self.until(lambda: words in self.text)
 
+    async def hears(self, words: str) -> None:
+        """Waits for a notification."""
+        await self.until(lambda: any(words in each for each in self.told))
+
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
         await self.pilot.pause()
@@ -84,8 +91,16 @@ async def driven(
 ) -> AsyncIterator[Driven]:
     """The application on a terminal of this size, its first snapshot shown."""
     app = SollolApp(client, readonly=readonly, job=job)  # type: ignore[arg-type]
+    told: list[str] = []
+    notify = app.notify
+
+    def note(message: str, **more: Any) -> None:
+        told.append(message)
+        notify(message, **more)
+
+    app.notify = note  # type: ignore[method-assign]
     async with app.run_test(size=size, notifications=True) as pilot:
-        running = Driven(app, pilot)
+        running = Driven(app, pilot, told)
         await running.until(lambda: app.snapshot is not None)
         await running.sees("coordinator free")
         await running.until(lambda: running.overview.job_id == running.jobs.key_under_cursor)

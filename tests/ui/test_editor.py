@@ -91,7 +91,7 @@ async def test_the_file_is_written_after_its_diff_and_comments_and_mode_stay(
         await screen.press("j", "k", "escape")
         assert FILE.read_text() == INVENTORY
         await screen.press("ctrl+s", "y")
-        await screen.sees("inventory.yaml is written")
+        await screen.hears("inventory.yaml is written")
         assert isinstance(screen.app.screen, View)
     assert FILE.read_text() == f"{INVENTORY}  desk: {{nice: 5}}"
     assert FILE.stat().st_mode & 0o777 == 0o600
@@ -102,7 +102,7 @@ async def test_nothing_changed_is_nothing_to_write(client: DraftClient) -> None:
     async with driven(client) as screen:
         await opened(screen)
         await screen.press("ctrl+s")
-        await screen.sees("nothing changed, nothing to write")
+        await screen.hears("nothing changed, nothing to write")
         await screen.press("escape")
         await screen.until(lambda: isinstance(screen.app.screen, View))
 
@@ -115,7 +115,7 @@ async def test_a_file_that_changed_meanwhile_is_not_overwritten(client: DraftCli
         await screen.press("ctrl+s")
         await screen.until(lambda: isinstance(screen.app.screen, ConfirmDiff))
         await screen.press("y")
-        await screen.sees("has changed meanwhile, nothing was written")
+        await screen.hears("has changed meanwhile, nothing was written")
         assert FILE.read_text() == INVENTORY + "# theirs\n"
         await screen.press("ctrl+s")
         await screen.sees("-# theirs")
@@ -127,7 +127,7 @@ async def test_leaving_what_was_changed_takes_a_second_esc(client: DraftClient) 
     async with driven(client) as screen:
         await opened(screen)
         await screen.press("x", "escape")
-        await screen.sees("esc once more")
+        await screen.hears("esc once more")
         assert area(screen)
         await screen.press("ctrl+z", "escape")
         await screen.until(lambda: isinstance(screen.app.screen, View))
@@ -143,14 +143,14 @@ async def test_the_persons_own_editor_changes_the_text_and_writes_no_file(
     async with driven(client, size=(120, 40)) as screen:
         await opened(screen)
         await screen.press("f4")
-        await screen.sees("can be given to no other program")  # a test has no terminal to give
+        await screen.hears("can be given to no other program")  # a test has no terminal to give
         monkeypatch.setattr(screen.app, "suspend", nullcontext)
         await screen.press("f4")
         await screen.sees("a good inventory of 3 hosts")
         assert area(screen).text == f"{INVENTORY}  desk:\n"
         monkeypatch.setenv("EDITOR", "false")
         await screen.press("f4")
-        await screen.sees("ended with 1, nothing was taken")
+        await screen.hears("ended with 1, nothing was taken")
         assert FILE.read_text() == INVENTORY
 
 
@@ -167,7 +167,7 @@ async def test_without_an_inventory_there_is_a_sentence(client: DraftClient) -> 
     FILE.unlink()
     async with driven(client) as screen:
         await screen.press("e")
-        await screen.sees("sollol init")
+        await screen.hears("sollol init")
         assert isinstance(screen.app.screen, View)
 
 
@@ -189,17 +189,17 @@ async def test_hosts_of_ssh_config_are_ticked_and_added_after_the_diff(
         await screen.press("j", "space", "enter")
         await screen.sees("+  desk: {}")
         await screen.press("y")
-        await screen.sees("next: sollol hosts trust desk")
+        await screen.hears("next: sollol hosts trust desk")
     assert FILE.read_text() == INVENTORY + "  desk: {}\n"
 
 
 async def test_importing_nothing_writes_nothing(client: DraftClient) -> None:
     async with driven(client, size=(120, 40)) as screen:
         await screen.press("i")
-        await screen.sees("there is no ")
+        await screen.hears("there is no ")
         config("Host hydra attic\n")
         await screen.press("i")
-        await screen.sees("every host of ~/.ssh/config is there already")
+        await screen.hears("every host of ~/.ssh/config is there already")
         config("Host desk\n")
         for keys in (("enter",), ("escape",), ("space", "enter", "n")):
             await screen.press("i")

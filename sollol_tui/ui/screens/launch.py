@@ -84,6 +84,7 @@ class Launch(ModalScreen[JobView | None]):
         self._begun_with = dict(typed)
         self._shows_all = False
         self._may_leave = False
+        self._left: FormField | None = None  # where the cursor was when it was submitted
 
     def compose(self) -> ComposeResult:
         yield Static(Text(clean(self._title)), id="launch-title", markup=False)
@@ -242,6 +243,7 @@ class Launch(ModalScreen[JobView | None]):
         if self.phase == "checking":
             self.workers.cancel_group(self, "submit")
             self.phase = ""
+            self._feed.plan(self.typed)
         elif self.phase:
             self.notify("it is being submitted", markup=False)
         elif self.typed == self._begun_with or self._may_leave:
@@ -270,8 +272,14 @@ class Launch(ModalScreen[JobView | None]):
             self.dismiss(job)
 
     def watch_phase(self) -> None:
-        if self.is_mounted:
-            if self.phase:
-                self.workers.cancel_group(self, "plan")
-                self._draft.grow_old("checking once more, then it starts")
-            self.query_one("#fields").disabled = bool(self.phase)
+        """What is being submitted is not changed meanwhile; then the cursor is where it was."""
+        if not self.is_mounted:
+            return
+        if self.phase:
+            self._left = self._entered or self._left
+            self.workers.cancel_group(self, "plan")
+            self._draft.grow_old("checking once more, then it starts")
+        self.query_one("#fields").disabled = bool(self.phase)
+        if not self.phase and self._left is not None:
+            self._left.enter()
+            self._left = None

@@ -57,7 +57,8 @@ class YamlArea(TextArea):
         """Marks these lines and no others."""
         if (wrong := frozenset(lines)) != self._wrong:
             self._wrong = wrong
-            self._colour()  # which also drops the lines that are drawn already
+            self.notify_style_update()  # the lines that are drawn already are drawn anew
+            self.refresh()
 
     def action_to_start(self) -> None:
         self.move_cursor(self.document.start)
@@ -72,16 +73,15 @@ class YamlArea(TextArea):
                 c if c.isprintable() or c == "\t" else "\ufffd" for c in text.plain
             )
         if line_index + 1 in self._wrong:
-            text.stylize(Style(underline=True, color=self._tone("error").color))
+            text.stylize(Style(underline=True, bold=True, color=self._tone("error").color))
         return text
 
     def _colour(self) -> None:
         """Words in the colours of the theme that is on now."""
-        name = f"{self.app.theme}-{id(self)}"
+        name = f"{self.app.theme} words"
         styles = {kind: self._tone(variable) for kind, variable in _VARIABLES.items()}
         styles |= {"comment": Style(dim=True, italic=True)}
         self.register_theme(TextAreaTheme(name=name, syntax_styles=styles))
-        self.theme = "css"
         self.theme = name
 
     def _tone(self, variable: str) -> Style:
