@@ -3,7 +3,8 @@
     python -m tests.bench.bench_tui busy|idle|burst|hosts|replay [SECONDS]
 
 `busy`: 20 hosts, 3 jobs whose figures change every second, 500 log lines a second. `idle`: the same
-without news. `burst`: 200,000 lines at once. `hosts`: 200 hosts, of which all change every 2 s.
+without news. `burst`: 200,000 lines at once in a log file. `hosts`: 200 hosts, of which all change
+every 2 s.
 `replay`: 20 hours of a recorded job in so many seconds, while each view is looked at in turn.
 """
 
@@ -27,22 +28,31 @@ from pathlib import Path
 SIZE = (40, 120)
 WARM_UP_S = 3.0
 KEYS = 40
-RECORDED_S = 20 * 3600.0
 COPIED = b"\x1b]52;"  # what `y` sends to the terminal's clipboard
 
 
-def replay(seconds: float) -> None:
-    """The side in the pty: the real application before a recording."""
+def replay(seconds: float, *, minutes: float = 1200, burst: int = 0) -> None:
+    """The side in the pty: the real application before a recording; a rank writes `burst` lines at
+    once after a while."""
     from sollol_tui.jobs.recording import open_recording
     from sollol_tui.replay import ReplayClient
     from sollol_tui.ui.app import SollolApp
 
     with tempfile.TemporaryDirectory() as folder:
         # In a process of its own: what writing the recording takes is not what is measured.
-        code = f"from tools.sample_recording import *; write_sample(Path({folder!r}), minutes=1200)"
+        arguments = f"Path({folder!r}), minutes={minutes}"
+        code = f"from tools.sample_recording import *; write_sample({arguments})"
         subprocess.run([sys.executable, "-c", code], check=True)
         home, job = open_recording(Path(folder))
-        speed = RECORDED_S / seconds
+        speed = minutes * 60 / seconds
+
+        def write() -> None:
+            time.sleep(WARM_UP_S + 3)
+            log = next(Path(folder).glob("replay/jobs/*/hydra/log.0.1"))
+            with log.open("a") as file:
+                file.writelines(f"line {n} of a burst that a rank wrote\n" for n in range(burst))
+
+        threading.Thread(target=write, daemon=True).start()
         with ReplayClient(home, job, Path(folder) / "replay", speed=speed) as client:
             SollolApp(client, job=job, readonly=True).run()
 
@@ -59,9 +69,6 @@ def app(kind: str) -> None:
 
     def feed() -> None:
         began, tick, lines = time.monotonic(), 0, 0
-        if kind == "burst":
-            time.sleep(WARM_UP_S)
-            client.say("j-0", *(f"line {n} of a burst that a rank wrote" for n in range(200_000)))
         while True:
             time.sleep(0.1)
             tick += 1
@@ -132,7 +139,7 @@ class Screen:
 
 def main(kind: str, seconds: float) -> None:
     screen = Screen(kind, seconds)
-    if kind == "replay":
+    if kind in ("replay", "burst"):
         screen.press(b"", b"smp/s  ETA", limit_s=120.0)
     screen.watch(WARM_UP_S)
     before, memory, began = screen.cpu_s(), screen.rss_mib(), time.monotonic()
@@ -160,6 +167,8 @@ def main(kind: str, seconds: float) -> None:
 if __name__ == "__main__":
     if sys.argv[1:3] == ["app", "replay"]:
         replay(float(sys.argv[3]))
+    elif sys.argv[1:3] == ["app", "burst"]:
+        replay(float(sys.argv[3]), minutes=5, burst=200_000)
     elif sys.argv[1] == "app":
         app(sys.argv[2])
     else:
