@@ -94,7 +94,7 @@ def key_of(distill: Distill, rows: Rows) -> str:
         distill.quantize,
         rows.digest,
         distill.top_k,
-        distill.temperature,
+        float(distill.temperature),  # which JSON may write as 1 or 1.0
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
@@ -116,7 +116,7 @@ class Cache:
 
     def open(self, shard: int, *, verify: bool) -> Shard:
         """Raises FileNotFoundError where it has not come yet, and ShardError."""
-        return Shard(self.path(shard), self._about(shard), verify=verify)
+        return Shard(self.path(shard), self.about(shard), verify=verify)
 
     def drop_if_damaged(self, shard: int) -> str | None:
         """Removes a shard that is not what it should be; why, or None. Raises FileNotFoundError."""
@@ -168,7 +168,8 @@ class Cache:
                     if _is_at(file, part):
                         part.unlink()
 
-    def _about(self, shard: int) -> dict[str, str | int]:
+    def about(self, shard: int) -> dict[str, str | int]:
+        """What a shard says of itself."""
         return {"key": self.key, "shard": shard, "tokens": self.places.tokens_of(shard)}
 
 
@@ -181,7 +182,7 @@ class Claim:
 
     def write(self, scores: Scores) -> tuple[int, str]:
         """Puts the scores in their place; returns size and sha256 of the file."""
-        about = self.cache._about(self.shard)
+        about = self.cache.about(self.shard)
         return write_shard(self._file, self._part, self.cache.path(self.shard), scores, about)
 
 

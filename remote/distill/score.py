@@ -14,7 +14,7 @@ from remote.base import load_tokenizer
 from remote.control import Action, read_control
 from remote.distill.cache import Cache
 from remote.distill.shards import token_bytes
-from remote.distill.teacher import Scorer, check_tokens, load_teacher
+from remote.distill.teacher import Scorer, TeacherError, check_tokens, load_teacher
 from remote.engine import DismissedError
 from remote.errand import main
 from remote.events import EventWriter
@@ -134,7 +134,13 @@ def write(cache: Cache, shard: int, scorer: Scorer, pace: Pace, events: EventWri
             if claim is not None:
                 scores = scorer.score(places.rows, places.rows_of(shard), pace.took)
                 pace.scored = scored + len(scores)  # and not what was begun anew with fewer rows
-                size, digest = claim.write(scores)
+                try:
+                    size, digest = claim.write(scores)
+                except OSError as error:
+                    raise TeacherError(
+                        f"shard {shard} cannot be written into {cache.folder}: {error.strerror}; "
+                        "mend that, and a new start goes on after the shards that are there"
+                    ) from error
                 seconds = time.monotonic() - began
                 _tell(events, cache, shard, size, digest, present=False, seconds=seconds)
                 return

@@ -1,5 +1,6 @@
 """Scoring: every token once, in the order of the first epoch, whatever dies meanwhile."""
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from remote import tiny
 from remote.base import load_tokenizer
 from remote.control import Action, write_control
 from remote.data.order import samples_of_step
+from remote.distill import cache as caching
 from remote.distill import score as scoring
 from remote.distill.cache import Cache
 from remote.distill.reading import TeacherScores
@@ -111,6 +113,26 @@ def test_several_scorers_share_the_shards(scorers: Scoring) -> None:
     assert scored == scorers.cache(parts[0]).places.tokens
 
 
+def test_a_disk_that_refuses_is_told_and_what_was_scored_stays(
+    scorers: Scoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = scorers.plan()
+    write_shard = caching.write_shard
+
+    def full_at_last(*arguments: Any) -> Any:
+        if len(events(run_dir, "shard")) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_shard(*arguments)
+
+    monkeypatch.setattr(caching, "write_shard", full_at_last)
+    assert scorers.score(run_dir) == 1
+    [failed] = events(run_dir, "failed")
+    assert failed["foreseen"]
+    assert failed["error"].startswith("shard 2 cannot be written into ")
+    assert len([*scorers.cache(run_dir).folder.glob("*.scores")]) == 2
+    assert not [*scorers.cache(run_dir).folder.glob("*.part")]
+
+
 @pytest.mark.parametrize("at", [40, -40])
 def test_a_damaged_shard_is_scored_again(scorers: Scoring, at: int) -> None:
     """In its header, and among its numbers."""
@@ -195,7 +217,9 @@ def test_the_name_of_a_cache_follows_from_what_decides_the_scores(scorers: Scori
         lambda d: replace(d, temperature=2.0),
         lambda d: replace(d, quantize="nf4"),
     ]
-    same = replace(distill, alpha=0.1, teacher=None, teacher_name="else", part=1, parts=3)
+    same = replace(
+        distill, temperature=1, alpha=0.1, teacher=None, teacher_name="else", part=1, parts=3
+    )
     keys = {Cache(scorers.workdir, d, places.rows).key for d in (distill, same)}
     assert len(keys) == 1
     keys |= {Cache(scorers.workdir, change(distill), places.rows).key for change in others}
