@@ -117,12 +117,14 @@ class Trained(Keeping):
         ollama: str | None = None,
         base: str | None = None,
         say: Callable[[str], None] = _nothing,
+        notice: Callable[[str], None] = _nothing,
         report: Callable[[int, int], None] = _no_bytes,
     ) -> "Exported":
         """Puts the adapter alone, or with `merge` one model with it merged in, into the folder `to`
         or beside the job's output_dir. `ollama` names a model that Ollama makes of it, where it is
         installed; the adapter is laid on `base` there, by default the base model's folder. Only a
-        merge needs a worker: the first of the job's that is free, or `host`."""
+        merge needs a worker: the first of the job's that is free, or `host`. `say` hears what
+        happens, `notice` what one should know, `report` bytes on their way here."""
         from sollol_tui.blocking import run
 
         return run(
@@ -135,6 +137,7 @@ class Trained(Keeping):
                 ollama=ollama,
                 base=base,
                 say=say,
+                notice=notice,
                 report=report,
             )
         )
@@ -150,6 +153,7 @@ class Trained(Keeping):
         ollama: str | None = None,
         base: str | None = None,
         say: Callable[[str], None] = _nothing,
+        notice: Callable[[str], None] = _nothing,
         report: Callable[[int, int], None] = _no_bytes,
     ) -> "Exported":
         """What `export` returns. Whoever cancels it leaves nothing on the worker."""
@@ -166,7 +170,13 @@ class Trained(Keeping):
             base=base,
         )
         return await export(
-            self._store, self._inventory_if_any(), wish, Path.cwd(), say=say, report=report
+            self._store,
+            self._inventory_if_any(),
+            wish,
+            Path.cwd(),
+            say=say,
+            notice=notice,
+            report=report,
         )
 
     def _inventory_if_any(self) -> Inventory | None:

@@ -60,8 +60,8 @@ def evaluate(
     bars = Bars(beside_json=as_json)
 
     def tell(text: str) -> None:
-        if bars.is_drawn:
-            bars.show("evaluate", None, clean(text))
+        bars.clear()  # so that the next one is drawn at once: it may stay for long
+        bars.show("evaluate", None, clean(text))
 
     def progress(part: str, done: int, total: int) -> None:
         bars.show(part, done / max(total, 1), f"{done:,} of {total:,} rows")

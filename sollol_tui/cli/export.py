@@ -57,10 +57,12 @@ def export(
     bars = Bars(beside_json=as_json)
 
     def tell(text: str) -> None:
-        if bars.is_drawn:
-            bars.show("export", None, clean(text))
-        elif not as_json:
-            say(f"  {clean(text)}")
+        bars.clear()  # so that the next one is drawn at once: it may stay for long
+        bars.show("export", None, clean(text))
+
+    def notice(text: str) -> None:
+        bars.clear()
+        say(clean(text))
 
     def report(done: int, total: int) -> None:
         told = f"{format_bytes(done)} of {format_bytes(total)}"
@@ -77,6 +79,7 @@ def export(
                 ollama=ollama,
                 base=base,
                 say=tell,
+                notice=notice,
                 report=report,
             )
         except KeyboardInterrupt:

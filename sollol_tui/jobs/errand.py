@@ -29,7 +29,7 @@ from sollol_tui.model.events import Event, decode
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.patterns import Selection, select
 from sollol_tui.model.plan import DatasetFacts, Plan
-from sollol_tui.model.spec import Engine, JobSpec, Resources
+from sollol_tui.model.spec import Engine, JobSpec, Mode, Resources
 from sollol_tui.model.text import clean
 
 _SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -114,7 +114,7 @@ async def _plan(store: Store, errand: Errand) -> tuple[Plan, str]:
     """A plan of one rank, and the workdir of its host."""
     answers = await ask(store.home, errand.hosts, gather_facts)
     wanted = Resources(gpu_ids=()) if errand.program == "merge" else Resources()
-    spec = replace(errand.spec, engine=Engine.STATIC, resources=wanted)
+    spec = replace(_alone(errand.spec), resources=wanted)
     everyone = errand.inventory.with_coordinator()
     try:
         plan = make_plan(
@@ -157,7 +157,7 @@ def _occupied(store: Store, occupation: Occupation) -> Iterator[Path]:
 async def _on_worker(
     store: Store, errand: Errand, worker: Worker, plan: Plan, hear: Hear, then: Then
 ) -> Event:
-    spec = errand.spec
+    spec = _alone(errand.spec)
     if plan.workers[0].ranks[0].gpu is None:
         spec = replace(spec, quantize="none")  # which needs a GPU
     packages = errand.inventory.packages
@@ -177,6 +177,7 @@ async def _on_worker(
         generation=1,
         main_port=0,
     )
+    worker.say("starting")
     told = {"program": errand.program, "samples": errand.samples}
     await worker.launch(
         run | told, {name: os.environ[name] for name in _SECRETS if name in os.environ}
@@ -184,6 +185,11 @@ async def _on_worker(
     finished = await _follow(errand, worker, hear)
     await then(worker, finished)
     return finished
+
+
+def _alone(spec: JobSpec) -> JobSpec:
+    """A job's settings for one rank without others and without a teacher."""
+    return replace(spec, engine=Engine.STATIC, mode=Mode.DATA_PARALLEL)
 
 
 async def _follow(errand: Errand, worker: Worker, hear: Hear) -> Event:

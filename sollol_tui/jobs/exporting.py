@@ -42,14 +42,18 @@ async def export(
     here: Path,
     *,
     say: Say,
+    notice: Say,
     report: Report = silent,
 ) -> Exported:
-    """Makes the folder that is wished for, and returns where it is. Raises InputError,
-    NotFoundError, NoWorkersError, StateError and HostError."""
+    """Makes the folder that is wished for, and returns where it is. `say` hears what happens,
+    `notice` what people should know whatever they look at. Raises InputError, NotFoundError,
+    NoWorkersError, StateError and HostError."""
     with scratch(store.home) as folder:
         job = store.find_job(wish.job)
         adapter = await find_adapter(store, job, wish.checkpoint, folder, here, report)
         ollama = _wish_of(adapter, wish, store)
+        if ollama is not None and ollama.notice:
+            notice(ollama.notice)
         kind = "merged" if wish.merge else "adapter"
         step = f"-{PREFIX}{adapter.checkpoint}" if adapter.checkpoint else ""
         owned_by, beside = f"{job}{step}-{kind}", Path(store.job(job).output_dir)
@@ -64,7 +68,7 @@ async def export(
             return publish(part, output, owned_by)
 
         if wish.merge:
-            _check_room(adapter, output, say)
+            _check_room(adapter, output, notice)
             inventory = inventory_of(adapter, inventory)
             errand = Errand(
                 program="merge",
@@ -119,14 +123,13 @@ def _base_folder(model: str) -> Path | None:
     return snapshot.folder if snapshot else None
 
 
-def _check_room(adapter: Adapter, output: Path, say: Say) -> None:
+def _check_room(adapter: Adapter, output: Path, notice: Say) -> None:
     """Says what a merged model will take, as far as that is known here. Raises StateError."""
     base = _base_folder(adapter.model)
     if base is None:
-        say("how much the merged model takes is said once its base is loaded")
-        return
+        return  # its worker checks its own disk, and this one is checked before it comes
     size = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    say(f"the merged model takes {format_bytes(size)} here, and on the worker until it is here")
+    notice(f"the merged model takes {format_bytes(size)} here, and on the worker until it is here")
     _check_free(output, size)
 
 

@@ -97,8 +97,6 @@ def modelfile(wish: OllamaWish) -> str:
 def create(folder: Path, wish: OllamaWish, say: Say) -> dict[str, Any]:
     """Hands it to Ollama where that is installed; else what to run where it is. Raises
     StateError."""
-    if wish.notice:
-        say(wish.notice)
     program = shutil.which("ollama")
     arguments = ["create", wish.name, "-f", str(folder / FILE)]
     command = quote("ollama", *arguments)
