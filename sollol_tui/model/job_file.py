@@ -57,8 +57,7 @@ def _spec(document: Document, overrides: Mapping[str, Any]) -> JobSpec:
     data: dict[str, Any] = {}
     said, problems = _in_our_words(document, document.data)
     laid_over, wrong = _in_our_words(replace(document, places={}), overrides)
-    if problems := [*problems, *wrong, *_said_twice(document, said)]:
-        raise InputError(problems)
+    problems = [*problems, *wrong, *_said_twice(document, said)]
     for settings in (said, laid_over):
         for name, value in settings.values():
             _put(data, name.split("."), value)
@@ -68,7 +67,14 @@ def _spec(document: Document, overrides: Mapping[str, Any]) -> JobSpec:
     places = {_canonical(path): place for path, place in document.places.items()}
     places = {path: place for path, place in places.items() if path not in elsewhere}
     document = replace(document, places=places, elsewhere=elsewhere)
-    spec = check(document, JobSpec, data)
+    if problems:  # a key that is refused there is not told as missing too
+        data = {"model": "?", "dataset": "?"} | data
+    try:
+        spec = check(document, JobSpec, data)
+    except InputError as error:
+        raise InputError([*problems, *error.problems]) from None
+    if problems:
+        raise InputError(problems)
     if contradiction := spec.contradiction():
         key, sentence = contradiction
         raise InputError([document.problem((key,), sentence)])

@@ -66,6 +66,14 @@ _TEMPLATE: Final = (
     "the model's own chat template is used, a plain one where it has none; leave this out"
 )
 _ANY_FLAG: Final = ((True, None), (False, None))
+_OPTIMIZER: Final = ("adamw_torch", "adamw_torch_fused", "adamw_hf")
+_HELD_OUT: Final = "held-out rows are computed together as those of a step are; leave this out"
+_READERS: Final = (
+    "rows are read and tokenised once, on as many cores as the job may use; leave this out"
+)
+_LABEL: Final = "is no setting of the training; leave this out"
+_OUTPUT: Final = "each job has a new output_dir, and what is there is kept; leave this out"
+_OFF: Final = ((False, None),)
 
 FOREIGN: Final[Mapping[str, Foreign]] = {
     "load_in_4bit": Foreign(means=((True, _4_BITS), (False, None)), otherwise="is true or false"),
@@ -91,9 +99,12 @@ FOREIGN: Final[Mapping[str, Foreign]] = {
     "bf16": Foreign(means=((True, None), ("auto", None)), otherwise=_PRECISION),
     "fp16": Foreign(means=((False, None),), otherwise=_PRECISION),
     "tf32": Foreign(means=((False, None),), otherwise=_PRECISION),
-    "optim": Foreign(
-        means=tuple((name, None) for name in ("adamw_torch", "adamw_torch_fused", "adamw_hf")),
-        otherwise="AdamW (adamw_torch_fused) is the optimizer; leave this out",
+    **dict.fromkeys(
+        ("optim", "optimizer"),
+        Foreign(
+            means=tuple((name, None) for name in _OPTIMIZER),
+            otherwise="AdamW (adamw_torch_fused) is the optimizer; leave this out",
+        ),
     ),
     "flash_attention": Foreign(
         means=_ANY_FLAG, otherwise="attention is torch's, flash where the device has it"
@@ -136,6 +147,61 @@ FOREIGN: Final[Mapping[str, Foreign]] = {
     ),
     "logging_steps": Foreign(
         otherwise="every step is counted and shown as it comes; leave this out"
+    ),
+    "evals_per_epoch": Foreign(
+        means=((0, None),), otherwise="write eval_steps: and how many, 0 for the end only"
+    ),
+    "saves_per_epoch": Foreign(otherwise="write save_steps: and how many, 0 for none"),
+    "save_only_model": Foreign(
+        means=_OFF, otherwise="checkpoints hold all that a resume needs; leave this out"
+    ),
+    "load_best_model_at_end": Foreign(
+        means=_OFF,
+        otherwise="the last step is the result; sollol evaluate JOB --checkpoint N compares others",
+    ),
+    "early_stopping_patience": Foreign(
+        otherwise="a job ends when its rows are learnt, or diverges (loss_watchdog); leave this out"
+    ),
+    "loss_watchdog_threshold": Foreign(
+        otherwise="write loss_watchdog: and how many times its best loss is too much"
+    ),
+    "loss_watchdog_patience": Foreign(otherwise="write loss_watchdog_steps: and how many"),
+    "resume_from_checkpoint": Foreign(
+        means=_OFF, otherwise="sollol train --resume JOB begins at a checkpoint"
+    ),
+    "max_samples": Foreign(otherwise="all rows are learnt; give a file that has fewer"),
+    "dataset_text_field": Foreign(
+        means=(("text", None),), otherwise="write format: {text: COLUMN}"
+    ),
+    "neftune_noise_alpha": Foreign(otherwise="no noise is added to embeddings; leave this out"),
+    "special_tokens": Foreign(
+        otherwise="the tokenizer is used as it is; add tokens to the model's folder beforehand"
+    ),
+    "push_to_hub": Foreign(
+        means=_OFF, otherwise="the result stays on this machine; leave this out"
+    ),
+    **dict.fromkeys(
+        ("per_device_eval_batch_size", "eval_batch_size"), Foreign(otherwise=_HELD_OUT)
+    ),
+    **dict.fromkeys(
+        ("eval_packing", "eval_sample_packing"), Foreign(means=_ANY_FLAG, otherwise=_HELD_OUT)
+    ),
+    **dict.fromkeys(
+        (
+            *("dataloader_num_workers", "preprocessing_num_workers", "dataset_num_proc"),
+            *("dataset_prepared_path", "overwrite_cache"),
+        ),
+        Foreign(otherwise=_READERS),
+    ),
+    **dict.fromkeys(
+        ("overwrite_output_dir", "lora_model_dir"), Foreign(means=_OFF, otherwise=_OUTPUT)
+    ),
+    **dict.fromkeys(
+        (
+            *("plot_loss", "ddp_timeout", "logging_dir", "run_name", "strict", "model_type"),
+            *("tokenizer_type", "wandb_project", "wandb_entity", "hub_model_id"),
+        ),
+        Foreign(means=_OFF, otherwise=_LABEL),
     ),
     "deepspeed": Foreign(otherwise=_SYNC),
     "fsdp": Foreign(otherwise=_SYNC),

@@ -108,8 +108,8 @@ class JobSpec:
     """The steps in which it rises, instead of a share of the run."""
     weight_decay: Annotated[float, Ge(0), Le(10)] = 0.0
     """AdamW's weight decay."""
-    max_grad_norm: Annotated[float, Gt(0)] = 1.0
-    """Gradients longer than this are shortened to it."""
+    max_grad_norm: Annotated[float, Ge(0)] = 1.0
+    """Gradients longer than this are shortened to it; 0 for never."""
     loss_watchdog: Annotated[float, Ge(0)] = 3.0
     """Stops a run whose loss stays above so many times its best; 0 for never."""
     loss_watchdog_steps: Annotated[int, Ge(1)] = 20

@@ -134,6 +134,8 @@ def test_what_is_missing_is_named() -> None:
         ("bf16: auto\nfp16: false\ntf32: false\noptim: adamw_torch", "seed", 42),
         ("micro_batch_size: 2", "batch_size", 2),
         ("chat_template:\ndeepspeed: null", "seed", 42),
+        ("optimizer: adamw_torch\neval_sample_packing: true", "seed", 42),
+        ("max_grad_norm: 0", "max_grad_norm", 0.0),
     ],
 )
 def test_pasted_settings_of_other_trainers_are_followed(
@@ -158,6 +160,25 @@ def test_pasted_settings_of_other_trainers_are_followed(
 )
 def test_what_cannot_be_followed_is_refused_by_name(line: str, said: str) -> None:
     assert said in complaint(f"model: m\ndataset: d\n{line}\n")
+
+
+def test_all_that_is_wrong_with_a_pasted_file_is_told_at_once() -> None:
+    pasted = """
+    model_name_or_path: m
+    datasets: [{path: a}]
+    overwrite_cache: true
+    resume_from_checkpoint: null
+    optimizer: adamw_8bit
+    saves_per_epoch: 1
+    nonsense: 1
+    lora_r: 0
+    """
+    said = complaint("".join(f"{line.strip()}\n" for line in pasted.strip().splitlines()))
+    assert [line.split("  ")[0] for line in said.splitlines()] == [
+        f"t.yml:{number}:1" for number in (2, 3, 5, 6, 7, 8)
+    ]
+    assert "lacks" not in said
+    assert "unknown key 'nonsense'" in said
 
 
 def test_other_words_work_as_flags_and_from_python() -> None:
