@@ -1,11 +1,14 @@
 """`sollol replay`: a recorded job on the screen once more, or in a folder to send."""
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
+from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.params import JOB
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
@@ -18,6 +21,10 @@ def _duration(_ctx: click.Context, _option: click.Parameter, value: str) -> floa
         return parse_duration_s(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _leave(*_signal: object) -> NoReturn:
+    sys.exit(ExitCode.OK)
 
 
 @click.command()
@@ -72,6 +79,8 @@ def replay(session: Session, job: str, speed: float, begin_s: float, save: str |
     from sollol_tui.replay import ReplayClient
     from sollol_tui.ui.app import run_app
 
+    for each in (signal.SIGHUP, signal.SIGTERM):  # a closed terminal leaves no folder behind
+        signal.signal(each, _leave)
     with (
         tempfile.TemporaryDirectory(prefix="sollol-replay-") as folder,
         ReplayClient(home, chosen, Path(folder), speed=speed, begin_s=begin_s) as client,

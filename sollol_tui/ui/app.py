@@ -53,7 +53,7 @@ class SollolApp(App[str]):
     # textual types it as an instance variable, so it cannot be a ClassVar here.
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (50, "-narrow"), (100, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (12, "-tall")]  # noqa: RUF012
-    COMMANDS = App.COMMANDS | {Targets}
+    COMMANDS = {Targets}  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "leave", "Leave", id="app.leave", tooltip="Leave; jobs go on"),
         Binding(

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
+from textual.app import App
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.markup import escape
 from textual.types import IgnoreReturnCallbackType
@@ -50,6 +51,8 @@ class Targets(Provider):
         yield from self._jobs()
         yield from self._hosts()
         yield from self._actions()
+        for title, help_, act, _ in self.app.get_system_commands(self.screen):
+            yield _Target(name=title, act=act, help=help_)
 
     @property
     def _sollol(self) -> "SollolApp":
@@ -71,13 +74,14 @@ class Targets(Provider):
             yield _Target(name=f"host {clean(host.name, limit=80)}", act=act, help=help_)
 
     def _actions(self) -> Iterator[_Target]:
-        """What keys do on the screen from which the palette was opened."""
+        """What keys do on the screen from which the palette was opened, but for moving about."""
         if not isinstance(self.screen, View):
             return
         offered = set()
         for active in self.screen.active_bindings.values():
             binding = active.binding
-            is_ours = binding.id is not None and binding.id not in _OWN_KEYS
+            is_ours = binding.id and binding.id not in _OWN_KEYS
+            is_ours = is_ours and isinstance(active.node, View | App)
             if not (is_ours and active.enabled and active.tooltip) or binding.action in offered:
                 continue
             offered.add(binding.action)
