@@ -95,8 +95,9 @@ class Progress:
             return None
         self._said_at = now
         width = len(str(self._max_steps))
+        parts = "".join(f"  {name} {event[name]:.3f}" for name in ("ce", "kl") if name in event)
         return (
-            f"[{event['step']:>{width}}/{self._max_steps}] loss {event['loss']:.3f}  "
+            f"[{event['step']:>{width}}/{self._max_steps}] loss {event['loss']:.3f}{parts}  "
             f"{event['samples_per_s']:.1f} smp/s  ETA {duration(event['eta_s'])}"
         )
 
