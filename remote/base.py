@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora import LoraLayer
 
 from remote.run import Lora, Run
 
@@ -68,8 +69,8 @@ def load_base(run: Run, device: torch.device) -> Any:
 
 
 def adapt(base: Any, lora: Lora, name: str) -> Any:
-    """The base with a fresh adapter on it. Refuses names that no module has: peft passes over them
-    as long as one fits."""
+    """The base with a fresh adapter on it. Refuses names that no module has, over which peft passes
+    as long as one fits, and an update of weights that two modules share."""
     target = EVERY_LINEAR if lora.target == "all" else lora.target  # as LLaMA-Factory calls it
     if isinstance(target, str) and target != EVERY_LINEAR and NAMES.fullmatch(target):
         target = [part.strip() for part in target.split(",")]
@@ -84,13 +85,23 @@ def adapt(base: Any, lora: Lora, name: str) -> Any:
         target_modules=target,
         modules_to_save=lora.modules_to_save or None,
     )
+    head, embeddings = base.get_output_embeddings(), base.get_input_embeddings()
+    shared = embeddings.weight if head is not None and head.weight is embeddings.weight else None
     try:
-        return get_peft_model(base, config)
+        adapted = get_peft_model(base, config)
     except ValueError as error:
         raise ModelError(
             f"lora.target does not fit {name}: {_first_line(error)} It may be {EVERY_LINEAR}, or "
             f"name some of {', '.join(_names_of(base, torch.nn.Linear))}"
         ) from error
+    for path, module in adapted.named_modules():
+        if shared is not None and isinstance(module, LoraLayer) and module.weight is shared:
+            raise ModelError(
+                f"lora.target names {path.rpartition('.')[2]!r}, whose weights {name} uses for its "
+                "embeddings and its head alike, so its update could never be merged into them; "
+                "name it in lora.modules_to_save instead"
+            )
+    return adapted
 
 
 def _check_names(base: Any, key: str, wanted: Sequence[str], name: str) -> None:

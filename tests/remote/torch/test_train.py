@@ -9,7 +9,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, LlamaForCausalLM, TrainerState
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, TrainerState
 
 from remote.base import ModelError, adapt, load_base
 from remote.checkpoint import damage
@@ -336,3 +336,15 @@ def test_modules_are_named_as_a_list_or_with_commas(tiny_model):
     assert adapted(["q_proj", "v_proj"]) == adapted("q_proj,v_proj") == {"q_proj", "v_proj"}
     assert adapted(r".*\.[qv]_proj") == {"q_proj", "v_proj"}
     assert adapted("all") == adapted("all-linear") > {"q_proj", "up_proj"}
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")
+@pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
+@pytest.mark.parametrize("target", [["q_proj", "lm_head"], r".*(q_proj|embed_tokens)"])
+def test_an_update_of_weights_that_embeddings_and_head_share_is_refused(tiny_model, target):
+    config = LlamaConfig.from_pretrained(tiny_model, tie_word_embeddings=True)
+    base = LlamaForCausalLM(config)
+    with pytest.raises(ModelError, match=r"names '(lm_head|embed_tokens)', whose weights tiny use"):
+        adapt(base, Lora(r=2, target=target), "tiny")
+    apart = LlamaForCausalLM.from_pretrained(tiny_model)
+    assert adapt(apart, Lora(r=2, target=target), "tiny") is not None
