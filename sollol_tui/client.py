@@ -20,7 +20,7 @@ from sollol_tui.jobs.records import EventRecord
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import revive
 from sollol_tui.jobs.view import read_evaluations, read_job, read_jobs, read_snapshot
-from sollol_tui.model.errors import JobError
+from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.names import not_found
 from sollol_tui.model.snapshot import EvaluationView, HostView, JobView, Snapshot
@@ -395,17 +395,17 @@ class SOLLOLClient(Drafting, Trained):
             return revive(self._store)
 
     def newest_job(self) -> JobView:
-        """The newest job, ended or not. Raises JobError when there is none."""
+        """The newest job, ended or not. Raises NotFoundError when there is none."""
         if newest := self.list_jobs(1):
             return newest[0]
-        raise JobError("there is no job yet", remedy="start one with: sollol train")
+        raise NotFoundError("there is no job yet", remedy="start one with: sollol train")
 
     def newest_live_job(self) -> JobView:
-        """The newest job that has not ended. Raises JobError when there is none."""
+        """The newest job that has not ended. Raises NotFoundError when there is none."""
         for job in self.list_jobs():
             if not job.state.is_terminal:
                 return job
-        raise JobError("no job is running", remedy="start one with: sollol train")
+        raise NotFoundError("no job is running", remedy="start one with: sollol train")
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

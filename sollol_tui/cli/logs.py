@@ -13,6 +13,7 @@ import click
 
 from sollol_tui.cli.params import HOST, JOB
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import say
 from sollol_tui.model.units import parse_moment
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def logs(
     with session.client() as client:
         view = client.get_job_status(job)
         reader = client.open_logs(view.id, choice)
+        if not (follow or supervisor or any(client.home.job(view.id).glob("*/log.*"))):
+            say(f"{view.id} has no logs yet; to wait for them: sollol logs {view.id} -f")
         try:
             for line in _lines(client, view.id, reader, follow=follow, count=count):
                 click.echo(_shown(line, as_json=as_json, bare=supervisor))

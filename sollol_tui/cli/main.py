@@ -133,6 +133,9 @@ def root(
             ctx.invoke(status)
 
 
+_GLOBAL: Final = {name for option in root.params for name in option.opts}
+
+
 def _tell_log(level: int) -> Callable[[], None]:
     """Lets the log lines of this program onto stderr; what is returned ends that."""
     logger, handler = logging.getLogger("sollol_tui"), logging.StreamHandler(sys.stderr)
@@ -188,6 +191,8 @@ def _run(args: list[str] | None) -> int:
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.NoSuchOption) and error.option_name in _GLOBAL:
+            click.echo(f"{error.option_name} goes before the command: sollol --help", err=True)
         return ExitCode.USAGE
     except (ReaderGoneError, OSError):
         raise

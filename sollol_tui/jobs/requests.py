@@ -50,10 +50,8 @@ def resume(store: Store, job: str, inventory: Inventory, workers: str | None) ->
     with store.transaction():
         record = store.job(job)
         if record.state is not JobState.PAUSED:
-            remedy = f"wait for it: sollol wait {job} --for paused"
             raise JobError(
-                f"{job} is {record.state}, not paused",
-                remedy=remedy if record.state is JobState.PAUSING else "",
+                f"{job} is {record.state}, not paused", remedy=_instead(job, record.state)
             )
         spec = load(JobSpec, record.spec)
         hosts = record.same_hosts or tuple(w.host for w in load(Plan, record.plan).workers)
@@ -90,7 +88,10 @@ def ask_to_join(store: Store, job: str, inventory: Inventory, pattern: str | Non
         wanted = [host for host in hosts if host.name not in takes_part or host.name in asked]
         if not wanted:
             names = ", ".join(host.name for host in hosts)
-            raise JobError(f"{names} take{'s' * (len(hosts) == 1)} part in {job} already")
+            raise JobError(
+                f"{names} take{'s' * (len(hosts) == 1)} part in {job} already",
+                remedy=f"see: sollol show {job}",
+            )
         known = load(Inventory, record.inventory)
         others = [h for h in known.hosts if h.name not in {host.name for host in wanted}]
         _note_inventory(store, job, replace(known, hosts=(*others, *wanted)))
@@ -146,6 +147,15 @@ def _named(inventory: Inventory, pattern: str) -> list[Host]:
     if pattern.strip().isdecimal():
         raise JobError(f"'{pattern}' does not say which hosts", remedy="name them, or a group")
     return list(select(inventory, pattern).hosts)
+
+
+def _instead(job: str, state: JobState) -> str:
+    """What somebody may want who resumes a job that is not paused."""
+    if state is JobState.PAUSING:
+        return f"wait for it: sollol wait {job} --for paused"
+    if state.is_terminal:
+        return f"run it once more: sollol rerun {job}"
+    return f"follow it: sollol attach {job}"
 
 
 def _check_running(job: str, state: JobState) -> None:

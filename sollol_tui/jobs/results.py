@@ -123,9 +123,15 @@ def worker_with_result(store: Store, job: str) -> Worker:
     planned = next((worker for worker in plan.workers if worker.host in left_on), None)
     place = places.get(planned.host) if planned else None
     if planned is None or place is None:
+        if record.state.is_terminal:
+            raise NotFoundError(
+                f"{job} has no result: its training did not come to an end",
+                remedy=f"see: sollol show {job}",
+            )
         raise NotFoundError(
-            f"{job} has no result: its training did not come to an end",
-            remedy=f"see: sollol show {job}",
+            f"{job} has no result yet, it is {record.state}",
+            remedy=f"it brings its adapter by itself; before: sollol fetch {job} "
+            "--checkpoint newest",
         )
     if not record.state.is_terminal:
         raise JobError(

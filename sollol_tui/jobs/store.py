@@ -351,7 +351,7 @@ class Store:
         with self.transaction():
             state = self.job(job).state
             if state.is_terminal:
-                raise JobError(f"{job} is {state} already")
+                raise JobError(f"{job} is {state} already", remedy=f"see: sollol show {job}")
             self.connection.execute(
                 "INSERT INTO requests (job, kind, host, created_at) SELECT ?, ?, ?, ? WHERE NOT"
                 " EXISTS (SELECT 1 FROM requests WHERE job = ? AND kind = ? AND host = ?"

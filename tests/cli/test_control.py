@@ -47,7 +47,7 @@ def test_a_paused_job_is_shown_with_its_step(store: Store, running: str) -> None
 
 
 def test_resume_puts_a_job_into_the_queue(store: Store, running: str) -> None:
-    assert sollol("resume", running) == (1, "", f"sollol: {running} is running, not paused\n")
+    assert sollol("resume", running)[0] == 1
     rest(store, running)
     code, out, err = sollol("resume", running, "--workers", "w3")
     assert (code, out) == (5, "")
@@ -103,3 +103,16 @@ def test_readonly_pauses_and_resumes_nothing(store: Store, running: str) -> None
         code, _, err = sollol("--readonly", command, running)
         assert (code, err) == (1, "sollol: this command acts, and --readonly is on\n")
     assert store.open_requests(running) == []
+
+
+def test_what_cannot_be_done_now_says_what_can(store: Store, running: str) -> None:
+    said = sollol("resume", running)
+    assert said == (1, "", f"sollol: {running} is running, not paused; follow it: sollol attach "
+                    f"{running}\n")  # fmt: skip
+    code, _, err = sollol("fetch", running)
+    assert (code, "it brings its adapter by itself; before: sollol fetch" in err) == (5, True)
+    store.move_job(running, JobState.FAILED, "over")
+    assert f"run it once more: sollol rerun {running}" in sollol("resume", running)[2]
+    assert f"is failed already; see: sollol show {running}" in sollol("-y", "cancel", running)[2]
+    code, _, err = sollol("attach")
+    assert (code, err) == (5, "sollol: no job is running; start one with: sollol train\n")

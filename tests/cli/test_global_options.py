@@ -68,3 +68,10 @@ def test_colour_is_asked_for_or_left_out(silent: int, monkeypatch: pytest.Monkey
     assert "\x1b[" not in sollol(*ls)[1]
     assert "\x1b[" in sollol("--color", "always", *ls)[1]
     assert sollol("--color", "sometimes", *ls)[0] == 2
+
+
+def test_a_global_option_behind_the_command_is_told_its_place(silent: int) -> None:
+    code, _, err = sollol("hosts", "ls", "--timeout", "1")
+    assert code == 2
+    assert err.endswith("--timeout goes before the command: sollol --help\n")
+    assert "goes before" not in sollol("hosts", "ls", "--tmeout", "1")[2]

@@ -90,3 +90,10 @@ def test_a_clock_time_is_the_last_time_it_was_that(store: Store, written: str) -
     shown = sollol("logs", written, "--since", now)[1].splitlines()
     assert [line for line in shown if line.startswith("w1/0")] == []
     assert [line for line in shown if line.startswith("w2/1")] != []
+
+
+def test_a_job_that_has_written_nothing_yet_says_so(running: str) -> None:
+    code, out, err = sollol("logs", running)
+    assert (code, out) == (0, "")
+    assert err == f"{running} has no logs yet; to wait for them: sollol logs {running} -f\n"
+    assert sollol("-q", "logs", running)[2] == ""
