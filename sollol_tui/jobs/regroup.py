@@ -79,9 +79,13 @@ def plan_next(store: Store, job: str, crew: Crew, arrivals: dict[str, Worker]) -
         except TakenError as error:
             if not arrivals:
                 raise
+            asked = {r.host for r in membership_requests(store, job) if r.kind == "join"}
             for host in arrivals:
                 note(store, job, "notice", host=host, message=f"could not join: {error}")
-                give_up_arrival(store, job, host, str(error))
+                if host in asked:
+                    give_up_arrival(store, job, host, str(error))
+                else:  # a lost worker on its way back
+                    lose(store, job, host, str(error), is_there=False)
             arrivals.clear()
 
 

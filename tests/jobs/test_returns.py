@@ -13,6 +13,7 @@ from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.membership import Membership
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.records import WorkerRecord
+from sollol_tui.jobs.regroup import plan_next
 from sollol_tui.jobs.requests import ask_to_join, ask_to_leave
 from sollol_tui.jobs.roster import expect
 from sollol_tui.jobs.store import Store
@@ -126,3 +127,20 @@ async def test_a_join_that_was_taken_back_while_nobody_looked_is_no_return(
     ask_to_leave(store, job, INVENTORY, "w3")
     await attend(store, job, lambda: w3(store, job).state is WorkerState.GONE)
     assert asked == ["w3"]
+
+
+def test_one_whose_place_another_job_has_taken_meanwhile_stays_lost_or_was_asked_in_vain(
+    store: Store, job: str
+) -> None:
+    other = add_job(store, "host w3")
+    crew = Crew(store, store.job(job), lambda host, text: None)
+    coming = plan("w1", "w2", "w3").workers[-1]
+    for is_asked, state in ((False, WorkerState.LOST), (True, WorkerState.GONE)):
+        if is_asked:
+            ask_to_join(store, job, INVENTORY, "w3")
+        for way in (WorkerState.PROVISIONING, WorkerState.READY):
+            store.move_worker(job, "w3", way)
+        arrivals = {"w3": crew.worker(coming, INVENTORY.host("w3"))}
+        assert plan_next(store, job, crew, arrivals)
+        assert arrivals == {}
+        assert (w3(store, job).state, other in w3(store, job).reason) == (state, True)
