@@ -13,7 +13,12 @@ from sollol_tui.inventories import read_text, write_text
 from sollol_tui.model.errors import InputError
 
 NAME: Final = "screen.yaml"
-HEAD: Final = "# how sollol's screen looks: theme, hide (columns by table), keys (by their ids)\n"
+HEAD: Final = """\
+# How sollol's screens look; every line may be left out.
+# theme: nord                  the palette (ctrl+p) chooses one and keeps it here
+# hide: {hosts: [temp, ram]}   columns of jobs, hosts and events; C chooses and keeps them
+# keys: {job.pause: f5}        by the ids that ? shows; several keys: "f5,ctrl+x"
+"""
 _Word = Annotated[str, MinLen(1)]
 
 

@@ -230,13 +230,14 @@ async def test_arrows_and_enter_go_from_field_to_field(client: DraftClient) -> N
 async def test_a_pasted_job_file_of_another_trainer_fills_the_form(client: DraftClient) -> None:
     async with driven(client, size=(120, 40)) as screen:
         await planned(screen)
-        text = "base_model: org/m\ndataset: rows.jsonl\nlora_rank: 4\nlr: 0.001\n"
+        # As terminals do, with returns.
+        text = "base_model: org/m\rdataset: rows.jsonl\rlora_rank: 4\rlr: 0.001\r"
         assert screen.app.focused is not None
         screen.app.focused.post_message(Paste(text))
         await screen.sees("org/m on rows.jsonl, r=4")
         assert form(screen).typed["learning_rate"] == "0.001"
         assert screen.app.focused is not None
-        screen.app.focused.post_message(Paste("model: m\nbatchsize: 3\n"))
+        screen.app.focused.post_message(Paste("model: m\ndataset: d\nbatchsize: 3\n"))
         await screen.hears("'batchsize'")
         assert form(screen).typed["model"] == "org/m"
 
@@ -345,7 +346,8 @@ async def test_the_keys_of_the_form_are_explained(client: DraftClient) -> None:
         await opened(screen)
         await screen.press("f1")
         await screen.until(lambda: isinstance(screen.app.screen, HelpScreen))
-        await screen.sees("The same settings as a job file")
+        for words in ("The same settings as a job file", "Scroll the plan down", "launch.next"):
+            await screen.sees(words)
         await screen.press("escape")
         assert isinstance(screen.app.screen, Launch)
 

@@ -76,3 +76,30 @@ async def test_a_bad_edit_of_the_inventory_is_told_and_takes_no_host_away(
         file.write_text(good)
         await screen.until(lambda: "wokdir" not in screen.text)
     client.close()
+
+
+async def test_the_form_shows_what_the_planner_says_of_real_hosts_and_submits_it(
+    client: SOLLOLClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sollol_tui.jobs.submit.start_supervisor", lambda home, job: None)
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f'{{"prompt": "ask {n}", "completion": "tell {n}"}}\n' for n in range(40))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.press("a")
+        await screen.sees("give model and dataset")
+        await screen.press(*"org/model", "down", *"rows.jsonl")
+        await screen.sees("40 rows (prompt-completion)")
+        await screen.sees("one ~100% (CPU)")
+        await screen.sees("tell 2")
+        await screen.press("down", *"tow")
+        await screen.sees("! workers")
+        await screen.sees("it has: one, all")
+        await screen.press("backspace", "backspace", "backspace", *"one")
+        await screen.until(lambda: "! workers" not in screen.text)
+        await screen.press("ctrl+s")
+        await screen.hears("started j-")
+        job = client.list_jobs()[0]
+        await screen.until(lambda: screen.overview.job_id == job.id)
+        spec = client.job_spec(job.id)
+        assert (spec.model, spec.workers) == ("org/model", "one")

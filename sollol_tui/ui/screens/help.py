@@ -1,13 +1,16 @@
 """The keys that work in the pane one came from, with a sentence each."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
+
+_ROOMY: Final = 100  # cells from which the ids of keys have room
 
 
 class HelpScreen(ModalScreen[None]):
@@ -30,14 +33,17 @@ class HelpScreen(ModalScreen[None]):
 
     def _keys(self) -> Table:
         """Keys that do the same share a line; what has no sentence is the toolkit's business."""
-        lines: dict[str, list[str]] = {}
+        is_roomy = self.app.size.width >= _ROOMY
+        lines: dict[tuple[str, str], list[str]] = {}
         for active in self._bindings_below:
             if active.tooltip and active.binding.id:
                 note = active.tooltip if active.enabled else f"{active.tooltip} (not now)"
-                lines.setdefault(note, []).append(self.app.get_key_display(active.binding))
+                # The id is what one writes to give it another key.
+                keys = lines.setdefault((active.binding.id if is_roomy else "", note), [])
+                keys.append(self.app.get_key_display(active.binding))
         table = Table.grid(padding=(0, 2))
-        for note, keys in lines.items():
-            table.add_row(" ".join(dict.fromkeys(keys)), note)
+        for (id_, note), keys in lines.items():
+            table.add_row(" ".join(dict.fromkeys(keys)), note, Text(id_, style="dim"))
         return table
 
     def action_scroll(self, lines: int) -> None:

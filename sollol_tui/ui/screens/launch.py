@@ -33,7 +33,7 @@ from sollol_tui.ui.screens.editor import JobFileEditor
 from sollol_tui.ui.screens.picker import Entry, Picker, data_files, model_folders
 from sollol_tui.ui.theme import tone_style
 from sollol_tui.ui.widgets.draft_pane import DraftPane
-from sollol_tui.ui.widgets.form_field import FormField, TextEntry
+from sollol_tui.ui.widgets.form_field import FormField, TextEntry, lines_of
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
@@ -224,8 +224,8 @@ class Launch(ModalScreen[JobView | None]):
 
     def on_paste(self, event: Paste) -> None:
         """Pasted where nothing is typed."""
-        if "\n" in event.text.strip():
-            self._take_file(event.text, "what was pasted")
+        if "\n" in (text := lines_of(event.text)):
+            self._take_file(text, "what was pasted")
 
     def _take_file(self, text: str, name: str) -> None:
         """The settings of a job file, in whoever's words, in place of what was typed."""

@@ -23,20 +23,29 @@ _NOTHING_CHOSEN = "-"  # stands for the choice of none
 _WRONG = "! "
 
 
-class TextEntry(Input):
+def lines_of(pasted: str) -> str:
+    """What was pasted with the ends of its lines as a file has them: terminals send returns."""
+    return pasted.replace("\r\n", "\n").replace("\r", "\n").strip()
+
+
+class TextEntry(Input, inherit_bindings=False):
     """A line to type into. Several lines that are pasted are no entry, but a file."""
+
+    # Not those by which any widget would scroll: up and down are the form's.
+    BINDINGS: ClassVar[list[BindingType]] = [*Input.BINDINGS]
 
     @dataclass
     class FilePasted(Message):
         text: str
 
     def on_paste(self, event: events.Paste) -> None:
-        if "\n" in event.text.strip():
+        text = lines_of(event.text)
+        if "\n" in text:
             event.prevent_default()
             event.stop()
-            self.post_message(self.FilePasted(event.text))
+            self.post_message(self.FilePasted(text))
         else:
-            event.text = clean(event.text.strip())
+            event.text = clean(text)
 
 
 class Choices(Widget, can_focus=True):
