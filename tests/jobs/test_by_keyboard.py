@@ -22,7 +22,10 @@ from tests.jobs.bench import Bench
 DEADLINE_S = 60.0
 LEFT = "back in the shell"
 
-pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="needs tmux"),
+    pytest.mark.timeout(300),  # a dozen waits, each with a deadline of its own
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,10 +49,12 @@ async def served(command: list[str]) -> AsyncIterator[Served]:
     with listen_on("127.0.0.1", 0) as listener:
         ready = asyncio.Event()
         serving = asyncio.create_task(serve(dashboard, listener, ready.set))
-        await ready.wait()
-        yield Served(dashboard=dashboard, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
-        serving.cancel()
-        await asyncio.wait({serving})
+        try:
+            await ready.wait()
+            yield Served(dashboard=dashboard, url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        finally:
+            serving.cancel()
+            await asyncio.wait({serving})
 
 
 async def until(what: Callable[[], Any], why: str) -> Any:
