@@ -24,6 +24,21 @@ print(loaded.peft_config["default"].r, sum(p.abs().sum().item() > 0
 """
 
 
+APART = """
+import sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+model, adapter, merged = sys.argv[1:]
+loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), adapter)
+ids = torch.arange(5, 45)[None]
+with torch.no_grad():
+    both = [network.eval()(input_ids=ids).logits
+            for network in (loaded, AutoModelForCausalLM.from_pretrained(merged))]
+print(float((both[0] - both[1]).abs().max()))
+"""
+
+
 @needs_worker_python
 @pytest.mark.timeout(600)
 def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> None:
@@ -60,6 +75,8 @@ def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> N
     client = coordinator.client()
     ready = client.events(job.id, "ready")
     finished = client.events(job.id, "finished")
+    evaluation = client.evaluate(job.id, dataset=tmp_path / "rows.jsonl", host="w2", samples=1)
+    merged = client.export(job.id, merge=True, host="w1", to=tmp_path / "merged").path
     client.close()
     assert {(e.host, e.data["rank"], e.data["world_size"]) for e in ready} == {
         ("w1", 0, 2),
@@ -70,6 +87,11 @@ def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> N
     rank, trained = worker_python("-c", LOADS, str(tmp_path / "model"), job.output_dir).split()
     assert rank == "8"
     assert int(trained) > 0
+    assert (evaluation.host, evaluation.rows, len(evaluation.examples)) == ("w2", 300, 1)
+    assert evaluation.loss_before == pytest.approx(job.first_loss, rel=0.1)
+    assert evaluation.loss < 1.1 * job.loss
+    both = (job.output_dir, merged)
+    assert float(worker_python("-c", APART, str(tmp_path / "model"), *both)) < 1e-5
     assert coordinator.copies_are_equal(job.id, *lab.hosts[:2])
     coordinator.assert_clean()
 
