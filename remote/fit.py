@@ -1,4 +1,5 @@
-"""Finds out, before the first step, how this rank lays out and holds its micro-batches.
+"""Finds out, before the first step, whether the rows suit the model, and how this rank lays out and
+holds its micro-batches; lowers how many samples lie in memory when it runs out later.
 
 Every choice is said with its reason, and none changes what is learnt. Trains nothing.
 """
