@@ -17,6 +17,8 @@ from textual.pilot import Pilot
 from sollol_tui.jobs.recording import open_recording
 from sollol_tui.replay import ReplayClient
 from sollol_tui.ui.app import SollolApp
+from sollol_tui.ui.screens.launch import Launch
+from tools.sample_form import TYPED, FormClient
 from tools.sample_recording import JOB, write_sample
 
 PICTURES: Final = Path(__file__).resolve().parents[1] / "docs"
@@ -53,10 +55,14 @@ async def draw(folder: Path) -> list[Path]:
                 clock.now += 1
                 at = client.snapshot().at
                 await _until(lambda at=at: _shown_at(app) >= at, pilot, "the screen goes on")
-            return [
+            drawn = [
                 await _picture(app, pilot, folder / f"{name}.svg", key, words)
                 for name, (key, words) in _VIEWS.items()
             ]
+            app.push_screen(Launch(FormClient(Path(scratch)), "new job", TYPED))  # type: ignore[arg-type]
+            await _until(lambda: "row 3" in _text(app), pilot, "the form shows its first rows")
+            form = await _picture(app, pilot, folder / "launch.svg", "down", "world size")
+            return [*drawn, form]
 
 
 def _replay(scratch: Path, clock: _Clock) -> ReplayClient:
