@@ -23,8 +23,10 @@ from tests.cli.shell import sollol
 from tests.jobs.samples import add_job
 from tools import commands
 
-# It trains; the others are refused what acts, and find hosts that refuse them at once.
-PATHS = {path: command for path, command, _ in commands.commands() if path != "sollol demo"}
+# One trains, one serves until it is interrupted; the others are refused what acts, and find hosts
+# that refuse them at once.
+FOR_EVER = ("sollol demo", "sollol dashboard")
+PATHS = {path: command for path, command, _ in commands.commands() if path not in FOR_EVER}
 NASTY = [
     *("", "-", "--", "---", "-1", "9" * 40, "1e999", "nan", "!", "!w1", "w1,", "tag:", "j-", "%s"),
     *("{}", "[/b]", "../..", "~", "é\u202e", "\udcff", "\x1b[2J", "=", "a=b", "--set", "x" * 5000),
