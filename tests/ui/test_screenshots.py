@@ -15,7 +15,7 @@ async def test_every_picture_shows_what_it_is_of(tmp_path: Path) -> None:
         "job": ("24.6 smp/s", "1.27x hydra alone", "equal on 4 of 4 ranks"),
         "logs": ("hydra/0", "loss 1."),
         "metrics": ("loss of j-7f3a", "gradient norm"),
-        "launch": ("new job", "hydra ~50% (2 GPUs)", "> items.reverse()"),
+        "launch": ("new job", "hydra ~50% (2 GPUs)", "items.reverse()"),
     }
     assert {file.stem for file in drawn} == words.keys()
     for file in drawn:
