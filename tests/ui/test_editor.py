@@ -47,6 +47,13 @@ async def test_a_wrong_line_is_marked_and_told_and_not_saved(
         await screen.press("ctrl+end", *"    adress: 192.0.2.1")
         await screen.sees("line 6:5  unknown key 'adress' - did you mean 'address'?")
         assert area(screen).wrong == {6}
+        await screen.until(
+            lambda: any(
+                "adress" in segment.text and segment.style is not None and segment.style.underline
+                for strip in screen.app.screen._compositor.render_strips()
+                for segment in strip
+            )
+        )
         await screen.press("ctrl+home", "f8")
         assert area(screen).cursor_location == (5, 4)
         await screen.press("ctrl+home", "ctrl+s")
