@@ -172,7 +172,9 @@ class Membership:
             is_coming = any(w.state is WorkerState.READY and w.slots for w in workers)
             may_change = is_coming or bool(self._tasks)
             is_stuck = self._sight.is_stuck(self._crew.progress.step_s)
-            if lost and not may_change and is_stuck:
+            # Who comes takes over what others hold: where nobody trains, it would wait in vain.
+            is_training = any(worker.state is WorkerState.TRAINING for worker in workers)
+            if lost and is_stuck and not (may_change and is_training):
                 return f"released from {told(lost)}"
             if not may_change and is_stuck and (left := self._waited_for_in_vain(workers)):
                 return f"released from {', '.join(left)}"

@@ -3,6 +3,7 @@ return that was cut short is begun again."""
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,21 @@ def test_one_whose_place_another_job_has_taken_meanwhile_stays_lost_or_was_asked
         assert plan_next(store, job, crew, arrivals)
         assert arrivals == {}
         assert (w3(store, job).state, other in w3(store, job).reason) == (state, True)
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_one_that_comes_back_to_an_elastic_job_is_released_where_nobody_trains(
+    store: Store, job: str, is_alone: bool
+) -> None:
+    store.note_plan(job, replace(plan("w1", "w2", "w3"), engine="elastic"))
+    if is_alone:
+        store.move_worker(job, "w2", WorkerState.LOST, "no route")
+    for way in (WorkerState.LOST, WorkerState.PROVISIONING, WorkerState.READY):
+        store.move_worker(job, "w1", way)
+    crew = Crew(store, store.job(job), lambda host, text: None)
+    crew.progress.lost["w3"] = "no route"
+    members = Membership(store, crew, JobSpec(model="m", dataset="d"), {}, asyncio.Lock())
+    for now in range(60):
+        members._sight.look(float(now), ["w3"], stepped=False, all_step=False)
+    wanted = members._needs_generation(store.workers(job))
+    assert wanted.startswith("released from ") is is_alone
