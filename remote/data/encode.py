@@ -2,10 +2,10 @@
 processes share the blocks of a dataset; none of them loads torch.
 
 A process of its own: `python -P -m remote.data.encode FOLDER PARTS PARENT`, with the recipe and the
-tokenizer in FOLDER. It forks the processes that share the work once it holds what all of them read,
-a large vocabulary above all, so that each adds little to the memory of one. It prints as a JSON
-line the first row that cannot be used, or the `errno` with which a disk refused a shard, or
-nothing, and ends with KILLED where one of them was killed.
+tokenizer in FOLDER. It forks those with which it shares the work once it holds what all of them
+read, a large vocabulary above all, so that each adds little to the memory of one. It prints as a
+JSON line the first row that cannot be used, or the `errno` with which a disk refused a shard, or
+nothing, and ends with KILLED where one of its forks was killed.
 """
 
 import gc
@@ -232,13 +232,13 @@ class _Block:
 
 
 def encode_in_parts(encoder: Encoder, parts: int) -> BadRow | None:
-    """Shares the blocks among processes that are forks of this one. Returns the first row of all
-    that cannot be used; raises ChildProcessError where one of them died, OSError where the disk
-    refused it a shard."""
+    """Shares the blocks with forks of this process, which takes the first part. Returns the first
+    row of all that cannot be used; raises ChildProcessError where a fork died, OSError where the
+    disk refused a shard."""
     gc.freeze()  # a collection in a fork would copy what all of them share
     forks = get_context("fork")
     crew = []
-    for part in range(parts):
+    for part in range(1, parts):
         ours, theirs = forks.Pipe(duplex=False)
         process = forks.Process(
             target=_forked, args=(encoder, part, parts, os.getpid(), theirs), daemon=True
@@ -246,7 +246,7 @@ def encode_in_parts(encoder: Encoder, parts: int) -> BadRow | None:
         process.start()
         theirs.close()
         crew.append((process, ours))
-    found = []
+    found = [encode_part(encoder, 0, parts)]
     for process, said in crew:
         try:
             outcome = said.recv()

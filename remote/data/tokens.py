@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -260,7 +261,7 @@ def _encode_in_parts(work: Path, parts: int, say: Callable[[str], None]) -> BadR
             output = _output(process, work, say)
         finally:
             process.kill()
-    if process.returncode == KILLED:
+    if process.returncode in (KILLED, -signal.SIGKILL):
         raise DataError(
             "a process that tokenises was killed, for want of memory most likely; end what else "
             "runs on this host, or lower cpu_cores, so that fewer tokenise at once"

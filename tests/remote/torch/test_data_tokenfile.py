@@ -168,7 +168,7 @@ def test_a_rank_that_tokenises_on_many_cores_stays_below_600_mb(tmp_path, tokeni
         crew = max(crew, len(family))
         most = max(most, sum(map(held_bytes, [rank, *family])))
     assert rank.returncode == 0
-    assert crew > 4
+    assert crew == 4
     assert most < 600 << 20
 
 
@@ -193,7 +193,7 @@ def test_a_process_that_is_killed_is_told_as_want_of_memory(tmp_path, tokenizer,
             for child in psutil.Process().children(recursive=True)
             if child.parent() != psutil.Process() and "remote.data.encode" in child.cmdline()
         ]
-        return len(forks) == 2
+        return len(forks) == 1  # the other part is that of who forked
 
     wait_for(forked)
     forks[0].kill()
