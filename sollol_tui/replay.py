@@ -1,5 +1,5 @@
-"""A client that shows a recorded job as it was, only faster, to whatever shows clients. Plays into a
-state folder of its own; asks no host, and refuses all that acts.
+"""A client that shows a recorded job as it was, only faster, to whatever shows clients. Plays into
+a state folder of its own; asks no host, and refuses all that acts.
 """
 
 import time
