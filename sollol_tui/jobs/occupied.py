@@ -43,9 +43,14 @@ def occupy(root: Path, occupation: Occupation) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def occupations(root: Path) -> list[Occupation]:
+    """The errands that are done now."""
+    return list(_read(root, alive=True))
+
+
 def occupied(root: Path) -> dict[str, str]:
     """Which errand holds each resource."""
-    return {resource: each.title for each in _read(root, alive=True) for resource in each.resources}
+    return {resource: each.title for each in occupations(root) for resource in each.resources}
 
 
 def abandoned(root: Path) -> list[Occupation]:

@@ -75,6 +75,7 @@ class Turn:
         seen: Taken | None = None
         asked_at = 0.0
         while self._is_waiting():
+            version = self._store.version()  # before the look: what is freed meanwhile is news
             taken = self._store.leases.taken_from(self._job)
             due = clock() - asked_at > LOOK_AGAIN_S or not asked_at
             if (taken != seen and self._looks_possible(taken)) or due:
@@ -86,7 +87,7 @@ class Turn:
             elif taken != seen:
                 self._try(taken)  # what it waits for is another now
             seen = taken
-            await self._news()
+            await self._news(version)
 
     def _is_waiting(self) -> bool:
         """A job that was paused and resumed waits for another turn, maybe for other hosts."""
@@ -135,10 +136,9 @@ class Turn:
         log.info("queued: %s", reason)
         self._store.note_waiting(self._job, reason, claims)
 
-    async def _news(self) -> None:
-        """Returns when somebody has written the state, or it is time to look again."""
-        version, looks = self._store.version(), int(LOOK_AGAIN_S / _POLL_S)
-        for _ in range(looks):
+    async def _news(self, version: int) -> None:
+        """Returns when the state is not that version any more, or it is time to look again."""
+        for _ in range(int(LOOK_AGAIN_S / _POLL_S)):
             await asyncio.sleep(_POLL_S)
             if self._store.version() != version:
                 return

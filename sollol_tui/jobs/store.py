@@ -14,6 +14,7 @@ from sollol_tui.jobs.database import open_database
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.leases import Leases
+from sollol_tui.jobs.occupied import Occupation, occupations
 from sollol_tui.jobs.records import JobRecord, WorkerRecord, dump
 from sollol_tui.model.errors import JobError, NotFoundError
 from sollol_tui.model.names import did_you_mean
@@ -44,6 +45,8 @@ class Store:
         home.check_database()
         self.connection = open_database(home.database)
         self.leases = Leases(self.connection)
+        self._occupations: list[Occupation] = []
+        self._changes = 0  # of what is no row
 
     def __enter__(self) -> "Store":
         return self
@@ -60,9 +63,13 @@ class Store:
             yield
 
     def version(self) -> int:
-        """A number that grows when this or another connection has written."""
+        """A number that grows when this or another connection has written, and when an errand has
+        begun or ended, even by being killed."""
+        if (now := occupations(self.home.root)) != self._occupations:
+            self._occupations = now
+            self._changes += 1
         others = int(self.connection.execute("PRAGMA data_version").fetchone()[0])
-        return others + self.connection.total_changes
+        return others + self.connection.total_changes + self._changes
 
     # jobs
 

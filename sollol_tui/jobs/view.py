@@ -10,6 +10,7 @@ import psutil
 
 from sollol_tui.jobs.database import told_if_damaged
 from sollol_tui.jobs.events import read_events
+from sollol_tui.jobs.occupied import occupations
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.events import finite, whole
@@ -39,7 +40,7 @@ _COLUMNS: Final = (
 def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
     """The cluster as the state knows it: hosts in the inventory's order, jobs newest first."""
     jobs = read_jobs(store)
-    occupied = {
+    held = {
         worker.host: (job.id, worker.share)
         for job in jobs
         if job.state not in UNLEASED
@@ -52,6 +53,7 @@ def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
             "SELECT * FROM readings WHERE inventory = ?", (inventory.file,)
         )
     }
+    errands = {each.host: each.title for each in occupations(store.home.root)}
     local = {host.name for host in inventory.hosts if host.connection is ConnectionKind.LOCAL}
     return Snapshot(
         at=time.time(),
@@ -59,10 +61,15 @@ def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
         coordinator=CoordinatorView(
             cpu_percent=psutil.cpu_percent(),
             ram_percent=psutil.virtual_memory().percent,
-            takes_part=any(host in local for host in occupied),
+            takes_part=any(host in local for host in held),
         ),
         hosts=tuple(
-            _host(host, readings.get(host.name), *occupied.get(host.name, (None, None)))
+            _host(
+                host,
+                readings.get(host.name),
+                *held.get(host.name, (None, None)),
+                errand=errands.get(host.name),
+            )
             for host in inventory.hosts
         ),
         jobs=jobs,
@@ -165,7 +172,14 @@ def _job(row: sqlite3.Row, workers: Sequence[sqlite3.Row], place: int | None) ->
     )
 
 
-def _host(host: Host, row: sqlite3.Row | None, job: str | None, share: float | None) -> HostView:
+def _host(
+    host: Host,
+    row: sqlite3.Row | None,
+    job: str | None,
+    share: float | None,
+    *,
+    errand: str | None,
+) -> HostView:
     data: dict[str, Any] = json.loads(row["data"]) if row is not None else {}
     state = HostState(row["state"]) if row is not None else HostState.UNKNOWN
     figures = {
@@ -182,6 +196,7 @@ def _host(host: Host, row: sqlite3.Row | None, job: str | None, share: float | N
         disk_free_bytes=data.get("disk_free_bytes"),
         job=job,
         share=share,
+        errand=errand,
         local=host.connection is ConnectionKind.LOCAL,
         **figures,
     )

@@ -224,7 +224,8 @@ def job_sentence(job: JobView, now: float) -> str:
 
 def host_cells(host: HostView, now: float) -> tuple[str, ...]:
     """The texts of HOST_COLUMNS. Where a host is not up, its reason stands in place of the share,
-    and its last figures are not shown as if they were today's."""
+    and its last figures are not shown as if they were today's. Where it works for no job, what else
+    it does for us stands there."""
     name = clean(host.name, limit=80)
     if host.state is not HostState.UP:
         figures = (NOTHING,) * 6
@@ -248,8 +249,14 @@ def host_cells(host: HostView, now: float) -> tuple[str, ...]:
         NOTHING if host.cpu_percent is None else f"{host.cpu_percent:.0f}%",
         format_usage(host.ram_used_bytes, host.ram_total_bytes),
         clean(host.job or NOTHING, limit=80),
-        NOTHING if host.share is None else f"{host.share:.0%}",
+        _share(host),
     )
+
+
+def _share(host: HostView) -> str:
+    if host.job is None and host.errand is not None:
+        return clean(host.errand, limit=80)
+    return NOTHING if host.share is None else f"{host.share:.0%}"
 
 
 def host_reason(host: HostView, now: float) -> str:

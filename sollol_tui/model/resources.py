@@ -1,4 +1,4 @@
-"""What each host has, how much of it is in use, and which job holds it. Pure: words and numbers."""
+"""What each host has, how much of it is in use, and who holds it. Pure: words and numbers."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,7 +23,7 @@ RESOURCE_COLUMNS: Final = (
 
 def is_free(host: HostView) -> bool:
     """Whether a job could take the host now."""
-    return host.state is HostState.UP and host.job is None
+    return host.state is HostState.UP and host.job is None and host.errand is None
 
 
 def resource_rows(host: HostView, now: float) -> list[tuple[str, ...]]:
@@ -47,7 +47,7 @@ def resource_rows(host: HostView, now: float) -> list[tuple[str, ...]]:
         format_usage(host.ram_used_bytes, host.ram_total_bytes),
         *(gpus[0] if gpus else (NOTHING, NOTHING)),
         format_bytes(host.disk_free_bytes),
-        "free" if host.job is None else clean(host.job, limit=80),
+        ", ".join(clean(held, limit=80) for held in (host.job, host.errand) if held) or "free",
     )
     return [first, *(("", "", "", "", *gpu, "", "") for gpu in gpus[1:])]
 

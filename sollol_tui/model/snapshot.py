@@ -51,7 +51,7 @@ class Reading(Keyed):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostView(Keyed):
     """One row of the hosts table. `at` is when the figures were read, on the coordinator's clock;
-    `since` when it got its state."""
+    `since` when it got its state. `errand` is what is done there for an adapter, in words."""
 
     name: str
     state: HostState
@@ -66,6 +66,7 @@ class HostView(Keyed):
     disk_free_bytes: int | None = None
     job: str | None = None
     share: float | None = None
+    errand: str | None = None
     local: bool = False
 
 

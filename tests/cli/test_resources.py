@@ -7,6 +7,7 @@ import pytest
 
 import sollol_tui.client
 from sollol_tui.jobs.home import open_home
+from sollol_tui.jobs.occupied import Occupation, occupy
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.snapshot import HostState
 from tests.cli.shell import sollol
@@ -79,6 +80,22 @@ def test_a_script_gets_one_object(job: str) -> None:
     }  # fmt: skip
     assert (hosts["w1"]["job"], len(hosts["w1"]["gpus"])) == (job, 2)
     assert data["free"] == {"hosts": 1, "gpus": 0, "cpu_cores": 16, "ram_bytes": 64 * GIB}
+
+
+def test_a_host_that_evaluates_or_merges_is_not_free_and_says_what_it_does(job: str) -> None:
+    errand = Occupation(
+        id="e-1", title=f"the merge of {job}", resources=("host attic",), host="attic",
+        run_dir="", nonce="",
+    )  # fmt: skip
+    with occupy(open_home().root, errand):
+        table, shown = sollol("resources", "--cached")[1], sollol("status", "--cached")[1]
+        data = json.loads(sollol("resources", "--cached", "--json")[1])
+    row = next(line for line in table.splitlines() if line.startswith("attic"))
+    assert row.endswith(f"the merge of {job}")
+    assert next(x for x in shown.splitlines() if x.startswith("attic")).endswith(errand.title)
+    host = next(host for host in data["hosts"] if host["name"] == "attic")
+    assert (host["errand"], host["free"], data["free"]["hosts"]) == (errand.title, False, 0)
+    assert "free" in sollol("resources", "--cached")[1].splitlines()[3], "it is over"
 
 
 def test_hosts_are_asked_unless_told_otherwise(

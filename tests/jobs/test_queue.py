@@ -1,5 +1,6 @@
 """The queue: nobody is overtaken on what he could use, nobody is lost, and nobody gets it twice."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,19 +8,24 @@ from pathlib import Path
 
 import pytest
 
+from sollol_tui.jobs import queue
 from sollol_tui.jobs import submit as submitting
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.leases import TakenError
+from sollol_tui.jobs.occupied import Occupation, occupy
 from sollol_tui.jobs.output import Output
 from sollol_tui.jobs.planner import any_device
-from sollol_tui.jobs.queue import take_turn
+from sollol_tui.jobs.probe import Answers
+from sollol_tui.jobs.queue import Turn, take_turn
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.submit import Prepared, submit
+from sollol_tui.jobs.view import read_job
 from sollol_tui.model.columns import jobs_in_order
+from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import JobState
-from tests.jobs.bench import Bench, until
-from tests.jobs.samples import INVENTORY, plan
+from tests.jobs.bench import DEADLINE_S, Bench, until
+from tests.jobs.samples import INVENTORY, add_job, facts, plan
 
 LONG = {"SOLLOL_STUB_STEPS": "100000"}
 
@@ -138,6 +144,55 @@ def test_of_fifty_submits_at_once_none_is_lost_and_none_shares_a_device(
     assert 1 <= states[JobState.PLANNING] <= 3
     assert dict(held) == dict.fromkeys(held, 2)
     assert set(leased) == set(jobs)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.Event]:
+    """Only news make a queued job look again; w1 answers once each of these events is set."""
+    before: list[asyncio.Event] = []
+
+    async def answered(*anything: object) -> Answers[HostFacts]:
+        for event in before:
+            await event.wait()
+        return Answers(said={"w1": facts()})
+
+    monkeypatch.setattr(queue, "LOOK_AGAIN_S", 1e6)
+    monkeypatch.setattr(queue, "ask", answered)
+    return before
+
+
+async def test_what_is_freed_while_hosts_are_asked_is_not_missed(
+    home: Home, store: Store, asked: list[asyncio.Event]
+) -> None:
+    other = add_job(store, "host w1")
+    job, answer = enqueue(store, "w1"), asyncio.Event()
+    asked.append(answer)
+    with Store(home) as own:
+        waiting = asyncio.create_task(Turn(own, job).wait())
+        await asyncio.sleep(0)  # it has looked, and asks
+        store.leases.free(other)
+        answer.set()
+        async with asyncio.timeout(DEADLINE_S):
+            await waiting
+    assert store.job(job).state is JobState.PLANNING
+
+
+async def test_a_queued_job_notices_at_once_that_an_errand_has_left_its_host(
+    home: Home, store: Store, asked: list[asyncio.Event]
+) -> None:
+    job = enqueue(store, "w1")
+    errand = Occupation(
+        id="e-1", title="the merge of j-1", resources=("host w1",), host="w1", run_dir="", nonce=""
+    )
+    with Store(home) as own:
+        with occupy(home.root, errand):
+            waiting = asyncio.create_task(Turn(own, job).wait())
+            async with asyncio.timeout(DEADLINE_S):
+                while "the merge of j-1" not in read_job(store, job).reason:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        async with asyncio.timeout(DEADLINE_S):  # its process has gone, without a word
+            await waiting
+    assert store.job(job).state is JobState.PLANNING
 
 
 def test_a_queued_job_says_what_it_waits_for_and_runs_when_that_is_free(bench: Bench) -> None:
