@@ -1,8 +1,6 @@
 """`sollol pause`, `resume`, `join`, `leave`, `cancel`, `wait`: what is asked of a job, and waiting
 for it."""
 
-import sys
-
 import click
 
 from sollol_tui.cli.exits import ExitCode
@@ -124,7 +122,7 @@ def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
     """
     with session.client(acts=True) as client:
         view = client.get_job_status(job)
-        if not session.yes and sys.stdin.isatty():
+        if session.asks:
             click.confirm(f"cancel {view.id} ({view.name}, {view.state})?", abort=True, err=True)
         try:
             with held():

@@ -54,8 +54,7 @@ def edit_file(session: Session, file: Editable) -> None:
         )
         raise
     click.echo(unified_diff(old or "", new, str(file.path)), nl=False)
-    is_asked = not session.yes and sys.stdin.isatty()
-    if is_asked and not click.confirm(f"write {file.path}?", default=True, err=True):
+    if session.asks and not click.confirm(f"write {file.path}?", default=True, err=True):
         say(f"nothing is written; your edit is kept in {file.kept}")
         return
     write_text(file.path, new, instead_of=old)

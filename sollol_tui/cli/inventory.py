@@ -161,7 +161,7 @@ def edit(session: Session, change: Callable[[str, str], str]) -> None:
         say(f"{file} says so already, nothing to change")
         return
     click.echo(unified_diff(old, new, file), nl=False)
-    if not session.yes and sys.stdin.isatty():
+    if session.asks:
         click.confirm(f"write {file}?", default=True, abort=True, err=True)
     write_text(path, new, instead_of=old)
     say(f"{file} is written")

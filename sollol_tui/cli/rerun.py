@@ -48,4 +48,4 @@ def rerun(
         resume = f"{old}:{from_checkpoint}" if from_checkpoint else None
         spec = changed(client.job_spec(old), changes)
         prepared = prepare(client, spec, queue=not no_queue, resume=resume)
-        return run_prepared(client, prepared, detach=detach, dry_run=dry_run)
+        return run_prepared(session, client, prepared, detach=detach, dry_run=dry_run)

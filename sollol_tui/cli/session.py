@@ -1,5 +1,6 @@
 """What every command is given: the global options and, when it needs one, a client."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ class Session:
     yes: bool = False
     timeout_s: float | None = None  # in place of every host's connect_timeout
     quiet: bool = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody is there who wants to be asked."""
+        return not self.yes and sys.stdin.isatty()
 
     def check_acting(self) -> None:
         """Raises SollolError when nothing may be changed."""

@@ -103,9 +103,10 @@ def train(
     with session.client(acts=not dry_run) as client:
         prepared = prepare(client, spec, queue=not no_queue, resume=resume)
         if as_json:
-            click.echo(json.dumps({**prepared.plan.as_data(), "wait": prepared.wait}))
+            told = {"wait": prepared.wait, "odd": prepared.oddities}
+            click.echo(json.dumps({**prepared.plan.as_data(), **told}))
             return ExitCode.OK
-        return run_prepared(client, prepared, detach=detach, dry_run=dry_run)
+        return run_prepared(session, client, prepared, detach=detach, dry_run=dry_run)
 
 
 def prepare(
@@ -120,12 +121,15 @@ def prepare(
 
 
 def run_prepared(
-    client: "SOLLOLClient", prepared: "Prepared", *, detach: bool, dry_run: bool
+    session: Session, client: "SOLLOLClient", prepared: "Prepared", *, detach: bool, dry_run: bool
 ) -> int:
-    """Prints the plan, submits it and follows the job, as far as that is wanted."""
+    """Prints the plan, asks about one that is odd, submits it and follows the job, as far as that
+    is wanted."""
     print_plan(prepared)
     if dry_run:
         return ExitCode.OK
+    if session.asks and prepared.oddities:
+        _ask_about(prepared.oddities)
     if not detach:
         return report_end(begin_and_follow(client, prepared))
     with held():
@@ -140,9 +144,21 @@ def print_plan(prepared: "Prepared") -> None:
         _print_part(name, lines)
 
 
-def _print_part(name: str, lines: list[str]) -> None:
+def _ask_about(odd: list[str]) -> None:
+    """Raises click.Abort unless a person wants the job as it is."""
+    _print_part("odd", odd, err=True)
+    try:
+        if click.confirm("start it all the same?", err=True):
+            return
+    except click.Abort:
+        say("")  # the line in which Ctrl+C was pressed
+    say("no job was started")
+    raise click.Abort
+
+
+def _print_part(name: str, lines: list[str], *, err: bool = False) -> None:
     """Lines behind their name, as wide as the terminal; whole where none is."""
     for number, line in enumerate(lines):
         head = f"{name if number == 0 else '':<7} "
         behind = " " * (len(head) + (2 if len(lines) > 1 else 0))
-        click.echo("\n".join(folded(line, head=head, indent=behind)))
+        click.echo("\n".join(folded(line, head=head, indent=behind)), err=err)

@@ -23,6 +23,7 @@ from sollol_tui.jobs.survey import Survey
 from sollol_tui.jobs.weights import read_weights
 from sollol_tui.model.errors import NoWorkersError, concerning
 from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.oddities import oddities
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
@@ -56,6 +57,14 @@ class Prepared:
         if self.wait:
             parts.append(("queue", [self.wait]))
         return parts
+
+    @property
+    def oddities(self) -> list[str]:
+        """What is worth a question before it starts; mostly nothing."""
+        odd = list(oddities(self.plan, self.spec))
+        if self.beginning is not None and self.beginning.instead:
+            odd.append(clean(self.beginning.sentence))
+        return odd
 
 
 async def prepare(

@@ -199,7 +199,7 @@ def _metrics(shapes: _Shapes) -> Schema:
 
 
 def _plan(shapes: _Shapes) -> Schema:
-    made = shapes.wider(Plan)
+    made = shapes.wider(Plan, wait=str, odd=list[str])
     # Figures for people, told as far as hosts and links are known.
     made["properties"]["prediction"] = {"type": ["object", "null"]}
     return made
