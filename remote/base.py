@@ -29,8 +29,9 @@ class ModelError(ValueError):
     """The model cannot be loaded or adapted; the message says why and what to do."""
 
 
-def load_tokenizer(name: str) -> Any:
-    check_folder(name)
+def load_tokenizer(name: str, *, weights: bool = True) -> Any:
+    """The model's tokenizer. Who makes tokens alone has a folder without its `weights`."""
+    check_folder(name, weights=weights)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
@@ -131,7 +132,7 @@ def leave_nothing_to_chance(config: Any) -> None:
             setattr(config, key, 0.0)
 
 
-def check_folder(name: str) -> None:
+def check_folder(name: str, *, weights: bool = True) -> None:
     folder = Path(name)
     if not folder.is_absolute():
         return  # a name on the hub
@@ -141,7 +142,7 @@ def check_folder(name: str) -> None:
         )
     if not (folder / "config.json").is_file():
         raise ModelError(f"{name} is not a model's folder: it holds no config.json")
-    if not any(folder.glob("*.safetensors")):
+    if weights and not any(folder.glob("*.safetensors")):
         raise ModelError(
             f"{name} holds no *.safetensors weights; other kinds can run code when loaded, so "
             "convert it first (save_pretrained writes safetensors)"

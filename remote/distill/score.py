@@ -37,7 +37,7 @@ def score(run: Run, run_dir: Path, events: EventWriter) -> dict[str, Any]:
     quieten()
     with Presence(None, events, f"the tokens of {Path(run.dataset).name}") as presence:
         check_tokens(distill, run.model, say)
-        tokenizer = load_tokenizer(run.model)
+        tokenizer = load_tokenizer(run.model, weights=False)
         rows = tokens_of(run, run_dir, tokenizer, say).training
         cache = Cache(workdir_of(run_dir), distill, rows)
         places = cache.places

@@ -163,4 +163,10 @@ def _facts(
         why = f": {clean(worker.reason)}" if worker.reason else ""
         slots = ", ".join(map(str, worker.slots))
         facts.append(("worker", f"{worker.host}  rank {slots}  {worker.state}{why}"))
+    for teacher in view.teachers:
+        why = f": {clean(teacher.reason)}" if teacher.reason else ""
+        speed = f"{teacher.tokens_per_s:,.0f} tok/s" if teacher.tokens_per_s else ""
+        left = f"{format_duration(teacher.eta_s)} to go" if teacher.eta_s else ""
+        told = [f"{teacher.host}  {teacher.state}{why}", teacher.progress, speed, left]
+        facts.append(("teacher", "  ".join(filter(None, told))))
     return [*facts, ("output", clean(view.output_dir))]

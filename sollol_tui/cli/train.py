@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from sollol_tui.jobs.submit import Prepared
     from sollol_tui.model.spec import JobSpec
 
+_KEYS = {  # flags whose keys lie deeper
+    "teacher_model": "teacher.model",
+    "teacher_host": "teacher.host",
+    "teacher_text": "teacher.text",
+}
+
 
 @click.command()
 @click.argument("file", required=False, metavar="[FILE]", type=FILE)
@@ -33,7 +39,24 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", metavar="PATTERN", type=HOSTS, help="3, all, HOST,HOST, a group.  [default: all]"
 )
-@click.option("--mode", metavar="MODE", help="data_parallel.  [default: data_parallel]")
+@click.option("--mode", metavar="MODE", help="data_parallel, hybrid.  [default: data_parallel]")
+@click.option(
+    "--teacher",
+    "teacher_model",
+    metavar="DIR|ID",
+    help="Of whom --model learns; without it --model is the teacher of student:.",
+)
+@click.option(
+    "--teacher-host",
+    metavar="HOST[,HOST]",
+    help="Where the teacher computes.  [default: coordinator]",
+)
+@click.option(
+    "--teacher-text",
+    is_flag=True,
+    default=None,
+    help="The student learns answers that the teacher writes.",
+)
 @click.option("--name", metavar="NAME", help="What to call the job.")
 @click.option("--output-dir", metavar="DIR", help="Where the adapter goes.")
 @click.option(
@@ -87,6 +110,7 @@ def train(
     if sollol_host or sollol_port:
         click.echo("--sollol-host and --sollol-port: no server is needed, ignored", err=True)
     overrides = {name: value for name, value in flags.items() if value is not None}
+    overrides = {_KEYS.get(name, name): value for name, value in overrides.items()}
     overrides |= dict(parse_setting(setting) for setting in settings)
     if file is not None:
         path = Path(file)

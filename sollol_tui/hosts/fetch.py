@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -99,7 +99,8 @@ async def _fetch(
     missing = await asyncio.to_thread(_keep_whole, part, files)
     done = sum(file.size for file in files) - sum(file.size for file in missing)
     try:
-        await _fetch_files(connection, source, part, missing, partial(_report_part, report, done))
+        wanted = {file: part / file.name for file in missing}
+        await fetch_files(connection, source, wanted, partial(_report_part, report, done))
         _write(part / MANIFEST, iter([shown.stdout]))
         publishing = asyncio.create_task(asyncio.to_thread(publish, part))
         try:
@@ -185,14 +186,14 @@ def _keep_whole(part: Path, files: list[ManifestFile]) -> list[ManifestFile]:
     return [file for file in files if file.name not in whole]
 
 
-async def _fetch_files(
+async def fetch_files(
     connection: HostConnection,
     source: str,
-    part: Path,
-    files: list[ManifestFile],
-    report: Report,
+    files: Mapping[ManifestFile, Path],
+    report: Report = silent,
 ) -> None:
-    """One `cat` for all: the manifest says where one file ends and the next begins."""
+    """Brings files of a folder to new places here. One `cat` for all: their sizes say where one
+    ends and the next begins. Raises TransferError for the first that is not what it should be."""
     total, done = sum(file.size for file in files), 0
     report(0, total)
     names = "".join(f"cat -- {quote('./' + file.name)} || exit 1\n" for file in files)
@@ -200,8 +201,7 @@ async def _fetch_files(
     try:
         await process.write(names.encode())
         await process.write_eof()
-        for file in files:
-            path = part / file.name
+        for file, path in files.items():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             digest, left = hashlib.sha256(), file.size
             with path.open("xb") as opened:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,12 @@ from sollol_tui.model.states import JobState
 
 log = logging.getLogger("sollol.supervisor")
 SAY_EVERY_S: Final = 0.2
+_SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
+
+
+def job_secrets() -> dict[str, str]:
+    """What ranks get of this machine's environment, never written anywhere."""
+    return {name: os.environ[name] for name in _SECRETS if name in os.environ}
 
 
 class Attended:

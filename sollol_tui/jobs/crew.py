@@ -5,11 +5,13 @@ What the job does next is decided elsewhere; a worker that fails is told by its 
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from sollol_tui.jobs import checkpoints
+from sollol_tui.jobs.delivery import delivery
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.leases import TakenError
 from sollol_tui.jobs.progress import Failure, Progress
@@ -17,6 +19,7 @@ from sollol_tui.jobs.records import JobRecord, load
 from sollol_tui.jobs.recovery import AWAY
 from sollol_tui.jobs.runfile import run_file
 from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.teacher_run import teaching_workers
 from sollol_tui.jobs.watch import RunFailedError, Watch
 from sollol_tui.jobs.worker import CLEANUP_LIMIT_S, LOST_PATIENCE_S, Ending, Place, Worker
 from sollol_tui.model.errors import HostError, UnsuitableError
@@ -46,6 +49,7 @@ class Crew:
         self.workers = [
             self.worker(planned, everyone.host(planned.host)) for planned in self.plan.workers
         ]
+        self.teachers = teaching_workers(store, record, say)
         self.progress = Progress(plan=self.plan, generation=record.generation)
         planned_hosts = {worker.host.name for worker in self.workers}
         self.progress.lost |= {
@@ -127,6 +131,39 @@ class Crew:
             return
         if problem := await worker.stop("kill", _CLEAR_S, asyncio.Event()):
             raise HostError(worker.host.name, f"is not free of the last launch: {problem}")
+
+    async def identify_teacher(self, worker: Worker | None = None) -> None:
+        """Finds out what the teacher is, once for the job: what it says is named after that. A
+        prepared `worker` is asked where this machine cannot tell. Raises HostError, InputError."""
+        teacher = self.plan.teacher
+        if teacher is None or teacher.content:
+            return
+        model, delivered = teacher.lesson.model, delivery(self._store.home, self.job)
+        content = await delivered.content_of(model)
+        if not content and worker is not None and worker.place is not None:
+            content = await worker.over_ssh(
+                partial(
+                    delivered.ask_content,
+                    workdir=worker.workdir,
+                    environment=worker.place.environment,
+                    model=model,
+                )
+            )
+        if content:
+            self.follow_plan(replace(self.plan, teacher=replace(teacher, content=content)))
+            self._store.note_plan(self.job, self.plan)
+
+    async def dismiss_teachers(self, action: Ending, grace_s: float) -> list[str]:
+        """Makes the teacher's hosts free of the run; returns what could not be verified."""
+        if not self.teachers:
+            return []
+        problems = await self._end(self.teachers, "kill" if action == "kill" else "stop", grace_s)
+        self._store.connection.execute(
+            "UPDATE teachers SET state = CASE state WHEN 'done' THEN 'done' ELSE 'gone' END,"
+            " tokens_per_s = NULL, eta_s = NULL, launch = launch + 1 WHERE job = ?",
+            (self.job,),
+        )
+        return [problem for problem in problems if problem]
 
     def is_same_model(self, worker: Worker) -> bool:
         """Whether a worker got the model that the job began with."""

@@ -12,11 +12,12 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from sollol_tui.model.errors import StateError
 
-VERSION: Final = 5
+VERSION: Final = 6
 BUSY_TIMEOUT_S: Final = 30.0  # SQLite lets whoever asks at the right moment go first
 # File N brings version N - 1 to N.
 _MIGRATIONS: Final = (
     *("schema.sql", "schema_2.sql", "schema_3.sql", "schema_4.sql", "schema_5.sql"),
+    "schema_6.sql",
 )
 _BUSY: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _BROKEN: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -25,6 +25,7 @@ from sollol_tui.model.units import format_bytes, format_duration
 
 SAY_EVERY_S: Final = 1.0
 SETTLED_S: Final = 2.0  # a speed measured over less says little
+_WEIGHTS: Final = frozenset({".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"})
 _SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -37,7 +38,7 @@ def delivery(home: Home, job: str) -> "Delivery":
 @dataclass(slots=True, kw_only=True)
 class Delivery:
     hashes: Hashes
-    _revision: str | None = None
+    _revisions: dict[str, str] = field(default_factory=dict)
     _resolving: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def bring_dataset(
@@ -76,10 +77,7 @@ class Delivery:
         """Returns where the model lies on the host. Raises HostError and InputError."""
         if Path(model).is_absolute():
             return await self._send(connection, workdir, Path(model), say)
-        secrets = {name: os.environ[name] for name in _SECRETS if name in os.environ}
-        access = HubAccess(
-            connection=connection, environment=environment, workdir=workdir, secrets=secrets
-        )
+        access = _access(connection, workdir, environment)
         say(f"looking for {model}")
         revision = await self._pin(access, model)
         try:
@@ -95,22 +93,69 @@ class Delivery:
         """The revision that all workers take: the one in this machine's cache, else what the first
         worker that can tell says."""
         async with self._resolving:
-            if self._revision is None:
+            if model not in self._revisions:
                 snapshot = await asyncio.to_thread(cached_snapshot, model)
                 try:
                     found = snapshot.revision if snapshot else await access.revision(model)
                 except NoWayError as error:
                     raise _no_way(error, model) from None
-                self._revision = found
-            return self._revision
+                self._revisions[model] = found
+            return self._revisions[model]
+
+    async def content_of(self, model: str) -> str:
+        """What names a model's content: the sum of its folder, or its revision on the Hub; "" where
+        only a host can tell. Raises InputError."""
+        if Path(model).is_absolute():
+            tree = await asyncio.to_thread(read_tree, Path(model), self.hashes.sha256)
+            return tree.sha256
+        snapshot = await asyncio.to_thread(cached_snapshot, model)
+        revision = snapshot.revision if snapshot else self._revisions.get(model)
+        return f"{model}@{revision}" if revision else ""
+
+    async def ask_content(
+        self, connection: HostConnection, workdir: str, environment: Environment, model: str
+    ) -> str:
+        """The same of a model of the Hub that this machine does not have. Raises HostError."""
+        return f"{model}@{await self._pin(_access(connection, workdir, environment), model)}"
+
+    async def bring_tokenizer(
+        self,
+        connection: HostConnection,
+        workdir: str,
+        environment: Environment,
+        model: str,
+        say: Callable[[str], None],
+    ) -> str:
+        """Returns a folder on the host that has all of a model but its weights, which are large; of
+        one of the Hub the whole. Raises HostError and InputError."""
+        if not Path(model).is_absolute():
+            return await self.bring_model(connection, workdir, environment, model, say)
+        names = [
+            path.name
+            for path in Path(model).iterdir()
+            if path.is_file() and path.suffix not in _WEIGHTS
+        ]
+        return await self._send(connection, workdir, Path(model), say, names)
 
     async def _send(
-        self, connection: HostConnection, workdir: str, folder: Path, say: Callable[[str], None]
+        self,
+        connection: HostConnection,
+        workdir: str,
+        folder: Path,
+        say: Callable[[str], None],
+        names: list[str] | None = None,
     ) -> str:
-        tree = await asyncio.to_thread(read_tree, folder, self.hashes.sha256)
+        tree = await asyncio.to_thread(read_tree, folder, self.hashes.sha256, names=names)
         there = f"{workdir}/models/{tree.sha256}"
         await send_tree(connection, tree, there, report=pace("model", say))
         return there
+
+
+def _access(connection: HostConnection, workdir: str, environment: Environment) -> HubAccess:
+    secrets = {name: os.environ[name] for name in _SECRETS if name in os.environ}
+    return HubAccess(
+        connection=connection, environment=environment, workdir=workdir, secrets=secrets
+    )
 
 
 def _no_way(error: NoWayError, model: str) -> NoWayError:

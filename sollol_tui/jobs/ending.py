@@ -37,6 +37,7 @@ async def finish(case: Attended) -> None:
             case.stage(f"the adapter waits on {error}")
             await asyncio.sleep(pause_s)
     left = await case.crew.leave("kill", STOP_GRACE_S)
+    left += await case.crew.dismiss_teachers("kill", STOP_GRACE_S)
     case.move(JobState.DONE, "; ".join(left))
 
 
@@ -65,6 +66,7 @@ async def pause(case: Attended) -> bool:
             step = await bring_checkpoint(case.store, case.job, there, case.stage)
     else:
         case.crew.let_go()
+    left += await case.crew.dismiss_teachers("stop", STOP_GRACE_S)
     done = case.store.step(case.job)
     place = resting_place(case.store, case.job)
     if HERE in case.crew.progress.full:
@@ -110,4 +112,5 @@ async def end(case: Attended, state: JobState, action: Ending, reason: str) -> N
         async with case.crew.watch.watching():
             left = await case.crew.leave(action, STOP_GRACE_S)
             await case.crew.watch.hear_last_words(LAST_WORDS_S)
+    left += await case.crew.dismiss_teachers(action, STOP_GRACE_S)
     case.move(state, "; ".join(filter(None, [reason, *left])))

@@ -55,6 +55,11 @@ class Home:
     def job(self, job: str) -> Path:
         return self.root / "jobs" / job
 
+    @property
+    def scores(self) -> Path:
+        """What teachers said of tokens, in a folder for each teacher and data."""
+        return self.root / "scores"
+
     def copies(self, job: str, host: str) -> Path:
         """Byte-for-byte copies of a worker's events and logs."""
         return self.job(job) / host

@@ -145,9 +145,12 @@ def with_workers(
 
 
 def resources(plan: Plan) -> list[str]:
-    """What a job with this plan leases: each GPU, or the CPU of a host where it uses none. So a job
-    on GPUs and one on the CPU may share a host, and so may jobs on different GPUs."""
-    return [_resource(worker.host, rank.gpu) for worker in plan.workers for rank in worker.ranks]
+    """What a job with this plan leases: each GPU, or the CPU of a host where it uses none, those of
+    its teacher too. So a job on GPUs and one on the CPU may share a host, and so may jobs on
+    different GPUs."""
+    own = [_resource(worker.host, rank.gpu) for worker in plan.workers for rank in worker.ranks]
+    teaching = plan.teacher.hosts if plan.teacher else ()
+    return list(dict.fromkeys([*own, *(_resource(host.host, host.gpu) for host in teaching)]))
 
 
 def any_device(host: str) -> str:

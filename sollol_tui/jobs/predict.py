@@ -54,7 +54,7 @@ def predict(
             if (wire := _wire(one, other, facts, known.measured)) is not None
         ),
         global_batch=global_batch,
-        sample_tokens=_sample_tokens(spec, dataset),
+        sample_tokens=sample_tokens(spec, dataset),
         gradient_bytes=None if trained is None else trained * WIRE_BYTES[spec.wire],
         wire=spec.wire,
         rest_s=adding.rest_s if adding else 0.0,
@@ -68,7 +68,7 @@ def misfit(spec: JobSpec, facts: HostFacts, worker: PlannedWorker, known: Known)
     if known.weights is None:
         return None
     need = need_of(known.weights, spec, on_gpu=worker.accelerator != "cpu")
-    whole, of = _memory(facts, worker, free=False)
+    whole, of = memory_room(facts, worker, free=False)
     if need.kept > whole:
         smaller = (
             "train a smaller model"
@@ -101,7 +101,7 @@ def memory_of(
     warnings: dict[str, list[str]] = {}
     for worker in workers:
         need = need_of(known.weights, spec, on_gpu=worker.accelerator != "cpu")
-        room, of = _memory(facts[worker.host], worker, free=True)
+        room, of = memory_room(facts[worker.host], worker, free=True)
         tight.append((need.usual / max(room, 1), need.usual, room, worker.host))
         disk.append(facts[worker.host].disk_free_bytes)
         if warning := _warning(spec, need, room, of):
@@ -141,7 +141,7 @@ def _disk_bytes(need: Need, spec: JobSpec) -> int:
     return need.checkpoint * (spec.save_total_limit + 1)
 
 
-def _memory(facts: HostFacts, worker: PlannedWorker, *, free: bool) -> tuple[int, str]:
+def memory_room(facts: HostFacts, worker: PlannedWorker, *, free: bool) -> tuple[int, str]:
     """What one rank of a worker may have, and of what: the smallest of its GPUs, or RAM."""
     used = {rank.gpu for rank in worker.ranks}
     gpus = [gpu for gpu in facts.gpus if gpu.index in used]
@@ -154,7 +154,7 @@ def _memory(facts: HostFacts, worker: PlannedWorker, *, free: bool) -> tuple[int
     return room, "its free memory" if free else "it"
 
 
-def _sample_tokens(spec: JobSpec, dataset: DatasetFacts) -> float:
+def sample_tokens(spec: JobSpec, dataset: DatasetFacts) -> float:
     """Tokens of a sample on average, at most max_length; half of that where nobody has read it."""
     known = dataset.mean_chars / BYTES_PER_TOKEN if dataset.rows else spec.max_length / 2
     return max(1.0, min(known, float(spec.max_length)))

@@ -5,6 +5,7 @@ of who takes part. Launches nothing.
 import logging
 
 from sollol_tui.jobs import checkpoints
+from sollol_tui.jobs.answering import have_answers
 from sollol_tui.jobs.attended import Attended
 from sollol_tui.jobs.fingerprints import difference, harmless_difference
 from sollol_tui.jobs.holdings import workers_of
@@ -13,7 +14,7 @@ from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.queue import selection_of
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.recovery import AWAY, is_hopeless, quarantine_reason, told, waits_for
-from sollol_tui.jobs.regroup import bring_checkpoint, end_generation, lose, plan_next
+from sollol_tui.jobs.regroup import STOP_GRACE_S, bring_checkpoint, end_generation, lose, plan_next
 from sollol_tui.jobs.requests import resting_place
 from sollol_tui.jobs.room import shortage
 from sollol_tui.jobs.roster import void_try
@@ -29,9 +30,10 @@ async def prepare(case: Attended) -> None:
     has_begun = case.crew.progress.generation > 0
     if has_begun:
         if full := shortage(case.home):
-            _rest(case, Failure(host="", reason=full))
+            await _rest(case, Failure(host="", reason=full))
             return
         await _look_for_a_newer_checkpoint(case)
+    await have_answers(case)
     errors = await case.crew.prepare()
     try:
         if errors:
@@ -42,10 +44,12 @@ async def prepare(case: Attended) -> None:
             raise
         if errors and all(isinstance(one, UnreachableError) for one in errors.values()):
             silent = told({host: one.message for host, one in errors.items()})
+            await case.crew.dismiss_teachers("stop", STOP_GRACE_S)
             case.move(JobState.QUEUED, f"waits for {silent}")
             return
-        _rest(case, error.failure)
+        await _rest(case, error.failure)
         return
+    await case.crew.identify_teacher(case.crew.main)
     case.move(JobState.STARTING)
 
 
@@ -62,11 +66,12 @@ async def _look_for_a_newer_checkpoint(case: Attended) -> None:
         log.warning("going on from the checkpoint that is here: %s", error)
 
 
-def _rest(case: Attended, failure: Failure) -> None:
+async def _rest(case: Attended, failure: Failure) -> None:
     """What was learnt is kept: nothing runs, so the job rests again."""
     where = f"{failure.host}: " if failure.host else ""
     case.crew.let_go()
     case.move(JobState.PAUSING)
+    await case.crew.dismiss_teachers("stop", STOP_GRACE_S)
     place = resting_place(case.store, case.job)
     case.move(JobState.PAUSED, f"{place}; {where}{failure.reason}")
 
@@ -124,7 +129,7 @@ async def recover(case: Attended) -> None:
             await bring_checkpoint(case.store, case.job, there, case.stage)
     away = {worker.host for worker in case.store.workers(case.job) if worker.state in AWAY}
     if not plan_next(case.store, case.job, case.crew, case.arrivals):
-        _wait_for_workers(case)
+        await _wait_for_workers(case)
         return
     case.arrivals = {}
     case.meet_crew()
@@ -138,12 +143,12 @@ async def recover(case: Attended) -> None:
     try:
         _check_workers(case)
     except RunFailedError as error:
-        _rest(case, error.failure)
+        await _rest(case, error.failure)
         return
     case.move(JobState.STARTING)
 
 
-def _wait_for_workers(case: Attended) -> None:
+async def _wait_for_workers(case: Attended) -> None:
     """Nobody is left. The job goes on when enough of those that it may have are there again."""
     workers = case.store.workers(case.job)
     hopeless = [worker for worker in workers if is_hopeless(worker)]
@@ -151,6 +156,7 @@ def _wait_for_workers(case: Attended) -> None:
         worker = hopeless[0]
         reason = quarantine_reason(worker.reason)
         raise RunFailedError(Failure(host=worker.host, reason=reason))
+    await case.crew.dismiss_teachers("stop", STOP_GRACE_S)
     record = case.store.job(case.job)
     with case.store.transaction():
         inventory = load(Inventory, record.inventory)

@@ -49,6 +49,8 @@ class Progress:
     failures: list[Failure] = field(default_factory=list)
     full: dict[str, str] = field(default_factory=dict)  # hosts whose disk has no room, and why
     stuck: dict[int, str] = field(default_factory=dict)  # slots that take no steps, and why
+    scores: dict[str, Event] = field(default_factory=dict)  # what each host needs of a teacher's
+    damaged: set[tuple[str, str]] = field(default_factory=set)  # hosts, and shards sent in vain
     said: Counter[int] = field(default_factory=Counter)  # events of each slot
     step: Event | None = None
     steps_heard: int = 0
@@ -68,6 +70,10 @@ class Progress:
                 self.ready[slot] = event
             case "step", int(slot) if self.plan.is_elastic or slot == self.plan.first_slot:
                 self._take_step(event)
+            case "scores", int():
+                self.scores[host] = event
+            case "scores_corrupt", int():
+                self.damaged.add((host, clean(event.text("file"), limit=40)))
             case "finished", int(slot):
                 self.finished[slot] = event
             case "stopped", int(slot):

@@ -14,10 +14,11 @@ from sollol_tui.jobs.predict import Known
 from sollol_tui.jobs.probe import Answers, ask, note_silence
 from sollol_tui.jobs.records import JobRecord, load
 from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.teachers import teacher_hosts, with_teacher
 from sollol_tui.jobs.weights import read_weights
 from sollol_tui.model.errors import NoWorkersError
 from sollol_tui.model.facts import HostFacts
-from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.patterns import Selection, select
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
@@ -59,9 +60,12 @@ class Turn:
         record = store.job(job)
         self._number = record.turn
         self._spec = load(JobSpec, record.spec)
-        self._dataset = load(Plan, record.plan).dataset
+        planned = load(Plan, record.plan)
+        self._dataset = planned.dataset
+        self._teacher = planned.teacher
         self._inventory = load(Inventory, record.inventory).with_coordinator()
         self._selection = selection_of(record, self._spec, self._inventory)
+        self._teaching = teacher_hosts(self._spec, self._inventory) if self._teacher else ()
         self._known = Known(
             model=record.model,
             weights=read_weights(record.model),
@@ -79,7 +83,7 @@ class Turn:
             taken = self._store.leases.taken_from(self._job)
             due = clock() - asked_at > LOOK_AGAIN_S or not asked_at
             if (taken != seen and self._looks_possible(taken)) or due:
-                self._answers = await ask(self._store.home, self._selection.hosts, gather_facts)
+                self._answers = await ask(self._store.home, self._hosts, gather_facts)
                 note_silence(self._store, self._inventory, self._answers)
                 asked_at = clock()
                 if self._try(taken):
@@ -125,7 +129,21 @@ class Turn:
             self._store.given_slots(self._job),
             self._known,
         )
+        plan = with_teacher(
+            plan,
+            self._spec,
+            self._teacher,
+            self._teaching,
+            self._answers.said,
+            self._answers.reasons(),
+            taken,
+        )
         return with_own_addresses(plan, self._inventory)
+
+    @property
+    def _hosts(self) -> tuple[Host, ...]:
+        named = self._selection.hosts
+        return (*named, *(host for host in self._teaching if host not in named))
 
     def _unasked(self) -> dict[str, str]:
         known = {*self._answers.said, *self._answers.errors}

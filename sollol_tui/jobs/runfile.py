@@ -7,6 +7,7 @@ from sollol_tui.jobs.worker import Place
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.teacher import Path, PlannedTeacher, TeacherHost
 
 _TRAIN_KEYS = (
     *("format", "epochs", "batch_size", "max_length", "learning_rate", "schedule", "warmup_ratio"),
@@ -30,6 +31,8 @@ def run_file(
 ) -> dict[str, Any]:
     """What the agent of `host` is told. A slot stays with its device; ranks are counted anew."""
     asked = spec.as_data()
+    if plan.teacher is not None and plan.teacher.answers:
+        asked["format"] = "auto"  # of what the teacher wrote, not of what it read
     ranks = [(worker, rank) for worker in plan.workers for rank in worker.ranks]
     return {
         "v": 1,
@@ -61,4 +64,62 @@ def run_file(
         "model_name": spec.model,
         "dataset": place.dataset,
         "train": {key: asked[key] for key in _TRAIN_KEYS} | {"global_batch": plan.global_batch},
+    } | _lesson(spec, plan.teacher)
+
+
+def teacher_run_file(
+    student: dict[str, Any],
+    spec: JobSpec,
+    teacher: PlannedTeacher,
+    host: TeacherHost,
+    model: str,
+    launch: int,
+) -> dict[str, Any]:
+    """What the agent of a teacher's host is told: as a student of that host would be, but alone.
+    `model` is where the teacher lies there."""
+    scores = teacher.lesson.path is Path.SCORES
+    rank = {"slot": 0, "rank": 0, "host": host.host, "address": host.address, "gpu": host.gpu}
+    told = {
+        "teacher": model,
+        "part": teacher.hosts.index(host),
+        "parts": len(teacher.hosts),
     }
+    return student | {
+        "program": "distill.score" if scores else "distill.answer",
+        "engine": "static",
+        "generation": launch,
+        "world": [rank],
+        "main_port": 0,
+        "lighthouses": [],
+        "cpu_cores": host.cpu_cores,
+        "ram_gb": host.ram_gb,
+        "distill": distill(spec, teacher) | told,
+    }
+
+
+def distill(spec: JobSpec, teacher: PlannedTeacher) -> dict[str, Any]:
+    """What students and teachers of a job agree on."""
+    asked = spec.teacher
+    return {
+        "teacher": None,
+        "teacher_name": teacher.lesson.model,
+        "teacher_hash": teacher.content,
+        "top_k": asked.top_k,
+        "temperature": asked.temperature,
+        "alpha": asked.alpha,
+        "quantize": asked.quantize,
+        "answers": {
+            "max_new_tokens": asked.max_new_tokens,
+            "max_prompt_tokens": asked.max_prompt_tokens,
+            "temperature": asked.sampling_temperature,
+            "top_p": asked.top_p,
+            "seed": spec.seed,
+        },
+    }
+
+
+def _lesson(spec: JobSpec, teacher: PlannedTeacher | None) -> dict[str, Any]:
+    """Who learns a teacher's answers knows nothing of it: they are a dataset like any."""
+    if teacher is None or teacher.lesson.path is Path.ANSWERS:
+        return {}
+    return {"distill": distill(spec, teacher)}

@@ -132,6 +132,13 @@ class Store:
                     for number, worker in enumerate(plan.workers)
                 ],
             )
+            self.connection.executemany(
+                "INSERT OR IGNORE INTO teachers (job, host, position) VALUES (?, ?, ?)",
+                [
+                    (job, host.host, number)
+                    for number, host in enumerate(plan.teacher.hosts if plan.teacher else ())
+                ],
+            )
 
     def given_slots(self, job: str) -> Slots:
         """The slot of each device on which the job ever had a rank."""

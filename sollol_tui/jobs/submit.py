@@ -10,6 +10,7 @@ from sollol_tui.jobs.addresses import with_own_addresses
 from sollol_tui.jobs.beginning import Beginning, begin_from
 from sollol_tui.jobs.dataset import check_dataset, locate_dataset, resolve_model
 from sollol_tui.jobs.leases import Taken, TakenError
+from sollol_tui.jobs.lessons import lesson_of, with_roles
 from sollol_tui.jobs.measured import read_measured
 from sollol_tui.jobs.notify import whole_command
 from sollol_tui.jobs.output import Output
@@ -20,6 +21,7 @@ from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import start_supervisor
 from sollol_tui.jobs.survey import Survey
+from sollol_tui.jobs.teachers import teacher_hosts, with_teacher
 from sollol_tui.jobs.weights import read_weights
 from sollol_tui.model.errors import NoWorkersError, concerning
 from sollol_tui.model.inventory import Inventory
@@ -48,8 +50,10 @@ class Prepared:
 
     def parts(self) -> list[tuple[str, list[str]]]:
         """What a person reads before it starts: lines, and the word that stands in front."""
-        model = Path(self.model).name if Path(self.model).is_absolute() else self.model
+        model = short_name(self.model)
         parts = [("plan", self.plan.lines(model, self.spec.lora.r, self.spec.epochs))]
+        if (teacher := self.plan.teacher) is not None:
+            parts.append(("teacher", teacher.lines(short_name(teacher.lesson.model))))
         if self.plan.memory is not None:
             parts.append(("memory", [self.plan.memory.line]))
         if self.beginning is not None:
@@ -67,6 +71,10 @@ class Prepared:
         return odd
 
 
+def short_name(model: str) -> str:
+    return Path(model).name if Path(model).is_absolute() else model
+
+
 async def prepare(
     store: Store,
     spec: JobSpec,
@@ -81,6 +89,7 @@ async def prepare(
     `resume` names the checkpoint of another job at which this one begins; `survey` knows what was
     asked for an earlier draft. Raises InputError, NotFoundError, or NoWorkersError when waiting is
     of no use or not wanted; the `key` of each says what of the spec it is about."""
+    asked, spec = spec, with_roles(spec, folder)
     with concerning("model"):
         model = resolve_model(spec.model, folder)
     with concerning("dataset"):
@@ -97,12 +106,16 @@ async def prepare(
     everyone = inventory.with_coordinator()
     with concerning("workers"):
         selection = select(everyone, spec.workers)
+    with concerning("teacher.host"):
+        teaching = teacher_hosts(spec, everyone)
+    lesson = await lesson_of(asked, spec, model)
+    hosts = (*selection.hosts, *(host for host in teaching if host not in selection.hosts))
     with concerning("dataset"):
         dataset = await (survey.dataset if survey else check_dataset)(dataset_place, spec.format)
     if survey:
-        answers = await survey.facts(selection.hosts)
+        answers = await survey.facts(hosts)
     else:
-        answers = await ask(store.home, selection.hosts, gather_facts)
+        answers = await ask(store.home, hosts, gather_facts)
     note_silence(store, inventory, answers)
     wait = ""
     weights = await asyncio.to_thread(read_weights, model)
@@ -112,6 +125,8 @@ async def prepare(
         facts, silent = answers.said, answers.reasons()
         with concerning("workers"):
             plan = make_plan(spec, everyone, selection, facts, silent, dataset, taken, known=known)
+        with concerning("teacher.host"):
+            plan = with_teacher(plan, spec, lesson, teaching, facts, silent, taken)
         return with_own_addresses(plan, everyone)
 
     try:

@@ -4,15 +4,14 @@ workers. Its process, and that there is only one, stand in supervise.py.
 
 import asyncio
 import logging
-import os
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import chain, repeat
 from typing import Final, Literal, TypeVar
 
-from sollol_tui.jobs.attended import Attended
+from sollol_tui.jobs.attended import Attended, job_secrets
 from sollol_tui.jobs.crew import REQUEST_POLL_S
 from sollol_tui.jobs.ending import end, finish, pause
 from sollol_tui.jobs.failures import failure_of, first_of, is_ours
@@ -24,6 +23,7 @@ from sollol_tui.jobs.queue import Turn
 from sollol_tui.jobs.recovery import told, who_is_lost
 from sollol_tui.jobs.regroup import STOP_GRACE_S, lose
 from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.teaching import Teaching
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.jobs.worker import RECONNECT_S
 from sollol_tui.model.errors import HostError, StateError
@@ -32,7 +32,6 @@ from sollol_tui.model.states import JobState
 log = logging.getLogger("sollol.supervisor")
 PORT_TRIES: Final = 2  # of other ports, after the first
 PORT_TAKEN: Final = re.compile(r"main port \d+ is in use|[Aa]ddress already in use|EADDRINUSE")
-_SECRETS: Final = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "WANDB_API_KEY")
 T = TypeVar("T")
 Wish = Literal["go on", "pause", "cancel", "kill"]  # the later, the graver
 
@@ -220,20 +219,20 @@ class Supervisor:
         # A start that is cut short may still happen there, after the end has looked for it. So
         # neither a request nor another worker's failure cancels one.
         async with self.case.launching:
-            await self.case.crew.launch(self.case.spec, port, _secrets())
+            await self.case.crew.launch(self.case.spec, port, job_secrets())
 
     async def _follow(self) -> None:
         """Follows all workers until every rank has finished, one has failed, or who takes part
         changes so that another generation is needed."""
         watch, progress = self.case.crew.watch, self.case.crew.progress
-        async with watch.watching():
+        async with watch.watching(), self._taught():
             if self.case.state is JobState.STARTING:
                 await watch.wait_until_ready(self.case.spec.start_timeout)
                 self.case.crew.note_training()
                 self.case.move(JobState.RUNNING)
                 self._ports_lost = 0
             members = Membership(
-                self.case.store, self.case.crew, self.case.spec, _secrets(), self.case.launching
+                self.case.store, self.case.crew, self.case.spec, job_secrets(), self.case.launching
             )
             attending = asyncio.create_task(members.attend())
             ending = asyncio.create_task(watch.wait_for(lambda: progress.is_complete))
@@ -254,6 +253,15 @@ class Supervisor:
                 raise RunFailedError(problem)
             self.case.move(JobState.FINISHING)
 
-
-def _secrets() -> dict[str, str]:
-    return {name: os.environ[name] for name in _SECRETS if name in os.environ}
+    @asynccontextmanager
+    async def _taught(self) -> AsyncIterator[None]:
+        """Scores come from the teacher to the workers while the body runs."""
+        case = self.case
+        teaching = Teaching(case.store, case.crew, case.spec, job_secrets(), case.launching)
+        async with asyncio.TaskGroup() as group:
+            attending = group.create_task(teaching.attend())
+            try:
+                yield
+            finally:
+                async with case.launching:
+                    attending.cancel()

@@ -24,6 +24,7 @@ from sollol_tui.model.snapshot import (
     JobView,
     JobWorkerView,
     Snapshot,
+    TeacherView,
 )
 from sollol_tui.model.states import TERMINAL, UNLEASED, JobState
 
@@ -94,8 +95,21 @@ def read_jobs(
         f"SELECT * FROM workers WHERE job IN ({newest}) ORDER BY position", values
     ):
         workers.setdefault(worker["job"], []).append(worker)
+    teachers: dict[str, list[sqlite3.Row]] = {}
+    for teacher in store.connection.execute(
+        f"SELECT * FROM teachers WHERE job IN ({newest}) ORDER BY position", values
+    ):
+        teachers.setdefault(teacher["job"], []).append(teacher)
     places = _places(store)
-    return tuple(_job(row, workers.get(row["id"], ()), places.get(row["id"])) for row in rows)
+    return tuple(
+        _job(
+            row,
+            workers.get(row["id"], ()),
+            teachers.get(row["id"], ()),
+            places.get(row["id"]),
+        )
+        for row in rows
+    )
 
 
 def _places(store: Store) -> dict[str, int]:
@@ -113,7 +127,10 @@ def read_job(store: Store, job: str) -> JobView:
     workers = store.connection.execute(
         "SELECT * FROM workers WHERE job = ? ORDER BY position", (job,)
     ).fetchall()
-    return _job(row, workers, _places(store).get(job))
+    teachers = store.connection.execute(
+        "SELECT * FROM teachers WHERE job = ? ORDER BY position", (job,)
+    ).fetchall()
+    return _job(row, workers, teachers, _places(store).get(job))
 
 
 @told_if_damaged
@@ -132,7 +149,12 @@ def read_evaluations(store: Store, job: str) -> tuple[EvaluationView, ...]:
     return tuple(known[step] for step in sorted(known))
 
 
-def _job(row: sqlite3.Row, workers: Sequence[sqlite3.Row], place: int | None) -> JobView:
+def _job(
+    row: sqlite3.Row,
+    workers: Sequence[sqlite3.Row],
+    teachers: Sequence[sqlite3.Row],
+    place: int | None,
+) -> JobView:
     live = JobState(row["state"]) not in TERMINAL
     return JobView(
         id=row["id"],
@@ -160,6 +182,19 @@ def _job(row: sqlite3.Row, workers: Sequence[sqlite3.Row], place: int | None) ->
                 unseen_since=worker["unseen_since"] if live else None,
             )
             for worker in workers
+        ),
+        teachers=tuple(
+            TeacherView(
+                host=teacher["host"],
+                state=teacher["state"],
+                reason=teacher["reason"],
+                done=teacher["done"],
+                total=teacher["total"],
+                hits=teacher["hits"],
+                tokens_per_s=teacher["tokens_per_s"],
+                eta_s=teacher["eta_s"] if live else None,
+            )
+            for teacher in teachers
         ),
         model=row["model"],
         dataset=row["dataset"],

@@ -62,6 +62,8 @@ class Worker:
     home: Home
     say: Callable[[str], None]
     place: Place | None = None
+    role: Literal["", ".teacher"] = ""
+    """What tells its run directory from that of the host's students."""
 
     async def prepare(self, packages: Packages, dataset: DatasetFacts | None, model: str) -> Place:
         """Brings environment, payload, dataset and model to the host. What is there stays."""
@@ -132,7 +134,7 @@ class Worker:
         if dataset is not None:
             data = await delivered.bring_dataset(connection, workdir, dataset, self.say)
         folder = await delivered.bring_model(connection, workdir, environment, model, self.say)
-        run_dir = f"{facts.workdir}/runs/{self.job}/{self.host.name}"
+        run_dir = f"{facts.workdir}/runs/{self.job}/{self.host.name}{self.role}"
         return Place(environment=environment, run_dir=run_dir, dataset=data, model=folder)
 
     def _report(self, step: Step) -> None:
@@ -243,9 +245,14 @@ class Worker:
         return self._place().run_dir
 
     @property
+    def workdir(self) -> str:
+        """The folder there under which everything lies."""
+        return self.run_dir.partition(f"/runs/{self.job}/")[0]
+
+    @property
     def copies(self) -> Path:
         """Where the coordinator keeps its copies of what the run writes there."""
-        return self.home.copies(self.job, self.host.name)
+        return self.home.copies(self.job, f"{self.host.name}{self.role}")
 
     def _place(self) -> Place:
         if self.place is None:

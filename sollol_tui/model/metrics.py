@@ -18,8 +18,8 @@ ASCII_BLOCKS: Final = "_.-=+*#@"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepPoint(Keyed):
-    """One committed step. `loss` is per token, `sync_s` what adding the gradients took. None is
-    what the worker did not tell."""
+    """One committed step. `loss` is per token, and so are `ce` and `kl`, of which that of a student
+    is made; `sync_s` is what adding the gradients took. None is what the worker did not tell."""
 
     step: int
     samples_done: int | None = None
@@ -30,6 +30,8 @@ class StepPoint(Keyed):
     samples_per_s: float | None = None
     sync_s: float | None = None
     world_size: int | None = None
+    ce: float | None = None
+    kl: float | None = None
     generation: int = 0
     attempt: int = 0
 
@@ -59,6 +61,8 @@ def point_of(data: Mapping[str, Any], generation: int, attempt: int) -> StepPoin
         samples_per_s=finite(data.get("samples_per_s")),
         sync_s=finite(data.get("sync_s")),
         world_size=whole(data.get("world_size")),
+        ce=finite(data.get("ce")),
+        kl=finite(data.get("kl")),
         generation=generation,
         attempt=attempt,
     )
@@ -110,6 +114,8 @@ def _rank(point: StepPoint) -> tuple[int, int]:
 
 _FIGURES: Final = (  # attribute of a point, what people call it, unit, digits
     ("loss", "loss", "", 3),
+    ("ce", "cross-entropy", "", 3),
+    ("kl", "divergence", "", 3),
     ("lr", "learning rate", "", 7),
     ("grad_norm", "gradient norm", "", 3),
     ("samples_per_s", "speed", "smp/s", 1),

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from sollol_tui.model.prediction import Prediction
+from sollol_tui.model.teacher import PlannedTeacher
 from sollol_tui.model.weights import Memory
 
 BYTES_PER_TOKEN: Final = 3.6  # about, of English text, before a tokenizer has seen it
@@ -88,6 +89,7 @@ class Plan:
     lit: tuple[PlannedLighthouse, ...] = ()
     prediction: Prediction | None = None
     memory: Memory | None = None
+    teacher: PlannedTeacher | None = None
 
     @property
     def world_size(self) -> int:

@@ -83,6 +83,29 @@ class JobWorkerView(Keyed):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TeacherView(Keyed):
+    """One host on which a job's teacher computes. `done` of `total` are tokens that it has scored,
+    or questions that it has answered; `hits` of them were found in a cache."""
+
+    host: str
+    state: str
+    reason: str = ""
+    done: int = 0
+    total: int = 0
+    hits: int = 0
+    tokens_per_s: float | None = None
+    eta_s: float | None = None
+
+    @property
+    def progress(self) -> str:
+        """ "1,200 of 2,294 scored, 300 of them found in a cache"."""
+        if not self.total:
+            return ""
+        found = f", {self.hits:,} of them found in a cache" if self.hits else ""
+        return f"{self.done:,} of {self.total:,} scored{found}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobView(Keyed):
     """One row of the jobs table and the head of a job's page. Times are seconds since the epoch on
     the coordinator's clock."""
@@ -101,6 +124,7 @@ class JobView(Keyed):
     eta_s: float | None = None
     world_size: int | None = None
     workers: tuple[JobWorkerView, ...] = ()
+    teachers: tuple[TeacherView, ...] = ()
     model: str = ""
     dataset: str = ""
     output_dir: str = ""

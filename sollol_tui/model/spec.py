@@ -3,13 +3,20 @@
 import json
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+STUDENT: Final = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"  # where only a teacher is named
 
 
 class Mode(StrEnum):
     DATA_PARALLEL = "data_parallel"
+    HYBRID = "hybrid"
+
+    @property
+    def has_teacher(self) -> bool:
+        return self is not Mode.DATA_PARALLEL
 
 
 class Engine(StrEnum):
@@ -57,6 +64,35 @@ class Resources:
     """So many cores at most."""
     ram_gb: Annotated[float, Ge(0.1)] | None = None
     """So much memory at most, in GiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teacher:
+    """Whose answers the student learns, beside those of the dataset; asked once for each token."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    model: Annotated[str, MinLen(1)] | None = None
+    """The teacher, a folder or a Hub id; left out, `model` is the teacher and `student` learns."""
+    host: Annotated[str, MinLen(1)] = "coordinator"
+    """Where it computes: a host, or several (HOST,HOST), which share the work."""
+    top_k: Annotated[int, Ge(1), Le(1024)] = 32
+    """Of how many of its likeliest tokens the chances are kept."""
+    alpha: Annotated[float, Ge(0), Le(1)] = 0.5
+    """The share of the loss that is the dataset's; what is left of 1 is the teacher's."""
+    temperature: Annotated[float, Gt(0), Le(100)] = 1.0
+    """How much its chances are evened out before they are compared."""
+    quantize: Literal["none", "nf4"] = "none"
+    """nf4 holds the teacher in 4 bits, on a CUDA GPU."""
+    text: bool = False
+    """The student learns answers that the teacher writes; so it is where their tokens differ."""
+    max_new_tokens: Annotated[int, Ge(1), Le(65_536)] = 256
+    """Tokens of such an answer at most."""
+    max_prompt_tokens: Annotated[int, Ge(1), Le(1_048_576)] = 512
+    """Longer questions are left out."""
+    sampling_temperature: Annotated[float, Ge(0), Le(10)] = 0.7
+    """How much chance there is in such an answer; 0 for none."""
+    top_p: Annotated[float, Gt(0), Le(1)] = 0.9
+    """The likeliest tokens whose chances add up to this are chosen from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +162,10 @@ class JobSpec:
     """Decides the order of rows and the adapter's first weights."""
     mode: Mode = Mode.DATA_PARALLEL
     """How the workers share the work."""
+    teacher: Teacher = field(default_factory=Teacher)
+    """Whom the student learns from, with mode: hybrid."""
+    student: Annotated[str, MinLen(1)] | None = None
+    """Who learns where `model` is the teacher."""
     workers: str = "all"
     """Which hosts: a number, all, HOST,HOST, a group, tag:WORD, !HOST."""
     resources: Resources = field(default_factory=Resources)
@@ -164,6 +204,13 @@ class JobSpec:
 
     def contradiction(self) -> tuple[str, str] | None:
         """A key that cannot be meant beside another one, and why."""
+        if not self.mode.has_teacher:
+            for key in ("teacher", "student"):
+                if getattr(self, key) not in (None, Teacher()):
+                    return key, f"{key} means nothing with mode: {self.mode}; set mode: hybrid"
+        if self.student is not None and self.teacher.model is not None:
+            key = "student"
+            return key, f"{key} and model both say who learns from teacher.model; keep one"
         if self.warmup_steps is not None and self.warmup_ratio != _WARMUP_RATIO:
             key = "warmup_steps"
             return key, f"{key} and warmup_ratio both say how long the rate rises; keep one"
@@ -194,6 +241,11 @@ class JobSpec:
 
 def job_keys() -> list[str]:
     """Every key of a job file, those of `lora` with their prefix."""
-    parts: dict[str, type] = {"lora": Lora, "resources": Resources, "notify": Notify}
+    parts: dict[str, type] = {
+        "lora": Lora,
+        "teacher": Teacher,
+        "resources": Resources,
+        "notify": Notify,
+    }
     own = [f.name for f in fields(JobSpec) if f.name not in parts]
     return [*own, *(f"{name}.{f.name}" for name, part in parts.items() for f in fields(part))]

@@ -17,7 +17,7 @@ BF16: Final = 2
 NF4: Final = 0.5 + 4 / 64 / 8 + 1 / 64  # 4 bits, a scale per 64, itself in 8 bits (Dettmers 2023)
 _TRAINED: Final = 4 * FP32  # per trained number: itself, its gradient, both moments of AdamW
 _CHECKPOINT: Final = 3 * FP32  # itself and both moments
-_RUNTIME_BYTES: Final = 0.6e9  # the libraries, and what the driver takes
+RUNTIME_BYTES: Final = 0.6e9  # the libraries, and what the driver takes
 _EVERY_LINEAR: Final = ("all-linear", "all")
 _HEADS: Final = ("lm_head", "embed_out", "output")
 _NAMES: Final = re.compile(r"[\w.]+(\s*,\s*[\w.]+)*")
@@ -103,7 +103,7 @@ def need_of(weights: Weights, spec: JobSpec, *, on_gpu: bool) -> Need:
     per_number = NF4 if spec.quantize == "nf4" else BF16 if on_gpu else FP32
     trained = weights.trained(spec.lora)
     wire = BF16 if spec.wire == "bf16" else FP32
-    kept = weights.parameters * per_number + trained * (_TRAINED + wire) + _RUNTIME_BYTES
+    kept = weights.parameters * per_number + trained * (_TRAINED + wire) + RUNTIME_BYTES
     number = BF16 if on_gpu else FP32
     layer = number * (8 * weights.hidden + 4 * weights.widest)
     head = weights.vocabulary * FP32  # two of them for half of the tokens

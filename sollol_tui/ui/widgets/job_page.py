@@ -21,7 +21,7 @@ from sollol_tui.model.columns import (
 )
 from sollol_tui.model.evidence import Evidence
 from sollol_tui.model.metrics import sparkline
-from sollol_tui.model.snapshot import HostView, JobView, JobWorkerView
+from sollol_tui.model.snapshot import HostView, JobView, JobWorkerView, TeacherView
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
 from sollol_tui.ui.theme import tone_style
@@ -75,8 +75,11 @@ class JobPage(VerticalScroll):
         if proof is not None and (job is None or proof.job != job.id):
             proof = None
         by_name = {host.name: host for host in hosts}
-        workers = () if job is None else job.workers
-        figures = tuple(by_name.get(worker.host) for worker in workers)
+        busy: list[str] = []
+        if job is not None:
+            busy += [worker.host for worker in job.workers]
+            busy += [teacher.host for teacher in job.teachers]
+        figures = tuple(map(by_name.get, busy))
         shown = (job, figures, int(now), self.app.theme, self.size.width, proof)
         if shown == self._shown:
             return
@@ -101,7 +104,7 @@ class JobPage(VerticalScroll):
             parts.append(Text(_progress(job, bar_width)))
         parts.append(Text(_times(job, now), tone_style(self.app, Tone.MUTED)))
         if job.workers and not job.state.is_terminal:
-            parts += [Text(""), self._workers(job.workers, figures, now, proof)]
+            parts += [Text(""), self._workers(job, figures, now, proof)]
         if proof is not None and (facts := self._facts(proof)).row_count:
             parts += [Text(""), facts]
         if job.traceback:
@@ -122,7 +125,7 @@ class JobPage(VerticalScroll):
 
     def _workers(
         self,
-        workers: Sequence[JobWorkerView],
+        job: JobView,
         figures: Sequence[HostView | None],
         now: float,
         proof: Proof | None,
@@ -131,13 +134,21 @@ class JobPage(VerticalScroll):
         speeds = {} if proof is None else proof.speeds
         for title in _COLUMNS:
             table.add_column(title, no_wrap=True)
-        for worker, host in zip(workers, figures, strict=True):
+        count = len(job.workers)
+        for worker, host in zip(job.workers, figures[:count], strict=True):
             cells = (NOTHING,) * 6 if host is None else host_cells(host, now)[2:8]
             share = NOTHING
             if worker.share:
                 share = f"{worker.share:4.0%} {progress_bar(worker.share, _SHARE_BAR)}"
             speed = format_rate(speeds.get(worker.host))
             table.add_row(clean(worker.host, limit=80), _state(worker, now), share, speed, *cells)
+        for teacher, host in zip(job.teachers, figures[count:], strict=True):
+            cells = (NOTHING,) * 6 if host is None else host_cells(host, now)[2:8]
+            part = teacher.done / teacher.total if teacher.total else 0.0
+            share = f"{part:4.0%} {progress_bar(part, _SHARE_BAR)}" if teacher.total else NOTHING
+            speed = f"{teacher.tokens_per_s:,.0f} tok/s" if teacher.tokens_per_s else NOTHING
+            name = f"{clean(teacher.host, limit=80)} (teacher)"
+            table.add_row(name, _teaching(teacher), share, speed, *cells)
         return table
 
 
@@ -146,6 +157,11 @@ def _state(worker: JobWorkerView, now: float) -> str:
     if worker.unseen_since is not None:
         text += f", unseen {age(now - worker.unseen_since)}"
     return f"{text}: {clean(worker.reason, limit=200)}" if worker.reason else text
+
+
+def _teaching(teacher: TeacherView) -> str:
+    why = f": {clean(teacher.reason, limit=200)}" if teacher.reason else ""
+    return ", ".join(filter(None, [f"{teacher.state}{why}", teacher.progress]))
 
 
 def _progress(job: JobView, bar_width: int) -> str:

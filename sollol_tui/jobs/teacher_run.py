@@ -1,0 +1,258 @@
+"""The run of a job's teacher on one of its hosts: prepared, launched or adopted, heard and stopped.
+What comes of its shards and answers is decided elsewhere."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path as File
+from typing import Any, Final
+
+from sollol_tui.jobs.delivery import delivery
+from sollol_tui.jobs.events import note
+from sollol_tui.jobs.progress import Failure
+from sollol_tui.jobs.records import JobRecord, load
+from sollol_tui.jobs.runfile import run_file, teacher_run_file
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.watch import RunFailedError
+from sollol_tui.jobs.worker import Place, Worker
+from sollol_tui.model.errors import HostError, UnsuitableError
+from sollol_tui.model.events import Event, decode
+from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.plan import Plan, PlannedRank, PlannedWorker
+from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.teacher import PlannedTeacher, TeacherHost
+from sollol_tui.model.text import clean
+
+CRASHES: Final = 3  # without a shard in between, after which the teacher is given up
+
+
+def as_worker(host: TeacherHost) -> PlannedWorker:
+    """A teacher's host as one rank of its own."""
+    return PlannedWorker(
+        host=host.host,
+        address=host.address,
+        accelerator=host.accelerator,
+        ranks=(PlannedRank(slot=0, gpu=host.gpu),),
+        share=0.0,
+        cpu_cores=host.cpu_cores,
+        ram_gb=host.ram_gb,
+    )
+
+
+def teaching_workers(
+    store: Store, record: JobRecord, say: Callable[[str, str], None]
+) -> list[Worker]:
+    """The hosts of the job's teacher, as far as something was ever prepared there."""
+    teacher = load(Plan, record.plan).teacher
+    rows = store.connection.execute(
+        "SELECT host, environment FROM teachers WHERE job = ?", (record.id,)
+    )
+    places = {row["host"]: row["environment"] for row in rows}
+    everyone = load(Inventory, record.inventory).with_coordinator()
+    return [
+        Worker(
+            job=record.id,
+            nonce=record.nonce,
+            host=everyone.host(host.host),
+            planned=as_worker(host),
+            home=store.home,
+            say=lambda text, name=host.host: say(name, text),  # type: ignore[misc]
+            place=Place.from_data(json.loads(places[host.host])) if places.get(host.host) else None,
+            role=".teacher",
+        )
+        for host in (teacher.hosts if teacher else ())
+    ]
+
+
+@dataclass(slots=True, kw_only=True)
+class TeacherRun:
+    """`hear` gets each event once. `launching` is held while the agent is started."""
+
+    store: Store
+    worker: Worker
+    plan: Plan
+    spec: JobSpec
+    inventory: Inventory
+    secrets: Mapping[str, str]
+    launching: asyncio.Lock
+    hear: Callable[[Event], None]
+    finished: Event | None = None
+    failure: Failure | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    _read: dict[str, int] = field(default_factory=dict)
+    _launch: int = 0
+    _out_of_sight: str = ""
+
+    @property
+    def host(self) -> TeacherHost:
+        [found] = [h for h in self.teacher.hosts if h.host == self.worker.host.name]
+        return found
+
+    @property
+    def teacher(self) -> PlannedTeacher:
+        assert self.plan.teacher is not None
+        return self.plan.teacher
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything of it was heard here."""
+        return bool(self._read)
+
+    async def prepare(self) -> None:
+        """Brings to the host what the teacher needs. Raises HostError."""
+        self.note(state="provisioning", reason="")
+        place = await self.worker.prepare(
+            self.inventory.packages, self.plan.dataset, self.teacher.lesson.model
+        )
+        found, known = _content(self.teacher.lesson.model, place.model), self.teacher.content
+        if found and known and found != known:
+            raise UnsuitableError(
+                self.worker.host.name,
+                f"the teacher in {self.teacher.lesson.model} is not the one it was",
+                remedy="put that back, or submit another job",
+            )
+        self.note(environment=json.dumps(place.as_data()))
+
+    async def launch(self) -> None:
+        """Starts the agent, or adopts the one of an earlier try. Raises HostError."""
+        worker, place = self.worker, self.worker.place
+        assert place is not None
+        delivered = delivery(worker.home, worker.job)
+        student = await worker.over_ssh(
+            lambda connection: delivered.bring_tokenizer(
+                connection, worker.workdir, place.environment, self.spec.model, worker.say
+            )
+        )
+        alone = Plan(
+            workers=(worker.planned,),
+            engine="static",
+            global_batch=self.plan.global_batch,
+            max_steps=0,
+            rows=0,
+            dataset=self.plan.dataset,
+            ports=self.plan.ports,
+            left_out={},
+        )
+        run = run_file(
+            job=worker.job,
+            nonce=worker.nonce,
+            spec=self.spec,
+            plan=alone,
+            host=worker.host,
+            place=Place(
+                environment=place.environment,
+                run_dir=place.run_dir,
+                dataset=place.dataset,
+                model=student,
+            ),
+            generation=self.launches,
+            main_port=0,
+        )
+        run = teacher_run_file(run, self.spec, self.teacher, self.host, place.model, self.launches)
+        self.note(state="loading", reason="")
+        async with self.launching:
+            await worker.launch(run, dict(self.secrets))
+
+    @property
+    def launches(self) -> int:
+        """Which launch of it this is; another one follows only when this is known to be over."""
+        if self._launch:
+            return self._launch
+        row = self.store.connection.execute(
+            "SELECT launch FROM teachers WHERE job = ? AND host = ?",
+            (self.worker.job, self.worker.host.name),
+        ).fetchone()
+        self._launch = int(row["launch"])
+        return self._launch
+
+    def give_up_launch(self) -> None:
+        """The run of this launch is over; the next one is another."""
+        self.note(launch=self.launches + 1)
+        self._launch += 1
+        self.finished = self.failure = None
+        self.over.clear()
+
+    async def follow(self) -> None:
+        """Hears the run to its end, however long its host is out of sight. Raises RunFailedError
+        where a new start would end the same way, and HostError where it ended without a reason."""
+        self.worker.copies.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in sorted(self.worker.copies.glob("events.*")):
+            self._on_data(self.worker.host.name, path.name, path)
+        watching = asyncio.create_task(
+            self.worker.watch(self._on_data, self._on_seen, lambda host: self.over.set())
+        )
+        ending = asyncio.create_task(self.over.wait())
+        try:
+            await asyncio.wait({watching, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+        finally:
+            for task in (watching, ending):
+                task.cancel()
+            await asyncio.gather(watching, ending, return_exceptions=True)
+        if self.finished is not None:
+            return
+        if self.failure is not None and self.failure.foreseen:
+            raise RunFailedError(self.failure)
+        reason = self.failure.reason if self.failure else "it was killed, or its host restarted"
+        raise HostError(self.worker.host.name, f"the teacher's run ended: {reason}")
+
+    def note(self, **values: Any) -> None:
+        """Sets columns of its row."""
+        names = ", ".join(f"{name} = ?" for name in values)
+        where = (self.worker.job, self.worker.host.name)
+        self.store.connection.execute(
+            f"UPDATE teachers SET {names} WHERE job = ? AND host = ?", (*values.values(), *where)
+        )
+
+    def count_hits(self, tokens: int) -> None:
+        """More of its part were found in a cache."""
+        self.store.connection.execute(
+            "UPDATE teachers SET hits = hits + ? WHERE job = ? AND host = ?",
+            (tokens, self.worker.job, self.worker.host.name),
+        )
+
+    def _on_seen(self, host: str, reason: str) -> None:
+        if bool(reason) != bool(self._out_of_sight):
+            told = f"the teacher's host is out of sight: {reason}" if reason else "seen again"
+            note(self.store, self.worker.job, "notice", host=host, message=told)
+            self.note(reason=reason)
+        self._out_of_sight = reason
+
+    def _on_data(self, host: str, file: str, path: File) -> None:
+        if not file.startswith("events."):
+            return
+        with path.open("rb") as opened:
+            opened.seek(self._read.get(file, 0))
+            lines, newline, _ = opened.read().rpartition(b"\n")
+        self._read[file] = self._read.get(file, 0) + len(lines) + len(newline)
+        for event in filter(None, map(decode, lines.split(b"\n"))):
+            if (event.job, event.host) == (self.worker.job, self.worker.host.name):
+                self.hear(event)
+                if event.generation == self.launches:
+                    self._note_end(event)
+
+    def _note_end(self, event: Event) -> None:
+        match event.kind:
+            case "finished" if event.slot is not None:
+                self.finished = event
+            case "agent_started":
+                self.failure = None
+            case "failed" if event.slot is not None:
+                self.failure = self._failure(event, "error")
+            case "disk_full" | "rank_exited" | "agent_finished" if self.failure is None:
+                if event.text("reason"):
+                    self.failure = self._failure(event, "reason")
+
+    def _failure(self, event: Event, key: str) -> Failure:
+        return Failure(
+            host=self.worker.host.name,
+            reason=f"teacher: {clean(event.text(key), limit=500)}",
+            foreseen=event.data.get("foreseen") is True or event.kind == "disk_full",
+        )
+
+
+def _content(model: str, place: str) -> str:
+    """The sum of a folder that was sent; "" for a model of the Hub, whose revision is pinned."""
+    return File(place).name if File(model).is_absolute() else ""

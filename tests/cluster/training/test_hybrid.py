@@ -1,0 +1,95 @@
+"""A student that learns from a teacher on another host: real scores over real OpenSSH."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sollol_tui.jobs.home import open_home
+from sollol_tui.model.states import JobState
+from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
+from tests.cluster.coordinator import Coordinator, fill_cache
+from tests.cluster.lab import Lab
+from tests.cluster.training.environment import needs_worker_python, worker_python
+
+WORDS = ("red", "green", "blue", "seven", "eight", "nine")
+ROWS = 96
+SETTINGS = {
+    "max_length": 64, "batch_size": 8, "global_batch": 16, "lr": 5e-3, "lora.r": 8,
+    "lora.modules_to_save": "[embed_tokens, lm_head]", "schedule": "constant", "epochs": 2,
+    "teacher.alpha": 0.1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def coordinator(lab: Lab, tmp_path: Path) -> Iterator[Coordinator]:
+    fill_cache(CHECKOUT, tmp_path / "cache")
+    beside = Coordinator(
+        lab=lab,
+        home=open_home(tmp_path / "home"),
+        folder=tmp_path,
+        cache_on_hosts=UV_CACHE_ON_HOSTS,
+    )
+    beside.knows_hosts()
+    beside.lay_out({"HF_HUB_OFFLINE": "1"})
+    worker_python("-m", "remote.tiny", str(tmp_path / "model"))
+    worker_python("-m", "remote.tiny", str(tmp_path / "teacher"), "--seed", "1")
+    rows = [
+        {"instruction": f"say {word}", "output": f"{word} {number} {word}"}
+        for number in range(ROWS)
+        for word in [WORDS[number % len(WORDS)]]
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    yield beside
+    beside.kill_supervisors()
+
+
+def hybrid(coordinator: Coordinator, *arguments: str) -> list[str]:
+    flags = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    asked = ["--mode", "hybrid", "--teacher", "teacher", *flags, *arguments]
+    return coordinator.train(*asked)
+
+
+def teacher_events(
+    coordinator: Coordinator, job: str, host: str, kind: str
+) -> list[dict[str, Any]]:
+    return events(coordinator.home.copies(job, f"{host}.teacher"), kind)
+
+
+def student_events(coordinator: Coordinator, job: str, kind: str) -> list[dict[str, Any]]:
+    return events(coordinator.home.copies(job, "w1"), kind)
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = [
+        line for path in sorted(folder.glob("events.*")) for line in path.read_text().splitlines()
+    ]
+    return [event for event in map(json.loads, lines) if event["kind"] == kind]
+
+
+@needs_worker_python
+@pytest.mark.timeout(600)
+def test_two_workers_learn_what_a_third_host_scores_and_a_second_job_scores_nothing(
+    coordinator: Coordinator,
+) -> None:
+    command = hybrid(coordinator, "--workers", "w1,w2", "--teacher-host", "w3")
+    said = coordinator.sollol(*command, timeout_s=400)
+    [first] = coordinator.jobs()
+    assert first.state is JobState.DONE, said
+    assert "teacher on w3" in said
+    shards = teacher_events(coordinator, first.id, "w3", "shard")
+    assert [shard["present"] for shard in shards] == [False] * len(shards)
+    scored = [event["scored"] for event in teacher_events(coordinator, first.id, "w3", "finished")]
+    assert scored == [sum(shard["tokens"] for shard in shards)]
+    steps = [step for step in student_events(coordinator, first.id, "step") if "kl" in step]
+    assert steps[-1]["kl"] < steps[0]["kl"]
+    coordinator.assert_clean()
+
+    again = hybrid(coordinator, "--workers", "w1,w2", "--teacher-host", "w3", "--set", "seed=7")
+    coordinator.sollol(*again, timeout_s=400)
+    second = coordinator.jobs()[0]
+    assert (second.state, second.id != first.id) == (JobState.DONE, True)
+    assert not coordinator.home.copies(second.id, "w3.teacher").exists()
+    coordinator.assert_clean()

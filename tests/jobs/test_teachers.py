@@ -1,0 +1,119 @@
+"""Where a teacher computes, what that takes, and why it cannot be. Pure."""
+
+from typing import Any
+
+import pytest
+
+from sollol_tui.hosts.environment import Environment
+from sollol_tui.jobs.leases import Taken
+from sollol_tui.jobs.planner import make_plan, resources
+from sollol_tui.jobs.runfile import run_file, teacher_run_file
+from sollol_tui.jobs.teachers import teacher_hosts, with_teacher
+from sollol_tui.jobs.worker import Place
+from sollol_tui.model.errors import NotFoundError, NoWorkersError
+from sollol_tui.model.inventory_file import parse_inventory
+from sollol_tui.model.job_file import spec_from_data
+from sollol_tui.model.patterns import select
+from sollol_tui.model.plan import Plan
+from sollol_tui.model.teacher import Lesson, Path
+from tests.jobs.samples import DATASET, facts, gpus
+
+INVENTORY = parse_inventory(b"hosts: [a, b, c]", "inventory.yaml").with_coordinator()
+LESSON = Lesson(model="big", path=Path.SCORES, why="they have the same tokens")
+
+
+def spec(**settings: Any) -> Any:
+    return spec_from_data({"model": "m", "dataset": "d", "mode": "hybrid"} | settings)
+
+
+def planned(
+    lesson: Lesson = LESSON,
+    taken: dict[str, str] | None = None,
+    known: dict[str, Any] | None = None,
+    **settings: Any,
+) -> Plan:
+    asked = spec(**{"teacher.model": "big", "workers": "a,b", **settings})
+    selection = select(INVENTORY, asked.workers)
+    answers = {name: facts() for name in ("a", "b", "c", "coordinator")} | (known or {})
+    held = Taken(leased=taken or {})
+    plan = make_plan(asked, INVENTORY, selection, answers, {}, DATASET, held)
+    hosts = teacher_hosts(asked, INVENTORY)
+    return with_teacher(plan, asked, lesson, hosts, answers, {}, held)
+
+
+def test_the_teacher_is_on_the_coordinator_unless_told_and_its_device_is_leased() -> None:
+    assert resources(planned()) == ["host a", "host b", "host coordinator"]
+    assert resources(planned(**{"teacher.host": "c"})) == ["host a", "host b", "host c"]
+
+
+def test_a_worker_that_teaches_too_is_leased_once_for_both() -> None:
+    plan = planned(**{"teacher.host": "b"})
+    assert resources(plan) == ["host a", "host b"]
+    assert plan.teacher is not None
+    assert [(host.host, host.gpu) for host in plan.teacher.hosts] == [("b", None)]
+
+
+def test_several_hosts_share_the_work_and_an_answer_is_written_by_one() -> None:
+    shared = planned(**{"teacher.host": "b, c"}).teacher
+    assert shared is not None
+    assert [host.host for host in shared.hosts] == ["b", "c"]
+    text = Lesson(model="big", path=Path.ANSWERS, why="asked for")
+    alone = planned(text, **{"teacher.host": "b, c"}).teacher
+    assert alone is not None
+    assert [host.host for host in alone.hosts] == ["b"]
+
+
+def test_a_teacher_whose_host_is_taken_is_waited_for() -> None:
+    with pytest.raises(NoWorkersError, match="cannot compute on c now") as caught:
+        planned(taken={"host c": "j-1"}, **{"teacher.host": "c"})
+    assert caught.value.wait == "waits for the teacher's host c: in use by j-1"
+
+
+def test_a_teacher_that_does_not_fit_is_refused_with_numbers_and_what_would_fit() -> None:
+    large = Lesson(model="big", path=Path.SCORES, why="", parameters=13_000_000_000)
+    card = facts(gpus=gpus(1))
+    with pytest.raises(NoWorkersError) as caught:
+        planned(large, known={"c": card}, **{"teacher.host": "c"})
+    assert "13.00 billion parameters take ~24.8 GiB" in str(caught.value)
+    assert "its RTX 3090 has 24.0 GiB" in str(caught.value)
+    assert "what fits: teacher.quantize: nf4 (~" in str(caught.value)
+
+
+def test_the_plan_says_how_long_it_takes_and_how_many_hosts_keep_the_students_busy() -> None:
+    slow = Lesson(model="big", path=Path.SCORES, why="w", parameters=1_000_000_000)
+    teacher = planned(slow, known={"c": facts(cpu_cores=1)}, **{"teacher.host": "c"}).teacher
+    assert teacher is not None
+    assert teacher.seconds == pytest.approx(160 * 10 / 3.6 / (12e9 / 2e9), rel=0.01)
+    assert any("~1m" in line and "by its device" in line for line in teacher.lines("big"))
+
+
+def test_an_unknown_host_of_the_teacher_is_named_with_the_nearest() -> None:
+    with pytest.raises(NotFoundError, match="did you mean 'coordinator'"):
+        teacher_hosts(spec(**{"teacher.host": "cordinator"}), INVENTORY)
+
+
+def test_students_and_teachers_are_told_the_same_of_the_scores() -> None:
+    plan = planned(**{"teacher.host": "c", "teacher.top_k": 8})
+    assert plan.teacher is not None
+    asked = spec(**{"teacher.model": "big", "teacher.top_k": 8})
+    place = Place(
+        environment=Environment(python="/p", payload="/l", env_id="e", payload_hash="h"),
+        run_dir="/r",
+        dataset="/d",
+        model="/student",
+    )
+    student = run_file(
+        job="j-1",
+        nonce="n",
+        spec=asked,
+        plan=plan,
+        host=INVENTORY.host("a"),
+        place=place,
+        generation=3,
+        main_port=29500,
+    )
+    scorer = teacher_run_file(student, asked, plan.teacher, plan.teacher.hosts[0], "/big", 1)
+    assert student["distill"]["teacher"] is None
+    assert scorer["distill"] == student["distill"] | {"teacher": "/big", "part": 0, "parts": 1}
+    assert (scorer["program"], scorer["engine"]) == ("distill.score", "static")
+    assert [rank["host"] for rank in scorer["world"]] == ["c"]
