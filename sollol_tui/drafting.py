@@ -38,6 +38,17 @@ class Drafting:
         with self._lock:
             return self._inventory.path
 
+    @property
+    def wanted_inventory_file(self) -> Path:
+        """Where the first inventory would be written."""
+        with self._lock:
+            return self._inventory.wanted_path
+
+    def write_first_inventory(self, text: str) -> None:
+        """Writes an inventory where there was none. Raises SollolError, and changes nothing, when
+        there is one by now or the folder cannot be written to."""
+        write_text(self.wanted_inventory_file, text, instead_of=None)
+
     def open_survey(self) -> "Survey":
         """Remembers what plans stand on while one job is written; whoever opens it closes it."""
         from sollol_tui.jobs.survey import Survey

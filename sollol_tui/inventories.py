@@ -44,6 +44,11 @@ def find_inventory(given: str | Path | None = None) -> Path:
     )
 
 
+def starter_inventory() -> str:
+    """The commented inventory with which people begin."""
+    return read_text(Path(__file__).parent / "starter" / NAME)
+
+
 class InventoryFile:
     """One inventory, read again whenever its file has changed. Not safe for several threads."""
 
@@ -62,6 +67,11 @@ class InventoryFile:
         if self._path is None:
             self._path = find_inventory(self._given)
         return self._path
+
+    @property
+    def wanted_path(self) -> Path:
+        """Where one would be written that is not there yet."""
+        return Path(self._given or os.environ.get(VARIABLE) or NAME).absolute()
 
     def read(self) -> Inventory:
         """The inventory as the file says now, or as it said last when that cannot be read. Raises

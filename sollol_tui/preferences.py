@@ -1,4 +1,4 @@
-"""How a person likes the screen: theme, hidden columns, keys. Kept in one file in their config
+"""How a person likes the screen: theme, columns, filters, keys. Kept in one file in their config
 folder, which they may write as well; comments in it stay. Decides nothing about jobs and hosts."""
 
 from collections.abc import Callable, Iterable
@@ -17,6 +17,7 @@ HEAD: Final = """\
 # How sollol's screens look; every line may be left out.
 # theme: nord                  the palette (ctrl+p) chooses one and keeps it here
 # hide: {hosts: [temp, ram]}   columns of jobs, hosts and events; C chooses and keeps them
+# filters: {jobs: "state:running"}  with which a view begins; ctrl+s keeps the one that is on
 # keys: {job.pause: f5}        by the ids that ? shows; several keys: "f5,ctrl+x"
 """
 _Word = Annotated[str, MinLen(1)]
@@ -24,11 +25,13 @@ _Word = Annotated[str, MinLen(1)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preferences:
-    """`hide` maps tables to keys of columns, `keys` ids of bindings to keys with commas between."""
+    """`hide` maps tables to keys of columns, `filters` views to what is typed into theirs, `keys`
+    ids of bindings to keys with commas between."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
     theme: _Word | None = None
     hide: dict[str, list[_Word]] = field(default_factory=dict)
+    filters: dict[str, _Word] = field(default_factory=dict)
     keys: dict[str, _Word] = field(default_factory=dict)
 
 
@@ -64,16 +67,21 @@ class PreferencesFile:
 
     def keep_hidden(self, table: str, columns: Iterable[str]) -> None:
         """Which columns of a table are not shown; none is said by leaving the table out."""
-        hidden = list(columns)
+        self._keep_in("hide", table, list(columns))
 
+    def keep_filter(self, view: str, text: str) -> None:
+        """With which filter a view begins; "" is said by leaving the view out."""
+        self._keep_in("filters", view, text)
+
+    def _keep_in(self, part: str, name: str, value: list[str] | str) -> None:
         def change(data: Any) -> None:
-            tables = data.setdefault("hide", {})
-            if hidden:
-                tables[table] = hidden
+            of = data.setdefault(part, {})
+            if value:
+                of[name] = value
             else:
-                tables.pop(table, None)
-            if not tables:
-                del data["hide"]
+                of.pop(name, None)
+            if not of:
+                del data[part]
 
         self._change(change)
 

@@ -11,7 +11,7 @@ from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
 from sollol_tui.model.errors import SollolError
 
-_STARTER: Final = Path(__file__).parent / "starter"
+_STARTER: Final = Path(__file__).parents[1] / "starter"
 _PLACES: Final = {  # where each starter file goes
     "inventory.yaml": "inventory.yaml",
     "train.yaml": "train.yaml",

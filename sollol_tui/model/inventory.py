@@ -1,6 +1,7 @@
 """The machines that the user owns, as inventory.yaml describes them (see inventory_file)."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from sollol_tui.model.errors import NotFoundError
@@ -120,3 +121,18 @@ class Inventory:
             name=COORDINATOR, connection=ConnectionKind.LOCAL, cidr=self.network.cidr
         )
         return replace(self, hosts=(*self.hosts, coordinator))
+
+
+def settings_of(host: Host) -> Iterator[str]:
+    """Lines with what is said of a host, defaults and groups included; ~/.ssh/config says the
+    rest."""
+    said = {each.name: getattr(host, each.name) for each in fields(host)}
+    said |= {f"limits.{each.name}": getattr(host.limits, each.name) for each in fields(host.limits)}
+    for name, value in said.items():
+        if name in ("limits", "jump_hosts") or value in (None, "", (), {}):
+            continue
+        if isinstance(value, tuple):
+            value = ", ".join(map(str, value))
+        elif isinstance(value, dict):
+            value = ", ".join(f"{key}={each}" for key, each in value.items())
+        yield f"{name:<20} {value}"

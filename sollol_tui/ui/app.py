@@ -5,10 +5,12 @@ It reads no file and opens no connection of its own; a failing poll is a line on
 
 import asyncio
 import contextlib
+import sys
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import App, SystemCommand
@@ -30,8 +32,10 @@ from sollol_tui.ui.screens.hosts import Hosts
 from sollol_tui.ui.screens.jobs import Jobs
 from sollol_tui.ui.screens.logs import Logs
 from sollol_tui.ui.screens.metrics import Metrics
+from sollol_tui.ui.screens.opening import Opening
 from sollol_tui.ui.screens.overview import Overview
 from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.signals import lent_signals
 from sollol_tui.ui.widgets.header import ViewStrip
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
 
@@ -42,6 +46,12 @@ _POLL_S: Final = 0.1  # how soon news is noticed
 _NEWS_S: Final = 0.25  # between two snapshots while news keeps coming: a repaint costs 20-30 ms
 _AGES_S: Final = 2.0  # without news, often enough for "4m ago" to be true
 _PROBE_S: Final = 10.0
+_OF_DIALOGUES: Final = (  # what they need, the largest parts first
+    "sollol_tui.jobs.submit",
+    "sollol_tui.jobs.survey",
+    "sollol_tui.jobs.dataset",
+    "sollol_tui.ui.dialogues",
+)
 _VIEWS: Final = (Overview, Jobs, Hosts, Logs, Metrics, Events)
 
 
@@ -174,6 +184,16 @@ class SollolApp(App[str]):
         """Keys of the columns that this person does without."""
         return self._looks.hidden(table)
 
+    def kept_filter(self, view: str) -> str:
+        """With which filter this person wants the view to begin; "" for none."""
+        return self._looks.filter_of(view)
+
+    def keep_filter(self, view: str, text: str) -> None:
+        """From now on the view begins with this filter."""
+        if self._looks.keep_filter(view, text):
+            kept = f"only '{clean(text)}'" if text else "no filter"
+            self.notify(f"{view} begins with {kept} from now on", timeout=4, markup=False)
+
     def on_keyed_table_columns_wanted(self, message: KeyedTable.ColumnsWanted) -> None:
         table = message.table.title
 
@@ -194,28 +214,43 @@ class SollolApp(App[str]):
             return True if isinstance(self.screen, View) and self.screen.job is not None else None
         return True
 
-    # Forms and editors bring YAML and pydantic along, so they are loaded when one is opened.
+    # Forms and editors bring YAML, pydantic and SSH along, so they are loaded when one is opened.
 
     def action_new_job(self) -> None:
-        from sollol_tui.ui.dialogues import new_job
-
-        self._hold(new_job(self, self._client))
+        self._open("new_job")
 
     def action_clone_job(self) -> None:
-        from sollol_tui.ui.dialogues import clone_job
-
         if isinstance(self.screen, View) and (job := self.screen.job) is not None:
-            self._hold(clone_job(self, self._client, job.id))
+            self._open("clone_job", job)
 
     def action_edit_inventory(self) -> None:
-        from sollol_tui.ui.dialogues import edit_inventory
-
-        self._hold(edit_inventory(self, self._client))
+        self._open("edit_inventory")
 
     def action_import_hosts(self) -> None:
-        from sollol_tui.ui.dialogues import import_hosts
+        self._open("import_hosts")
 
-        self._hold(import_hosts(self, self._client))
+    def _open(self, name: str, *about: object, **how: object) -> None:
+        """Begins a dialogue. Before the first one an empty frame is seen for as long as it takes
+        to load what dialogues need."""
+
+        async def dialogue() -> None:
+            if not all(module in sys.modules for module in _OF_DIALOGUES):
+                frame = Opening()
+                await self.push_screen(frame)
+                for module in _OF_DIALOGUES:
+                    await asyncio.to_thread(import_module, module)
+                if self.screen is not frame:  # somebody did not want to wait
+                    return
+                await frame.dismiss()
+            from sollol_tui.ui import dialogues
+
+            await getattr(dialogues, name)(self, self._client, *about, **how)
+
+        self._hold(dialogue())
+
+    def cordon_hosts(self, names: Sequence[str], *, cordons: bool) -> None:
+        """Keeps hosts out of new jobs, or lets them in again, after the change was shown."""
+        self._open("cordon_hosts", names, cordons=cordons)
 
     def _hold(self, dialogue: Coroutine[None, None, None]) -> None:
         """Holds one dialogue, beside what the screen does; it ends with a sentence where it cannot
@@ -283,7 +318,8 @@ def parting_words(jobs: tuple[JobView, ...]) -> str:
 
 def run_app(client: "SOLLOLClient", *, readonly: bool = False, job: str | None = None) -> str:
     """Runs until the user leaves; returns the sentence to print then, or ""."""
-    return SollolApp(client, readonly=readonly, job=job).run() or ""
+    with lent_signals():
+        return SollolApp(client, readonly=readonly, job=job).run() or ""
 
 
 def _sentence(error: Exception) -> str:

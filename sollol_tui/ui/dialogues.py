@@ -2,10 +2,14 @@
 begins with what the client says and ends with a word about what came of it."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sollol_tui.inventories import starter_inventory
+from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.form import form_of_spec
-from sollol_tui.model.inventory_edit import add_host
+from sollol_tui.model.inventory_edit import add_host, enable_host, entries_of, set_value
+from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.diff import ConfirmDiff
@@ -22,10 +26,13 @@ async def new_job(app: "SollolApp", client: "SOLLOLClient") -> None:
     await _launch(app, Launch(client, "new job", {}))
 
 
-async def clone_job(app: "SollolApp", client: "SOLLOLClient", job_id: str) -> None:
-    """A new job that begins with what was asked for in another one."""
-    spec = await asyncio.to_thread(client.job_spec, job_id)
-    await _launch(app, Launch(client, f"new job like {job_id}", form_of_spec(spec)))
+async def clone_job(app: "SollolApp", client: "SOLLOLClient", job: JobView) -> None:
+    """A new job that begins with what was asked for in another one, and where one wants it with
+    what that has learnt."""
+    spec = await asyncio.to_thread(client.job_spec, job.id)
+    learnt_by = job.id if job.step else ""
+    title = f"new job like {job.id}"
+    await _launch(app, Launch(client, title, form_of_spec(spec), learnt_by=learnt_by))
 
 
 async def _launch(app: "SollolApp", form: Launch) -> None:
@@ -38,10 +45,38 @@ async def _launch(app: "SollolApp", form: Launch) -> None:
 
 
 async def edit_inventory(app: "SollolApp", client: "SOLLOLClient") -> None:
+    """Where there is none yet, the one that `sollol init` writes is offered first."""
+    try:
+        await asyncio.to_thread(client.inventory_text)
+    except NotFoundError:
+        path, starter = client.wanted_inventory_file, await asyncio.to_thread(starter_inventory)
+        if not await app.push_screen_wait(ConfirmDiff("", starter, str(path))):
+            return
+        await asyncio.to_thread(client.write_first_inventory, starter)
+        _say_written(app, path.name)
     text = await asyncio.to_thread(client.inventory_text)
     path = client.inventory_file
     if await app.push_screen_wait(InventoryEditor(client, path, text)) is not None:
         _say_written(app, path.name)
+
+
+async def cordon_hosts(
+    app: "SollolApp", client: "SOLLOLClient", names: Sequence[str], *, cordons: bool
+) -> None:
+    """Keeps hosts out of new jobs, or lets them in again, after the changes were shown."""
+    path, old = client.inventory_file, await asyncio.to_thread(client.inventory_text)
+    new = old
+    for entry in dict.fromkeys(e for n in names for e in entries_of(old, n, file=path.name)):
+        if cordons:
+            new = set_value(new, entry, "enabled", False, file=path.name)
+        else:
+            new = enable_host(new, entry, file=path.name)
+    if new == old:
+        app.notify(f"{clean(path.name)} says so already", markup=False)
+    elif await app.push_screen_wait(ConfirmDiff(old, new, str(path))):
+        await asyncio.to_thread(client.write_inventory, new, instead_of=old)
+        what = "stay out of new jobs" if cordons else "take part in new jobs again"
+        _say_written(app, path.name, f"{' '.join(names)} {what}")
 
 
 async def import_hosts(app: "SollolApp", client: "SOLLOLClient") -> None:

@@ -1,4 +1,4 @@
-"""What a person has chosen for the screens: theme, hidden columns, keys. Applies it, says what of
+"""What a person has chosen for the screens: theme, columns, filters, keys. Applies it, says what of
 it cannot be, and keeps what they choose next. A damaged file costs nobody the screen."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +23,7 @@ from sollol_tui.ui.widgets.log_pane import LogView
 
 _OURS: Final = f"{__package__}."
 _COLUMNS: Final = {"jobs": job_columns(), "hosts": HOST_COLUMNS, "events": EVENT_COLUMNS}
+_FILTERED: Final = ("overview", "jobs", "hosts", "logs", "events")
 _MODIFIERS: Final = {"ctrl", "shift", "alt", "super", "hyper", "meta"}
 _KEYS: Final = {key.value for key in Keys}
 
@@ -35,6 +36,7 @@ class Looks:
         self._file = file
         self._keeps = keeps
         self._hidden: dict[str, frozenset[str]] = {}
+        self._filters: dict[str, str] = {}
 
     def apply(self) -> None:
         """Once, before the first screen."""
@@ -46,6 +48,12 @@ class Looks:
             complaints.append(str(error))
             chosen = Preferences()
         complaints += _unknown_columns(chosen.hide)
+        complaints += [
+            f"no view '{view}' has a filter{did_you_mean(view, _FILTERED)}"
+            for view in chosen.filters
+            if view not in _FILTERED
+        ]
+        self._filters = dict(chosen.filters)
         self._hidden = {table: frozenset(columns) for table, columns in chosen.hide.items()}
         theme = chosen.theme or CALM.name
         if theme not in app.available_themes:
@@ -68,15 +76,29 @@ class Looks:
         if self._keeps:
             self._keep(lambda: self._file.keep_hidden(table, sorted(self._hidden[table])))
 
+    def filter_of(self, view: str) -> str:
+        """The filter with which a view begins."""
+        return self._filters.get(view, "")
+
+    def keep_filter(self, view: str, text: str) -> bool:
+        """From the next time on; whether it is kept."""
+        if not self._keeps:
+            self._tell("what is chosen with --readonly is not kept")
+            return False
+        self._filters[view] = text
+        return self._keep(lambda: self._file.keep_filter(view, text))
+
     def _keep_theme(self, name: str) -> None:
         if self._keeps:
             self._keep(lambda: self._file.keep_theme(name))
 
-    def _keep(self, keep: Callable[[], None]) -> None:
+    def _keep(self, keep: Callable[[], None]) -> bool:
         try:
             keep()
         except SollolError as error:
             self._tell(f"what was chosen is not kept: {clean(str(error))}")
+            return False
+        return True
 
     def _apply_keys(self, chosen: Mapping[str, str]) -> list[str]:
         """Gives the keys that can be given; returns what is wrong with the others."""

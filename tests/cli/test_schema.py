@@ -16,7 +16,7 @@ from sollol_tui.model.spec import job_keys
 from tests.cli.shell import sollol
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-STARTER = CHECKOUT / "sollol_tui" / "cli" / "starter"
+STARTER = CHECKOUT / "sollol_tui" / "starter"
 
 
 def validator(kind: str) -> jsonschema.Draft202012Validator:

@@ -45,6 +45,7 @@ class DraftClient(SampleClient, Drafting):
     started: list[JobSpec] = field(default_factory=list)
     specs: Mapping[str, JobSpec] = field(default_factory=dict)
     starts_as: JobState = JobState.PLANNING
+    resumed_from: str | None = None
 
     def __post_init__(self) -> None:
         self.home = open_home()
@@ -54,7 +55,10 @@ class DraftClient(SampleClient, Drafting):
     def job_spec(self, job_id: str) -> JobSpec:
         return self.specs[job_id]
 
-    async def prepare_job(self, spec: JobSpec, survey: Survey | None = None) -> Planned:
+    async def prepare_job(
+        self, spec: JobSpec, survey: Survey | None = None, resume: str | None = None
+    ) -> Planned:
+        self.resumed_from = resume
         (self.checked if survey is None else self.drafted).append(spec)
         await self.may_plan.wait()
         if self.refusal is not None:

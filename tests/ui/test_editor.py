@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import OptionList
 
+from sollol_tui.inventories import starter_inventory
 from sollol_tui.model.inventory_file import parse_inventory
 from sollol_tui.ui.screens.diff import ConfirmDiff
 from sollol_tui.ui.screens.editor import InventoryEditor
@@ -170,12 +171,20 @@ async def test_control_codes_in_the_file_do_not_reach_the_terminal(client: Draft
         assert UNSAFE.search(screen.text.replace("\n", "")) is None
 
 
-async def test_without_an_inventory_there_is_a_sentence(client: DraftClient) -> None:
+async def test_without_an_inventory_the_first_one_is_offered(client: DraftClient) -> None:
     FILE.unlink()
     async with driven(client) as screen:
         await screen.press("e")
-        await screen.hears("sollol init")
-        assert isinstance(screen.app.screen, View)
+        await screen.sees("+# The machines that sollol may use")
+        await screen.sees("28 lines more, 0 less")
+        await screen.press("n")
+        await screen.until(lambda: isinstance(screen.app.screen, View))
+        assert not FILE.exists()
+        await screen.press("e")
+        await screen.sees("+version: 1")
+        await screen.press("y")
+        await screen.until(lambda: isinstance(screen.app.screen, InventoryEditor))
+    assert FILE.read_text() == starter_inventory()
 
 
 def config(text: str) -> None:

@@ -110,8 +110,8 @@ async def test_what_cannot_be_is_told_and_the_screen_comes_all_the_same(
 
 async def test_keys_that_never_meet_are_no_conflict(file: PreferencesFile) -> None:
     file.path.write_text(
-        "keys: {launch.submit: f10, edit.save: f10, app.new_job: N, logs.rank: W}\n"
+        "keys: {launch.submit: f10, edit.save: f10, app.new_job: B, logs.rank: W}\n"
     )
     async with driven(SampleClient()) as screen:
         assert screen.told == []
-        assert screen.app.active_bindings["N"].binding.id == "app.new_job"
+        assert screen.app.active_bindings["B"].binding.id == "app.new_job"

@@ -7,7 +7,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, Footer, Input, Static
 
 from sollol_tui.model.columns import age
 from sollol_tui.model.snapshot import JobView
@@ -23,7 +23,8 @@ class ConfirmCancel(ModalScreen[bool]):
     AUTO_FOCUS = "#keep"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "answer(True)", "Yes", id="confirm.yes", tooltip="Cancel the job"),
-        Binding("n,escape,q", "answer(False)", "No", id="confirm.no", tooltip="Leave it running"),
+        Binding("n,escape,q", "answer(False)", "No", id="confirm.no", key_display="n",
+                tooltip="Leave it running"),
         Binding("left,right,h,l", "app.focus_next", "Other", id="confirm.other", show=False,
                 tooltip="The other button"),
     ]  # fmt: skip
@@ -40,6 +41,7 @@ class ConfirmCancel(ModalScreen[bool]):
             with Horizontal(id="answers"):
                 yield Button("No, let it go on (n)", id="keep", compact=True)
                 yield Button("Yes, cancel it (y)", id="cancel", variant="error", compact=True)
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()
@@ -70,6 +72,7 @@ class ConfirmKill(ModalScreen[bool]):
             yield Static(_kill_question(self._job, self._now), markup=False)
             yield Static(f"Type {self._name} and press enter, or esc to leave it.", markup=False)
             yield Input(compact=True)
+        yield Footer(show_command_palette=False, compact=True)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -84,8 +87,8 @@ class ConfirmKill(ModalScreen[bool]):
 
 def _kill_question(job: JobView, now: float) -> Text:
     text = _standing(job, now)
-    text.append("\n\nIts processes end now, without a checkpoint: what was learnt since the last"
-                "\none is lost. Kept: older checkpoints and logs.\n")  # fmt: skip
+    text.append("\n\nIts processes end now, without a checkpoint: what was learnt since the last "
+                "one is lost. Kept: older checkpoints and logs.\n")  # fmt: skip
     return text
 
 

@@ -39,7 +39,7 @@ class ConfirmDiff(ModalScreen[bool]):
         with Vertical(id="question") as question:
             question.border_title = Text(f"write {clean(self._file, limit=200)}?")
             with VerticalScroll(id="diff"):
-                yield Static(self._diff(), markup=False)
+                yield Static(self._diff(), markup=False, id="diff-lines")
             yield Static(self._count(), id="diff-count", markup=False)
         yield Footer(show_command_palette=False, compact=True)
 

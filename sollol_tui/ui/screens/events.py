@@ -109,6 +109,11 @@ class Events(FilteredView):
             self.sollol.job_id = found.job
             self.sollol.action_view("logs")
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        words = ("sollol", "events")
+        return words if self._of_all or self.job_id is None else (*words, self.job_id)
+
     def action_scope(self) -> None:
         self._of_all = not self._of_all
         self._reading.want()

@@ -21,7 +21,13 @@ class FilteredView(View):
     ]  # fmt: skip
 
     def on_mount(self) -> None:
-        self.query_one(FilterEntry).display = False
+        entry = self.query_one(FilterEntry)
+        entry.display = False
+        entry.value = self.sollol.kept_filter(self.NAME)  # which is shown in the title
+
+    @property
+    def filter_text(self) -> str:
+        return self.query_one(FilterEntry).value
 
     @property
     def table(self) -> KeyedTable:

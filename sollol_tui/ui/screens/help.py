@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Static
+from textual.widgets import Footer, Static
 
 _ROOMY: Final = 100  # cells from which the ids of keys have room
 
@@ -17,6 +17,7 @@ class HelpScreen(ModalScreen[None]):
     CSS_PATH = "help.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,question_mark,f1", "dismiss", "Close", id="help.close",
+                key_display="esc",
                 tooltip="Back to the screen"),
         Binding("j", "scroll(1)", "Down", id="help.down", show=False, tooltip="Scroll down"),
         Binding("k", "scroll(-1)", "Up", id="help.up", show=False, tooltip="Scroll up"),
@@ -30,6 +31,7 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(id="help") as pane:
             pane.border_title = "keys"
             yield Static(self._keys())
+        yield Footer(show_command_palette=False, compact=True)
 
     def _keys(self) -> Table:
         """Keys that do the same share a line; what has no sentence is the toolkit's business."""

@@ -1,6 +1,7 @@
 """All hosts, and the page of the one under the cursor: its devices, the doctor, provisioning."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,9 +12,10 @@ from textual.widget import Widget
 from sollol_tui.model.diagnosis import Check, Outcome
 from sollol_tui.model.errors import SollolError
 from sollol_tui.model.inventory import Host
-from sollol_tui.model.snapshot import HostView, JobView, Snapshot
+from sollol_tui.model.snapshot import HostState, HostView, JobView, Snapshot
 from sollol_tui.model.text import clean
-from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.screens.filtered import FilteredView
+from sollol_tui.ui.widgets.filter_entry import FilterEntry
 from sollol_tui.ui.widgets.host_page import HostPage, Work
 from sollol_tui.ui.widgets.hosts_table import HostsTable
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
@@ -23,16 +25,21 @@ if TYPE_CHECKING:
     from sollol_tui.hosts.steps import Step
 
 
-class Hosts(View):
+class Hosts(FilteredView):
     NAME = "hosts"
     SHOWS_HOSTS = True
     CSS_PATH = ["view.tcss", "hosts.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#hosts-table"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("D", "examine", "Doctor", id="host.doctor",
-                tooltip="Go through the host under the cursor stage by stage, with remedies"),
+                tooltip="Go through the host under the cursor, or those marked, stage by stage, "
+                "with remedies"),
         Binding("P", "provision", "Provision", id="host.provision",
-                tooltip="Bring the training environment to the host under the cursor"),
+                tooltip="Bring the training environment to the host under the cursor, or to those "
+                "marked"),
+        Binding("u", "cordon", "Cordon", id="host.cordon",
+                tooltip="Keep the host under the cursor, or those marked, out of new jobs; again "
+                "lets them in"),
     ]  # fmt: skip
 
     is_working: reactive[bool] = reactive(False, bindings=True)
@@ -48,20 +55,42 @@ class Hosts(View):
         self._find_host()
 
     def _find_host(self) -> None:
-        if self._wanted_host is not None and self._table.move_to(self._wanted_host):
+        if self._wanted_host is not None and self.table.move_to(self._wanted_host):
             self._wanted_host = None
 
     def panes(self) -> Iterable[Widget]:
-        yield HostsTable(id="hosts").data_bind(Hosts.snapshot)
+        yield HostsTable(id="hosts", marks=True).data_bind(Hosts.snapshot)
         yield HostPage(id="page")
+        yield FilterEntry(placeholder="text, !text, re:pattern, tag:cuda or state:down",
+                          compact=True)  # fmt: skip
+
+    def show_only(self, text: str) -> None:
+        tags: dict[str, tuple[str, ...]] = {}
+        if text.startswith("tag:"):
+            with suppress(SollolError):  # an inventory that cannot be read is said elsewhere
+                tags = {host.name: host.tags for host in self._client.inventory().hosts}
+        self.query_one(HostsTable).show_only(text, tags)
+        self._show_page()
+
+    def action_back(self) -> None:
+        """The marks go first."""
+        if self.table.marked:
+            self.table.unmark()
+        else:
+            super().action_back()
 
     @property
-    def _table(self) -> KeyedTable:
-        return self.query_one(KeyedTable)
+    def described_host(self) -> HostView | None:
+        return self._host
+
+    @property
+    def _chosen(self) -> list[HostView]:
+        """The hosts that a key acts on."""
+        return [host for host in self.hosts if host.name in self.table.chosen]
 
     @property
     def _host(self) -> HostView | None:
-        key = self._table.key_under_cursor
+        key = self.table.key_under_cursor
         return next((host for host in self.hosts if host.name == key), None)
 
     @property
@@ -77,9 +106,8 @@ class Hosts(View):
 
     def _show_page(self) -> None:
         host = self._host
-        work = None if host is None else self._works.get(host.name)
         self.judge_actions()
-        self.is_working = work is not None and work.is_busy
+        self.is_working = bool(self._chosen) and not self._idle
         if self.snapshot is not None:
             self.query_one(HostPage).show(host, self._works, self.snapshot.at)
 
@@ -92,8 +120,19 @@ class Hosts(View):
             self.sollol.job_id = host.job
             self.sollol.action_view("jobs")
 
+    @property
+    def _idle(self) -> list[HostView]:
+        """Of those that a key acts on the ones about which nothing is being done."""
+        works = self._works
+        return [h for h in self._chosen if h.name not in works or not works[h.name].is_busy]
+
+    def on_keyed_table_marked(self, message: KeyedTable.Marked) -> None:
+        count = len(self.table.marked)
+        self.query_one(HostsTable).explain(f"{count} marked, esc unmarks" if count else "")
+        self._show_page()
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "provision" and self._readonly:
+        if action in ("provision", "cordon") and self._readonly:
             return None
         if action in ("provision", "examine") and self.is_working:
             return None
@@ -106,19 +145,25 @@ class Hosts(View):
         self._begin("provisioning", self._provision)
 
     def _begin(self, title: str, work: Callable[[Host], Awaitable[str]]) -> None:
-        """Begins something about the host under the cursor; others may be worked on meanwhile."""
-        if (view := self._host) is None:
-            return
-        try:
-            inventory = self._client.inventory().with_coordinator()
-            host = next(host for host in inventory.hosts if host.name == view.name)
-        except (SollolError, StopIteration) as error:  # it left the inventory a moment ago
-            self.notify(clean(str(error)) or "it is not in the inventory", severity="error")
-            return
+        """Begins something about the chosen hosts, all at once; those that are worked on already
+        are left to it."""
         is_doctor = work == self._examine
-        self._works[host.name] = Work(title=f"{title}: begun", is_doctor=is_doctor)
-        self.run_worker(self._carry_out(host, title, work), group="hosts", exit_on_error=False)
+        for view in self._idle:
+            try:
+                host = self._client.inventory().with_coordinator().host(view.name)
+            except SollolError as error:  # it left the inventory a moment ago
+                self.notify(clean(str(error)), severity="error", markup=False)
+                continue
+            self._works[host.name] = Work(title=f"{title}: begun", is_doctor=is_doctor)
+            self.run_worker(self._carry_out(host, title, work), group="hosts", exit_on_error=False)
         self._show_page()
+
+    def action_cordon(self) -> None:
+        """What is cordoned already is let in again, unless another of those marked is not."""
+        chosen = self._chosen
+        cordons = any(host.state is not HostState.DISABLED for host in chosen)
+        if chosen:
+            self.sollol.cordon_hosts([host.name for host in chosen], cordons=cordons)
 
     async def _carry_out(
         self, host: Host, title: str, work: Callable[[Host], Awaitable[str]]
@@ -151,4 +196,8 @@ class Hosts(View):
 
     @property
     def key_to_copy(self) -> str | None:
-        return self._table.key_under_cursor
+        return self.table.key_under_cursor
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return ("sollol", "doctor", *self.table.chosen)

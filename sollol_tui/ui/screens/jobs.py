@@ -1,19 +1,25 @@
 """All jobs, running, waiting and finished, and the page of the one under the cursor."""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from functools import partial
+from typing import ClassVar, Final
 
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
+from sollol_tui.model.columns import log_prefix
 from sollol_tui.model.snapshot import Snapshot
 from sollol_tui.ui.curves import Curves
 from sollol_tui.ui.reading import Reading
 from sollol_tui.ui.screens.filtered import FilteredView
+from sollol_tui.ui.screens.sheet import Sheet
 from sollol_tui.ui.widgets.filter_entry import FilterEntry
 from sollol_tui.ui.widgets.job_page import JobPage, Proof
 from sollol_tui.ui.widgets.jobs_table import JobsTable
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
+
+_PEEKED: Final = 200  # lines
+_PEEKED_BYTES: Final = 1 << 14  # of each rank's log
 
 
 class Jobs(FilteredView):
@@ -22,6 +28,8 @@ class Jobs(FilteredView):
     AUTO_FOCUS = "#jobs-table"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("l", "log", "Log", id="jobs.log", tooltip="The log of the job under the cursor"),
+        Binding("space", "peek", "Peek", id="jobs.peek", show=False,
+                tooltip="The last lines of the job's log; again or esc closes them"),
     ]  # fmt: skip
 
     def panes(self) -> Iterable[Widget]:
@@ -76,6 +84,21 @@ class Jobs(FilteredView):
 
     def on_keyed_table_opened(self, message: KeyedTable.Opened) -> None:
         self.action_log()
+
+    def action_peek(self) -> None:
+        """The end of the log, over the table."""
+        if (job := self.job) is not None:
+            read = partial(self._last_lines, job.id)
+            self.app.push_screen(Sheet(f"last lines of {job.id} {job.name}", read, from_end=True))
+
+    def _last_lines(self, job: str) -> list[str]:
+        reader = self._client.open_logs(job, tail_bytes=_PEEKED_BYTES)
+        lines = [line for batch in iter(reader.read, []) for line in batch]
+        return [f"{log_prefix(line.host, line.slot)}  {line.text}" for line in lines[-_PEEKED:]]
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return ("sollol", "jobs") if self.job_id is None else ("sollol", "show", self.job_id)
 
     def action_log(self) -> None:
         self.sollol.action_view("logs")

@@ -17,6 +17,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 from textual.worker import WorkType
 
+from sollol_tui.hosts.shell import quote
 from sollol_tui.model.columns import Tone
 from sollol_tui.model.errors import InputError
 from sollol_tui.model.form import (
@@ -59,6 +60,11 @@ class Launch(ModalScreen[JobView | None]):
                 tooltip="The same settings as a job file, to change or to paste one"),
         Binding("f3", "all_fields", "All settings", id="launch.all",
                 tooltip="Every setting that a job has, or only the usual ones"),
+        Binding("f5", "begin_learnt", "From checkpoint", id="launch.learnt",
+                tooltip="Begin with what the job learnt of which this is a clone, at its newest "
+                "checkpoint, or anew"),
+        Binding("f6", "copy_command", "Copy command", id="launch.command", show=False,
+                tooltip="Copy the command line that starts the same job"),
         Binding("pageup", "scroll_draft(-1)", "Plan up", id="launch.up", show=False,
                 tooltip="Scroll the plan up"),
         Binding("pagedown", "scroll_draft(1)", "Plan down", id="launch.down",
@@ -77,8 +83,13 @@ class Launch(ModalScreen[JobView | None]):
 
     phase: reactive[str] = reactive("", bindings=True)  # of what was submitted; "" for nothing
 
-    def __init__(self, client: "SOLLOLClient", title: str, typed: Mapping[str, str]) -> None:
+    def __init__(
+        self, client: "SOLLOLClient", title: str, typed: Mapping[str, str], *, learnt_by: str = ""
+    ) -> None:
+        """`learnt_by` is the job at whose newest checkpoint this one may begin."""
         super().__init__()
+        self._learnt_by = learnt_by
+        self._begins_learnt = False
         self._client = client
         self._title = title
         self._begun_with = dict(typed)
@@ -157,6 +168,8 @@ class Launch(ModalScreen[JobView | None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if self.phase and action in ("submit", "pick", "edit_file", "all_fields", "ask_anew"):
             return None
+        if action == "begin_learnt":
+            return bool(self._learnt_by)
         if action == "pick":
             entered = self._entered
             return True if entered is not None and entered.field.key in _LISTED else None
@@ -173,6 +186,20 @@ class Launch(ModalScreen[JobView | None]):
 
     def action_scroll_draft(self, pages: int) -> None:
         self._draft.scroll_relative(y=pages * max(1, self._draft.size.height - 1), animate=False)
+
+    def action_begin_learnt(self) -> None:
+        self._begins_learnt = not self._begins_learnt
+        where = ", from its newest checkpoint: f5 begins anew" if self._begins_learnt else ""
+        self.query_one("#launch-title", Static).update(Text(clean(self._title) + where))
+
+    def action_copy_command(self) -> None:
+        words = ["sollol", "train"]
+        if self._begins_learnt:
+            words += ["--resume", self._learnt_by]
+        words += [word for key, said in self.typed.items() for word in ("--set", f"{key}={said}")]
+        command = clean(quote(*words))
+        self.app.copy_to_clipboard(command)
+        self.notify(f"copied: {command}", markup=False)
 
     def action_ask_anew(self) -> None:
         self._feed.ask_anew(self.typed)
@@ -262,7 +289,8 @@ class Launch(ModalScreen[JobView | None]):
         self.phase = "checking"
         try:
             spec = await asyncio.to_thread(spec_of_form, typed)
-            prepared = await self._client.prepare_job(spec)
+            resume = self._learnt_by if self._begins_learnt else None
+            prepared = await self._client.prepare_job(spec, resume=resume)
             self.phase = "submitting"
             job = await asyncio.to_thread(self._client.start_job, prepared)
         except Exception as error:  # whatever it is, the form stays and says it

@@ -27,6 +27,15 @@ class Logs(View):
                 key_display="[", tooltip="The log of the job before this one"),
         Binding("right_square_bracket", "job(1)", "Next job", id="logs.next", show=False,
                 key_display="]", tooltip="The log of the next job"),
+        Binding("n", "step(1)", "Next", id="logs.step", show=False,
+                tooltip="The next line that the filter finds, among all the others; without a "
+                "filter the next that tells of an error; freezes"),
+        Binding("N", "step(-1)", "Line before", id="logs.step_back", show=False,
+                tooltip="The same, upwards"),
+        Binding("w", "wrap", "Wrap", id="logs.wrap", show=False,
+                tooltip="Long lines in full on several rows, or cut at the edge"),
+        Binding("f", "maximise", "Maximise", id="logs.maximise", show=False,
+                tooltip="Nothing but lines, and back"),
         Binding("escape", "back", "Clear", id="logs.clear", show=False,
                 tooltip="Clear the filter, then all ranks again"),
     ]  # fmt: skip
@@ -36,6 +45,18 @@ class Logs(View):
 
     def on_mount(self) -> None:
         self._feed = LogFeed(self._client, self, self.pane)
+        self.pane.filter_text = self.sollol.kept_filter(self.NAME)
+
+    @property
+    def filter_text(self) -> str:
+        return self.pane.filter_text
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        words = ["sollol", "logs", self.job_id or "JOB", "-f"]
+        host, _, slot = self.pane.rank.partition("/")
+        words += ["--host", host] if host else []
+        return (*words, "--slot", slot) if slot else tuple(words)
 
     @property
     def pane(self) -> LogPane:
@@ -63,6 +84,16 @@ class Logs(View):
     def action_error(self) -> None:
         if not self.pane.go_to_error():
             self.notify("no line here tells of an error", timeout=3, markup=False)
+
+    def action_step(self, way: int) -> None:
+        if not self.pane.step(way):
+            self.notify("no further line here", timeout=3, markup=False)
+
+    def action_wrap(self) -> None:
+        self.pane.wrap()
+
+    def action_maximise(self) -> None:
+        self.toggle_class("-log-only")
 
     def action_job(self, places: int) -> None:
         self.step_job(places)

@@ -97,7 +97,10 @@ class Metrics(View):
     def _show(self, figures: Figures | None) -> None:
         from sollol_tui.ui.widgets.loss_plot import LossPlot
 
-        if figures is None or figures == self._shown:
+        if figures is None:  # there is no job at all
+            self.query_one("#curves").add_class("-empty")
+            return
+        if figures == self._shown:
             return
         self._shown = figures
         curves = _curves(figures)
@@ -128,6 +131,11 @@ class Metrics(View):
         at = others.index(self._other) if self._other in others else 0
         self._other = others[(at + 1) % len(others)]
         self._reading.want()
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        words = ("sollol", "metrics", self.job_id or "JOB")
+        return words if self._other is None else (*words, "--compare", self._other)
 
     def action_job(self, places: int) -> None:
         self.step_job(places)

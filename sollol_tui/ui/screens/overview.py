@@ -7,7 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from sollol_tui.model.columns import host_reason
-from sollol_tui.model.snapshot import Snapshot
+from sollol_tui.model.snapshot import HostView, Snapshot
 from sollol_tui.model.text import clean
 from sollol_tui.ui.log_feed import LogFeed
 from sollol_tui.ui.screens.view import View
@@ -36,7 +36,18 @@ class Overview(View):
         yield LogPane(id="log")
 
     def on_mount(self) -> None:
-        self._feed = LogFeed(self._client, self, self.query_one(LogPane))
+        pane = self.query_one(LogPane)
+        self._feed = LogFeed(self._client, self, pane)
+        pane.filter_text = self.sollol.kept_filter(self.NAME)
+
+    @property
+    def filter_text(self) -> str:
+        return self.query_one(LogPane).filter_text
+
+    @property
+    def described_host(self) -> HostView | None:
+        name = self._hosts_table.key_under_cursor if self._hosts_table.has_focus else None
+        return next((host for host in self.hosts if host.name == name), None)
 
     def take(self, snapshot: Snapshot) -> None:
         super().take(snapshot)

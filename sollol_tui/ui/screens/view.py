@@ -5,23 +5,27 @@ next snapshots say what became of it.
 """
 
 import asyncio
+import subprocess
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import events
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
+from sollol_tui.hosts.shell import quote
 from sollol_tui.model.columns import jobs_in_order
+from sollol_tui.model.errors import SollolError
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
 from sollol_tui.model.states import TERMINAL, JobState
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.confirm import ConfirmCancel, ConfirmKill
+from sollol_tui.ui.screens.sheet import Sheet
 from sollol_tui.ui.screens.workers import Wanted, Workers
 from sollol_tui.ui.widgets.header import Header
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from sollol_tui.ui.app import SollolApp
 
 TOO_SMALL: Final = "sollol needs 50 columns and 12 rows\nq leaves; jobs go on"
+_SSH_FAILED: Final = 255  # of its own; else it is the status of the last command
 _UNPAUSABLE: Final = TERMINAL | {JobState.PAUSING, JobState.STOPPING, JobState.FINISHING}
 
 
@@ -49,8 +54,16 @@ class View(Screen[None]):
                 "its name first"),
         Binding("w", "workers", "Workers", id="job.workers", show=False,
                 tooltip="Who takes part in the job under the cursor; to join and to leave"),
+        Binding("d", "describe", "Describe", id="row.describe", show=False,
+                tooltip="All that is said of what is under the cursor: a job's settings, a host"),
+        Binding("s", "enter_host", "Shell", id="host.shell", show=False,
+                tooltip="A shell on the host under the cursor, by ssh; exit comes back"),
         Binding("y", "copy", "Copy id", id="row.copy", show=False,
                 tooltip="Copy the job's id or host's name"),
+        Binding("Y", "copy_command", "Copy command", id="view.command", show=False,
+                tooltip="Copy the command line that shows what stands here"),
+        Binding("ctrl+s", "keep", "Keep view", id="view.keep", show=False,
+                tooltip="Keep this view's filter for the next time, or its having none"),
         Binding("tab", "app.focus_next", "Next pane", id="pane.next", show=False,
                 tooltip="Next pane"),
         Binding("shift+tab", "app.focus_previous", "Previous pane", id="pane.previous", show=False,
@@ -174,6 +187,8 @@ class View(Screen[None]):
             "pause": self.can_pause,
             "kill": self.can_kill,
             "workers": self.can_kill,
+            "describe": self.described_host is not None or self.job is not None,
+            "enter_host": self.described_host is not None and not self._readonly,
         }
         return True if can.get(action, True) else None
 
@@ -243,6 +258,66 @@ class View(Screen[None]):
             )
         else:
             self.notify(f"asked {clean(job_id)} to {wish}", markup=False)
+
+    @property
+    def described_host(self) -> HostView | None:
+        """The host under the cursor, where that is on one."""
+        return None
+
+    def action_describe(self) -> None:
+        if (host := self.described_host) is not None:
+            self.app.push_screen(Sheet(f"host {host.name}", partial(self._told_of_host, host)))
+        elif (job := self.job) is not None:
+            self.app.push_screen(Sheet(f"job {job.id}", partial(self._told_of_job, job)))
+
+    def _told_of_job(self, job: JobView) -> list[str]:
+        """What was asked for, as a job file."""
+        from sollol_tui.model.form import file_of_form, form_of_spec
+
+        return file_of_form(form_of_spec(self._client.job_spec(job.id))).splitlines()
+
+    def _told_of_host(self, host: HostView) -> list[str]:
+        from sollol_tui.model.inventory import settings_of
+
+        return list(settings_of(self._client.inventory().with_coordinator().host(host.name)))
+
+    def action_enter_host(self) -> None:
+        """Gives the terminal to a shell on the host; the screen is back when that ends."""
+        from sollol_tui.hosts.login import login_words
+
+        if (view := self.described_host) is None:
+            return
+        try:
+            host = self._client.inventory().with_coordinator().host(view.name)
+            words = login_words(host, [self._client.home.known_hosts])
+            with self.app.suspend():
+                status = subprocess.run(words, check=False).returncode
+        except SuspendNotSupported:
+            told = "this terminal can be given to no other program"
+        except (SollolError, OSError, ValueError) as error:
+            told = clean(str(error), limit=400)
+        else:
+            told = f"ssh {view.name} ended with {status}" if status == _SSH_FAILED else ""
+        if told:
+            self.notify(told, severity="error", markup=False)
+
+    def action_keep(self) -> None:
+        self.sollol.keep_filter(self.NAME, self.filter_text)
+
+    @property
+    def filter_text(self) -> str:
+        """The filter that is on, as it was typed."""
+        return ""
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The words of the command that shows the same."""
+        return ("sollol", "status", "-w")
+
+    def action_copy_command(self) -> None:
+        command = quote(*(clean(word, limit=200) for word in self.command))
+        self.app.copy_to_clipboard(command)
+        self.notify(f"copied: {command}", timeout=4, markup=False)
 
     def action_copy(self) -> None:
         if (key := self.key_to_copy) is not None:

@@ -3,7 +3,7 @@ survive every snapshot. It knows no job and no host."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.text import Text
 from textual import events
@@ -14,6 +14,9 @@ from textual.widgets import DataTable
 from sollol_tui.model.columns import GAP, Column, Tone, fit_columns
 from sollol_tui.ui.theme import tone_style
 
+_MARK: Final = "* "
+_UNMARKED: Final = "  "
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -23,11 +26,19 @@ class Row:
 
 
 class KeyedTable(DataTable[Text]):
-    """Rows come in by `show_rows`; out go `CursorMoved` and `Opened`, both with the row's key."""
+    """Rows come in by `show_rows`; out go `CursorMoved` and `Opened`, both with the row's key. With
+    `marks` rows can be marked, so that one key acts on several."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "cursor_down", "Down", id="table.down", show=False, tooltip="Next row"),
-        Binding("k,up", "cursor_up", "Up", id="table.up", show=False, tooltip="Previous row"),
+        Binding("j,down,n", "cursor_down", "Down", id="table.down", show=False,
+                tooltip="Next row; of a filter the next that passes"),
+        Binding("k,up,N", "cursor_up", "Up", id="table.up", show=False, tooltip="Previous row"),
+        Binding("ctrl+d", "page(0.5)", "Half down", id="table.half_down", show=False,
+                tooltip="Half a page down"),
+        Binding("ctrl+u", "page(-0.5)", "Half up", id="table.half_up", show=False,
+                tooltip="Half a page up"),
+        Binding("space", "mark", "Mark", id="table.mark", show=False,
+                tooltip="Mark the row, so that keys act on all that are marked; again unmarks it"),
         Binding("g", "scroll_top", "First", id="table.first", show=False, tooltip="First row"),
         Binding("G", "scroll_bottom", "Last", id="table.last", show=False, tooltip="Last row"),
         Binding("enter", "select_cursor", "Read log", id="table.open", show=False,
@@ -53,8 +64,16 @@ class KeyedTable(DataTable[Text]):
         table: "KeyedTable"
         columns: tuple[Column, ...]
 
-    def __init__(self, *, id: str) -> None:  # noqa: A002
+    @dataclass
+    class Marked(Message):
+        """A mark came or went."""
+
+        table: "KeyedTable"
+
+    def __init__(self, *, id: str, marks: bool = False) -> None:  # noqa: A002
         super().__init__(cursor_type="row", cell_padding=GAP // 2, id=id)
+        self._marks = marks
+        self._marked: frozenset[str] = frozenset()
         self._all_columns: tuple[Column, ...] = ()
         self._rows: tuple[Row, ...] = ()
         self._widths: tuple[int, ...] = ()
@@ -68,6 +87,28 @@ class KeyedTable(DataTable[Text]):
     @property
     def key_under_cursor(self) -> str | None:
         return self._rows[self.cursor_row].key if 0 <= self.cursor_row < len(self._rows) else None
+
+    @property
+    def marked(self) -> tuple[str, ...]:
+        """Keys of the rows that are marked and shown, in their order."""
+        return tuple(row.key for row in self._rows if row.key in self._marked)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Keys of the rows that a key acts on: those that are marked, else the one under the
+        cursor."""
+        here = self.key_under_cursor
+        return self.marked or (() if here is None else (here,))
+
+    def unmark(self) -> None:
+        """Leaves no row marked."""
+        if self._marked:
+            self._marked = frozenset()
+            self._rebuild()
+            self.post_message(self.Marked(self))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return self._marks if action == "mark" else True
 
     @property
     def title(self) -> str:
@@ -114,6 +155,8 @@ class KeyedTable(DataTable[Text]):
             if each.key not in self._hidden or not at
         ]
         cells = [[row.cells[at] for at in wanted] for row in self._rows]
+        if self._marked:
+            cells = [[f"{_MARK}{first}", *rest] for first, *rest in cells]
         widths = fit_columns([self._all_columns[at] for at in wanted], cells, room)
         by_place = dict(zip(wanted, widths, strict=True))
         fitted = tuple(by_place.get(at, 0) for at in range(len(self._all_columns)))
@@ -158,7 +201,11 @@ class KeyedTable(DataTable[Text]):
         self.scroll_to(y=scroll_y, animate=False, force=True)
 
     def _text(self, row: Row, at: int, width: int) -> Text:
-        text = Text(row.cells[at], style=tone_style(self.app, row.tones[at]), no_wrap=True)
+        # Marked is said by a sign, never by colour alone; a row that is not keeps its place.
+        sign = "" if at or not self._marked else _MARK if row.key in self._marked else _UNMARKED
+        text = Text(
+            f"{sign}{row.cells[at]}", style=tone_style(self.app, row.tones[at]), no_wrap=True
+        )
         text.truncate(width, overflow="ellipsis")
         return text
 
@@ -170,6 +217,18 @@ class KeyedTable(DataTable[Text]):
     def on_resize(self, event: events.Resize) -> None:
         if self._rows:
             self.show_rows(self._all_columns, self._rows)
+
+    def action_page(self, pages: float) -> None:
+        step = round(pages * max(2, self.scrollable_content_region.height - 1))
+        self.move_cursor(row=max(0, min(len(self._rows) - 1, self.cursor_row + step)))
+
+    def action_mark(self) -> None:
+        if (key := self.key_under_cursor) is not None:
+            self._marked = frozenset(self.marked) ^ {key}
+            self._widths = ()
+            self.show_rows(self._all_columns, self._rows)
+            self.action_cursor_down()
+            self.post_message(self.Marked(self))
 
     def action_choose_columns(self) -> None:
         if self._all_columns:

@@ -3,9 +3,10 @@ are handed in, already clean, and cleaned again if they are not."""
 
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar, Final
 
+from rich.cells import cell_len, chop_cells
 from rich.highlighter import Highlighter
 from rich.style import Style
 from rich.text import Text
@@ -27,6 +28,8 @@ from sollol_tui.ui.widgets.filter_entry import FilterEntry
 KEPT_LINES: Final = 20_000
 NO_JOB = "the log of the job under the cursor appears here"
 _TRACEBACK_LINES = 4
+_FOLD = "  ↪ "  # before what goes on
+_LEAST_WRAPPED = 20
 _BAR = "│"  # between whose line it is and what it says
 
 
@@ -39,11 +42,14 @@ class _LogStyle(Highlighter):
 
     def __init__(self, app: App[object]) -> None:
         self._app = app
+        self.wanted: re.Pattern[str] | None = None  # what the filter finds
 
     def highlight(self, text: Text) -> None:
         text.highlight_regex(rf"^\S+ {_BAR}", Style(dim=True))
         text.highlight_regex(_TROUBLE, tone_style(self._app, Tone.BAD))
         text.highlight_regex(_WARNING, tone_style(self._app, Tone.BUSY))
+        if self.wanted is not None:
+            text.highlight_regex(self.wanted, Style(reverse=True))
 
 
 class LogView(Log):
@@ -110,6 +116,10 @@ class LogPane(Vertical):
         self._filter: LogFilter = EVERYTHING
         self._ranks: set[str] = set()
         self._rank = ""  # whose lines alone are shown; "" those of all
+        self._searches = False  # the filter finds lines among all, and leaves none out
+        self._found_at = -1
+        self._wraps = False
+        self._fold_width = 0
         self._complaint = ""
         self._title = Text()
         self._head = ""
@@ -118,13 +128,27 @@ class LogPane(Vertical):
         yield Static("", id="log-head", markup=False)
         yield Static(NO_JOB, classes="empty", markup=False)
         log = LogView(highlight=True, max_lines=KEPT_LINES, id="log-view")
-        log.highlighter = _LogStyle(self.app)
+        log.highlighter = self._style = _LogStyle(self.app)
         yield log
         yield FilterEntry(placeholder="text, !text or re:pattern", id="log-filter", compact=True)
 
     def on_mount(self) -> None:
         self.query_one(FilterEntry).display = False
         self.watch(self.query_one(LogView), "follows", self._followed)
+
+    @property
+    def rank(self) -> str:
+        """Whose lines alone are shown, as "hydra/0"; "" those of all."""
+        return self._rank
+
+    @property
+    def filter_text(self) -> str:
+        """The filter that is on, as it was typed."""
+        return self._filter.text
+
+    @filter_text.setter
+    def filter_text(self, text: str) -> None:
+        self.query_one(FilterEntry).value = text
 
     @property
     def filtering(self) -> bool:
@@ -148,7 +172,7 @@ class LogPane(Vertical):
         admitted = [line for line in fresh if self._admits(line)]
         log = self.query_one(LogView)
         if log.follows:
-            log.add(admitted)
+            log.add(self._folded(admitted))
         else:
             self._waiting.extend(admitted)
             self._unseen += len(admitted)
@@ -167,15 +191,59 @@ class LogPane(Vertical):
 
     def go_to_error(self) -> bool:
         """Shows the first line that tells of an error; False when none does."""
+        return self._go_to(_tells_of_error, -1, 1)
+
+    def step(self, way: int) -> bool:
+        """Shows the next line that the filter finds, downwards (1) or upwards (-1), with what
+        stands around it; without a filter the next that tells of an error."""
+        if self._filter.text and not self._searches:
+            self._searches = True
+            self._rewrite()
+        found = self._filter.admits if self._filter.text else _tells_of_error
+        return self._go_to(found, self._found_at, way)
+
+    def _go_to(self, found: Callable[[str], bool], after: int, way: int) -> bool:
+        """Puts a line that is found at the top of the pane; False when there is none."""
         log = self.query_one(LogView)
-        for number, line in enumerate(log.lines):
-            if _TROUBLE.search(line):
-                log.scroll_to(y=number, animate=False)
+        beginnings = [at for at, line in enumerate(log.lines) if not line.startswith(_FOLD)]
+        wholes = zip(beginnings, [*beginnings[1:], len(log.lines)], strict=True)
+        for begin, end in list(wholes)[::way]:
+            is_further = begin > after if way > 0 else begin < after or after < 0
+            if is_further and found("".join(_unfolded(line) for line in log.lines[begin:end])):
+                log.scroll_to(y=begin, animate=False)
+                self._found_at = begin
                 return True
         return False
 
+    def wrap(self) -> None:
+        """Long lines on several rows, or cut at the edge again."""
+        self._wraps = not self._wraps
+        self._rewrite()
+        self._fold_width = self.query_one(LogView).scrollable_content_region.width
+
+    def on_resize(self) -> None:
+        width = self.query_one(LogView).scrollable_content_region.width
+        if self._wraps and width != self._fold_width:
+            self._fold_width = width
+            self._rewrite()
+
+    def _folded(self, lines: Iterable[str]) -> list[str]:
+        """The rows that these lines take."""
+        width = self.query_one(LogView).scrollable_content_region.width
+        if not self._wraps or width < _LEAST_WRAPPED:
+            return list(lines)
+        rows = []
+        for line in lines:
+            first, *more = chop_cells(line, width) if cell_len(line) > width else [line]
+            rest = "".join(more)
+            rows.append(first)
+            rows += (
+                [f"{_FOLD}{row}" for row in chop_cells(rest, width - len(_FOLD))] if rest else []
+            )
+        return rows
+
     def _admits(self, line: str) -> bool:
-        return self._filter.admits(line) and (
+        return (self._searches or self._filter.admits(line)) and (
             not self._rank or line.startswith(f"{self._rank} {_BAR}")
         )
 
@@ -221,8 +289,10 @@ class LogPane(Vertical):
 
     def _set_filter(self, wanted: LogFilter) -> None:
         self._complaint = ""
-        if wanted.text != self._filter.text:
+        if wanted.text != self._filter.text or self._searches:
             self._filter = wanted
+            self._searches = False
+            self._style.wanted = wanted.pattern
             self._rewrite()
         self._say()
 
@@ -230,10 +300,11 @@ class LogPane(Vertical):
         """Shows what is kept and admitted, from its end."""
         self._waiting.clear()
         self._unseen = 0
+        self._found_at = -1
         log = self.query_one(LogView)
         log.clear()
         log.follows = True
-        log.add([line for line in self._kept if self._admits(line)])
+        log.add(self._folded(line for line in self._kept if self._admits(line)))
         self._say()
 
     def _followed(self, follows: bool) -> None:
@@ -242,7 +313,7 @@ class LogPane(Vertical):
             batch = list(self._waiting)
             self._waiting.clear()
             self._unseen = 0
-            self.query_one(LogView).add(batch)
+            self.query_one(LogView).add(self._folded(batch))
         self._say()
 
     def _say(self) -> None:
@@ -260,7 +331,10 @@ class LogPane(Vertical):
         if self._complaint:
             title.append(f" - {self._complaint}", style=tone_style(self.app, Tone.BAD))
         elif self._filter.text:
-            title.append(f" - only {clean(self._filter.text)}")
+            how = "search" if self._searches else "only"
+            title.append(f" - {how} {clean(self._filter.text)}")
+        if self._wraps:
+            title.append(" - wrapped")
         if title != self._title or title.spans != self._title.spans:
             self._title = title
             self.border_title = title
@@ -291,6 +365,14 @@ class LogPane(Vertical):
             # A layout of the whole screen costs more than all else here, and most news needs none.
             rows = len(text.wrap(self.app.console, max(1, head.content_size.width)))
             head.update(text, layout=rows != head.content_size.height)
+
+
+def _tells_of_error(line: str) -> bool:
+    return _TROUBLE.search(line) is not None
+
+
+def _unfolded(row: str) -> str:
+    return row.removeprefix(_FOLD)
 
 
 def _safe(text: str) -> str:

@@ -1,0 +1,87 @@
+"""Keys of the log view: search with what stands around, wrapped lines, nothing but lines."""
+
+from sollol_tui.ui.screens.logs import Logs
+from sollol_tui.ui.widgets.log_pane import LogPane, LogView
+from tests.ui.pilot import Driven, driven
+from tests.ui.sample import SampleClient
+
+FILLER = [f"line {number}" for number in range(60)]
+
+
+def view(screen: Driven) -> LogView:
+    assert isinstance(screen.app.screen, Logs)
+    return screen.app.screen.query_one(LogView)
+
+
+def first_shown(screen: Driven) -> str:
+    """The line at the top of the pane."""
+    log = view(screen)
+    return list(log.lines)[round(log.scroll_y)]
+
+
+async def test_n_goes_on_to_what_the_filter_finds_and_shows_what_stands_around_it() -> None:
+    client = SampleClient()
+    client.say("j-7f3a", "needle one", *FILLER, "NEEDLE two", *FILLER)
+    async with driven(client) as screen:
+        await screen.press("4")
+        await screen.until(lambda: len(view(screen).lines) == 122)
+        await screen.press("slash", *"needle", "enter")
+        await screen.until(lambda: len(view(screen).lines) == 2)
+        await screen.press("n")
+        await screen.sees("search needle")
+        assert len(view(screen).lines) == 122
+        assert first_shown(screen).endswith("needle one")
+        await screen.press("n")
+        assert first_shown(screen).endswith("NEEDLE two")
+        await screen.press("n")
+        await screen.hears("no further line here")
+        await screen.press("N")
+        assert first_shown(screen).endswith("needle one")
+        await screen.press("slash", *"s", "enter")  # what is typed anew is a filter again
+        await screen.until(lambda: len(view(screen).lines) == 0)
+        await screen.press("escape")
+        await screen.until(lambda: len(view(screen).lines) == 122)
+
+
+async def test_without_a_filter_n_goes_from_error_to_error() -> None:
+    client = SampleClient()
+    client.say("j-7f3a", "ValueError: a", *FILLER, "KeyError: b", *FILLER)
+    async with driven(client) as screen:
+        await screen.press("4")
+        await screen.until(lambda: len(view(screen).lines) == 122)
+        await screen.press("n", "n")
+        assert first_shown(screen).endswith("KeyError: b")
+        await screen.press("E")
+        assert first_shown(screen).endswith("ValueError: a")
+
+
+async def test_w_shows_long_lines_in_full_also_where_the_window_changes() -> None:
+    client = SampleClient()
+    client.say("j-7f3a", f"{'long ' * 40}END", "short")
+    async with driven(client) as screen:
+        await screen.press("4")
+        await screen.until(lambda: len(view(screen).lines) == 2)
+        assert "END" not in screen.text
+        await screen.press("w")
+        await screen.sees("END")
+        await screen.sees("wrapped")
+        folded = len(view(screen).lines)
+        await screen.pilot.resize_terminal(120, 24)
+        await screen.until(lambda: 2 < len(view(screen).lines) < folded)
+        assert "END" in screen.text
+        client.say("j-7f3a", f"{'more ' * 40}LAST")
+        await screen.sees("LAST")
+        await screen.press("w")
+        await screen.until(lambda: len(view(screen).lines) == 3)
+
+
+async def test_f_leaves_nothing_but_the_log() -> None:
+    client = SampleClient()
+    client.say("j-7f3a", "words")
+    async with driven(client) as screen:
+        await screen.press("4", "f")
+        await screen.until(lambda: "hosts up" not in screen.text)
+        assert screen.app.screen.query_one(LogPane).size.height >= 22
+        await screen.sees("words")
+        await screen.press("f")
+        await screen.sees("hosts up")
