@@ -384,14 +384,14 @@ class Store:
     def note_reading(
         self, inventory: str, host: str, *, state: str, reason: str, data: Mapping[str, Any]
     ) -> None:
-        """The last that was heard of a host. `since` moves only when its state changes; the
-        figures of a host that is not up are kept as they were."""
+        """The last that was heard of a host. `since` moves only when its state changes. Figures
+        that are not among `data` stay as they were: a host at work does not tell all of them."""
         now = time.time()
         self.connection.execute(
             "INSERT INTO readings VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
             " since = CASE WHEN state = excluded.state THEN since ELSE excluded.since END,"
             " state = excluded.state, reason = excluded.reason, at = excluded.at,"
-            " data = CASE WHEN excluded.data = '{}' THEN data ELSE excluded.data END",
+            " data = json_patch(data, excluded.data)",
             (inventory, host, state, reason, now, now, json.dumps(dict(data))),
         )
 

@@ -152,9 +152,12 @@ def test_a_hosts_metrics_are_its_newest_reading(store: Store, tmp_path: Path) ->
         said(job, "host_metrics", None, cpu_percent=50.0, ram_used_bytes=1, ram_total_bytes=2,
              gpus=[{"index": 0, "name": "RTX\x1b[31m", "util_percent": 97}])
     )  # fmt: skip
+    known = {"cpu_percent": 3.0, "cpu_cores": 8, "disk_free_bytes": 5, "gpus": []}
+    store.note_reading(INVENTORY.file, "w1", state="up", reason="", data=known)
     take(restarted(store, job)[0], path.name, path)
     host = read_snapshot(store, INVENTORY).hosts[0]
     assert (host.state, host.cpu_percent, host.ram_used_bytes) == ("up", 50.0, 1)
+    assert (host.cpu_cores, host.disk_free_bytes) == (8, 5), "of which it does not speak"
     assert (host.gpus[0].name, host.gpus[0].util_percent) == ("RTX", 97)
 
 
