@@ -1,9 +1,10 @@
 """What is done with an adapter once it is trained, as SOLLOLClient has it: evaluated, merged, given
 to other programs. Trains nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from sollol_tui.keeping import Keeping
 from sollol_tui.model.errors import NotFoundError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without S
     from sollol_tui.model.export import Exported
 
 Checkpoint = int | Literal["newest"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def _nothing(text: str) -> None:
@@ -28,6 +31,18 @@ def _no_bytes(done: int, total: int) -> None:
     pass
 
 
+def _blocking(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """The same method for callers that block, with the same arguments and the same words."""
+
+    @wraps(method)
+    def wait(*args: P.args, **kwargs: P.kwargs) -> T:
+        from sollol_tui.blocking import run
+
+        return run(method(*args, **kwargs))
+
+    return wait
+
+
 class Trained(Keeping):
     """A part of SOLLOLClient, which opens and closes the state."""
 
@@ -35,7 +50,7 @@ class Trained(Keeping):
 
         def inventory(self) -> Inventory: ...
 
-    def evaluate(
+    async def evaluation_of(
         self,
         adapter: str | Path,
         *,
@@ -51,35 +66,8 @@ class Trained(Keeping):
         that the job held out, or on those of `dataset`: losses of base and adapter, and `samples`
         answers of both. A worker does it, the first of the job's that is free, or `host`. `say`
         hears what happens, `progress` how many rows of "before", "after" and "answers" are done,
-        `report` bytes of an adapter on its way here. Kept beside the job; see `evaluated`."""
-        from sollol_tui.blocking import run
-
-        return run(
-            self.evaluation_of(
-                adapter,
-                dataset=dataset,
-                checkpoint=checkpoint,
-                host=host,
-                samples=samples,
-                say=say,
-                progress=progress,
-                report=report,
-            )
-        )
-
-    async def evaluation_of(
-        self,
-        adapter: str | Path,
-        *,
-        dataset: str | Path | None = None,
-        checkpoint: Checkpoint | None = None,
-        host: str | None = None,
-        samples: int = 3,
-        say: Callable[[str], None] = _nothing,
-        progress: Callable[[str, int, int], None] = _no_part,
-        report: Callable[[int, int], None] = _no_bytes,
-    ) -> "Evaluation":
-        """What `evaluate` returns. Whoever cancels it leaves nothing on the worker."""
+        `report` bytes of an adapter on its way here. Kept beside the job; see `evaluated`.
+        Whoever interrupts it leaves nothing on the worker."""
         from sollol_tui.jobs.evaluating import Wanted, evaluate
 
         wanted = Wanted(
@@ -99,6 +87,8 @@ class Trained(Keeping):
             report=report,
         )
 
+    evaluate = _blocking(evaluation_of)
+
     def evaluated(self, job_id: str) -> "tuple[Evaluation, ...]":
         """The evaluations of the job's adapter and checkpoints that are kept here, oldest first."""
         from sollol_tui.jobs.evaluations import read_kept
@@ -106,7 +96,7 @@ class Trained(Keeping):
         with self._lock:
             return read_kept(self.home, self._store.find_job(job_id))
 
-    def export(
+    async def export_of(
         self,
         job_id: str,
         *,
@@ -124,39 +114,8 @@ class Trained(Keeping):
         or beside the job's output_dir. `ollama` names a model that Ollama makes of it, where it is
         installed; the adapter is laid on `base` there, by default the base model's folder. Only a
         merge needs a worker: the first of the job's that is free, or `host`. `say` hears what
-        happens, `notice` what one should know, `report` bytes on their way here."""
-        from sollol_tui.blocking import run
-
-        return run(
-            self.export_of(
-                job_id,
-                checkpoint=checkpoint,
-                to=to,
-                merge=merge,
-                host=host,
-                ollama=ollama,
-                base=base,
-                say=say,
-                notice=notice,
-                report=report,
-            )
-        )
-
-    async def export_of(
-        self,
-        job_id: str,
-        *,
-        checkpoint: Checkpoint | None = None,
-        to: str | Path | None = None,
-        merge: bool = False,
-        host: str | None = None,
-        ollama: str | None = None,
-        base: str | None = None,
-        say: Callable[[str], None] = _nothing,
-        notice: Callable[[str], None] = _nothing,
-        report: Callable[[int, int], None] = _no_bytes,
-    ) -> "Exported":
-        """What `export` returns. Whoever cancels it leaves nothing on the worker."""
+        happens, `notice` what one should know, `report` bytes on their way here. Whoever
+        interrupts it leaves nothing on the worker."""
         from sollol_tui.jobs.exporting import export
         from sollol_tui.model.export import ExportWish
 
@@ -178,6 +137,8 @@ class Trained(Keeping):
             notice=notice,
             report=report,
         )
+
+    export = _blocking(export_of)
 
     def _inventory_if_any(self) -> Inventory | None:
         """None where there is none: a job brings its own."""

@@ -84,6 +84,16 @@ def test_help_loads_neither_ssh_nor_the_terminal_application() -> None:
     assert packages_loaded(statement) & {"asyncssh", "textual", "torch", "numpy"} == set()
 
 
+def test_a_command_that_reads_the_state_loads_no_event_loop(tmp_path: Path) -> None:
+    (tmp_path / "inventory.yaml").write_text("hosts: [w1]\n")
+    statement = (
+        "import os; from pathlib import Path; from sollol_tui.client import SOLLOLClient\n"
+        f"with SOLLOLClient({str(tmp_path / 'inventory.yaml')!r}, home=Path({str(tmp_path)!r})) "
+        "as client: client.list_jobs()"
+    )
+    assert packages_loaded(statement) & {"asyncio", "asyncssh", "pydantic"} == set()
+
+
 @pytest.mark.parametrize("module", ["remote.data.formats", "remote.data.check", "remote.stream"])
 def test_a_program_that_any_python_may_run_needs_the_standard_library_only(module: str) -> None:
     loaded = packages_loaded(f"import {module}", "-S")

@@ -2,7 +2,6 @@
 its ssh-agent; every command of the user lends it the one that it has. Starts none, stores no key.
 """
 
-import asyncio
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -58,7 +57,9 @@ def _lent(note: Path) -> str | None:
 
 
 async def _holds_keys(listens: str) -> bool:
-    import asyncssh  # not before it is asked: every command lends, and should start quickly
+    import asyncio  # not before it is asked: every command lends, and should start quickly
+
+    import asyncssh
 
     keys: Sequence[object] = ()
     with suppress(OSError, ValueError, asyncssh.Error):
