@@ -43,7 +43,7 @@ def rerun(
     from sollol_tui.model.job_file import changed, parse_setting
 
     changes = dict(parse_setting(setting) for setting in settings)
-    with session.client(acts=True) as client:
+    with session.client(acts=not dry_run) as client:
         old = client.get_job_status(job).id
         resume = f"{old}:{from_checkpoint}" if from_checkpoint else None
         spec = changed(client.job_spec(old), changes)

@@ -37,6 +37,12 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def test_a_dry_run_changes_nothing_and_so_may_be_had_read_only() -> None:
+    assert sollol("--readonly", *ONE_ROW, "--dry-run")[0] == 0
+    assert "--readonly is on" not in sollol("--readonly", "rerun", "first-try", "--dry-run")[2]
+    assert "--readonly is on" in sollol("--readonly", "rerun", "first-try")[2]
+
+
 def jobs() -> set[str]:
     with Store(open_home()) as store:
         return {job.id for job in read_jobs(store)}
