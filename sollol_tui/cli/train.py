@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from sollol_tui.cli.params import FILE, HOSTS
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import folded, say
 from sollol_tui.model.errors import NotFoundError
+from sollol_tui.model.names import did_you_mean
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
@@ -115,7 +117,7 @@ def train(
     if file is not None:
         path = Path(file)
         if not path.is_file():
-            raise NotFoundError(f"no job file {file}", remedy="write one with model: and dataset:")
+            raise _no_job_file(path)
         spec = parse_job_file(path.read_bytes(), file, overrides)
     elif resume is not None:
         with session.client() as client:
@@ -131,6 +133,17 @@ def train(
             click.echo(json.dumps({**prepared.plan.as_data(), **told}))
             return ExitCode.OK
         return run_prepared(session, client, prepared, detach=detach, dry_run=dry_run)
+
+
+def _no_job_file(path: Path) -> NotFoundError:
+    known: list[str] = []
+    with suppress(OSError, ValueError):  # a folder that is none either
+        known = [found.name for found in path.parent.glob("*.y*ml")]
+    if near := did_you_mean(path.name, known):
+        return NotFoundError(f"no job file {path}{near}")
+    return NotFoundError(
+        f"no job file {path}", remedy="sollol init writes one; or give --model and --dataset"
+    )
 
 
 def prepare(

@@ -104,6 +104,12 @@ def test_what_is_not_there_exits_with_5(folder: Path, arguments: list[str]) -> N
     assert err.startswith("sollol: no ")
 
 
+def test_a_job_file_that_is_not_there_is_met_with_the_nearest(folder: Path) -> None:
+    (folder / "train.yaml").write_text("model: m")
+    assert "did you mean 'train.yaml'?" in sollol("train", "trian.yaml")[2]
+    assert "sollol init writes one" in sollol("train", "absent/quite-another.yaml")[2]
+
+
 def test_no_inventory_at_all_says_what_to_do(folder: Path) -> None:
     (folder / "inventory.yaml").unlink()
     code, _, err = sollol("status")
