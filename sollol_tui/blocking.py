@@ -5,6 +5,7 @@ in another thread. Ctrl+C cancels the work and waits until it has let go.
 """
 
 import asyncio
+import signal
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import Future
@@ -19,7 +20,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
+        return _run_here(work)
     with _LoopThread() as thread:
         return thread.run(work)
 
@@ -34,6 +35,41 @@ def iterate(source: AsyncIterator[list[T]]) -> Iterator[T]:
             except StopAsyncIteration:
                 return
             yield from batch
+
+
+def _run_here(work: Coroutine[Any, Any, T]) -> T:
+    """Ctrl+C cancels the work, and is raised once that has let go. Until then another one does
+    nothing: asyncio's own runner would raise it inside of the loop, which may then wait for ever
+    for what was lost there."""
+    default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or not default:
+        return asyncio.run(work)
+    task: asyncio.Task[T] | None = None
+    interrupted = False
+
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal interrupted
+        if not interrupted and task is not None:
+            runner.get_loop().call_soon_threadsafe(task.cancel)
+        interrupted = True
+
+    async def begin() -> T:
+        nonlocal task
+        task = asyncio.ensure_future(work)
+        if interrupted:
+            task.cancel()
+        return await task
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        with asyncio.Runner() as runner:
+            return runner.run(begin())
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 async def _next(source: AsyncIterator[T]) -> T:

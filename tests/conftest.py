@@ -37,3 +37,14 @@ def isolated_home(
     for name in FROM_THE_DEVELOPER:
         monkeypatch.delenv(name, raising=False)
     return home
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that nobody waits for it alone at the end."""
+    long_first = ("tests/cluster/training/", "tests/cluster/", "tests/jobs/")
+
+    def place(item: pytest.Item) -> int:
+        file = item.path.relative_to(CHECKOUT).as_posix()
+        return next((n for n, name in enumerate(long_first) if file.startswith(name)), 9)
+
+    items.sort(key=place)

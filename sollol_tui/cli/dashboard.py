@@ -7,6 +7,7 @@ from contextlib import suppress
 
 import click
 
+from sollol_tui.blocking import run
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
 from sollol_tui.model.errors import SollolError
@@ -63,7 +64,7 @@ def dashboard(session: Session, port: int, host: str, control: bool) -> None:
             say("Ctrl+C ends it; jobs go on")
 
         with suppress(KeyboardInterrupt):
-            asyncio.run(_until_ended(serve(page, listener, tell)))
+            run(_until_ended(serve(page, listener, tell)))
 
 
 async def _until_ended(serving: Coroutine[None, None, None]) -> None:

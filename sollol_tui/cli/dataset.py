@@ -1,12 +1,12 @@
 """`sollol dataset`: what a dataset holds and what is wrong with it, before anything is trained."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from sollol_tui.blocking import run
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.lazy import Group
 from sollol_tui.cli.params import FILE
@@ -93,7 +93,7 @@ def _inspect(file: str, fmt: str, **settings: Any) -> "Checked":
     place = locate_dataset(file, Path.cwd())
     if place.startswith(HUB):
         raise InputError.single(place, "lies on the hub, and only workers fetch and check it")
-    return asyncio.run(inspect_dataset(place, _mapping(fmt), **settings))
+    return run(inspect_dataset(place, _mapping(fmt), **settings))
 
 
 def _mapping(fmt: str) -> str | dict[str, str]:

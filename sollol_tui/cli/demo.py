@@ -1,11 +1,11 @@
 """`sollol demo`: the whole main job on this machine, nothing else needed."""
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from sollol_tui.blocking import run
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.follow import begin, begin_and_follow, report_end
 from sollol_tui.cli.interrupts import held
@@ -37,8 +37,8 @@ def demo(session: Session, plain: bool) -> int:
     try:
         click.echo(f"two embedded hosts, see {made.inventory}")
         try:
-            asyncio.run(make_model(client, made, _say))
-            prepared = asyncio.run(client.prepare_job(made.spec()))
+            run(make_model(client, made, _say))
+            prepared = run(client.prepare_job(made.spec()))
         except KeyboardInterrupt:
             click.echo(
                 "\ninterrupted: no job was started; what is there the next `sollol demo` takes up",

@@ -1,6 +1,5 @@
 """`sollol doctor`: what is well with each host and between them, and the remedy where it is not."""
 
-import asyncio
 import json
 import shutil
 import sys
@@ -12,6 +11,7 @@ from typing import Final
 import click
 from rich.cells import set_cell_size
 
+from sollol_tui.blocking import run
 from sollol_tui.cli.bars import Bars
 from sollol_tui.cli.exits import ExitCode, exit_code_of_all
 from sollol_tui.cli.params import HOSTS
@@ -53,7 +53,7 @@ def doctor(
         chosen = {h.name: h for name in names or ("all",) for h in select(inventory, name).hosts}
         progress = _Progress(len(chosen), beside_json=as_json)
         try:
-            examined = asyncio.run(
+            examined = run(
                 client.examine_hosts(
                     list(chosen.values()),
                     progress.checked,

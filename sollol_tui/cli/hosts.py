@@ -1,6 +1,5 @@
 """`sollol hosts`: the machines of the inventory."""
 
-import asyncio
 import json
 import sys
 from dataclasses import asdict
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sollol_tui.blocking import run
 from sollol_tui.cli.exits import exit_code_of_all
 from sollol_tui.cli.inventory import add, cordon, import_hosts, remove, uncordon
 from sollol_tui.cli.lazy import Group
@@ -56,7 +56,7 @@ def trust(session: Session, names: tuple[str, ...], replace: bool) -> int:
 def _trust(session: Session, client: "SOLLOLClient", host: "Host", replace: bool) -> None:
     from sollol_tui.hosts.trust import scan_key, trust
 
-    key = asyncio.run(scan_key(host, [client.home.known_hosts]))
+    key = run(scan_key(host, [client.home.known_hosts]))
     click.echo(f"{host.name}  {key.algorithm} {key.fingerprint}")
     if key.is_known:
         click.echo(f"{host.name}  trusted already")

@@ -1,11 +1,11 @@
 """`sollol init`: an inventory, a job file and a few rows to begin with, in this folder."""
 
-import asyncio
 from pathlib import Path
 from typing import Final
 
 import click
 
+from sollol_tui.blocking import run
 from sollol_tui.cli.inventory import machines
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
@@ -63,7 +63,7 @@ def _with_ssh_hosts(text: str) -> tuple[str, list[str]]:
     from sollol_tui.model.inventory_edit import add_host, remove_host
 
     aliases = read_aliases(ssh_config())
-    hosts = machines(aliases, asyncio.run(places_of(aliases)))
+    hosts = machines(aliases, run(places_of(aliases)))
     if not hosts:
         click.echo(f"{ssh_config()} names no machine", err=True)
         return text, []

@@ -2,7 +2,6 @@
 
 Each is shown as a diff first, and on a terminal asked about."""
 
-import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from sollol_tui.blocking import run
 from sollol_tui.cli.params import HOSTS
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
@@ -129,7 +129,7 @@ def import_hosts(session: Session, names: tuple[str, ...], everything: bool) -> 
         )
     chosen = list(names)
     if not names:
-        places = asyncio.run(places_of(aliases))
+        places = run(places_of(aliases))
         if everything:
             chosen = machines(aliases, places)
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sollol_tui.blocking import run
 from sollol_tui.cli.exits import exit_code_of_all
 from sollol_tui.cli.interrupts import held
 from sollol_tui.cli.params import HOSTS
@@ -55,7 +56,7 @@ def provision(
         board = Rows(chosen) if is_live else Lines()
         work = _work(client, dry_run=dry_run, recreate=recreate, prune=prune)
         try:
-            errors = asyncio.run(_on_all(list(chosen.values()), work, board))
+            errors = run(_on_all(list(chosen.values()), work, board))
         except KeyboardInterrupt:
             if not dry_run and not prune:
                 click.echo(

@@ -25,9 +25,9 @@ def resources(session: Session, free: bool, cached: bool, as_json: bool) -> None
     """
     with session.client() as client:
         if not cached:
-            import asyncio
+            from sollol_tui.blocking import run
 
-            asyncio.run(client.probe_hosts(timeout_s=PROBE_TIMEOUT_S))
+            run(client.probe_hosts(timeout_s=PROBE_TIMEOUT_S))
         snapshot = client.snapshot()
     shown = [host for host in snapshot.hosts if is_free(host) or not free]
     if as_json:

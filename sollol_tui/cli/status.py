@@ -56,9 +56,9 @@ def status(
                 say("\nno longer watching; jobs go on. again: sollol status -w")
             return ExitCode.OK
         if not cached:
-            import asyncio
+            from sollol_tui.blocking import run
 
-            asyncio.run(client.probe_hosts(timeout_s=PROBE_TIMEOUT_S))
+            run(client.probe_hosts(timeout_s=PROBE_TIMEOUT_S))
         snapshot = client.snapshot()
     if as_json:
         click.echo(_json(snapshot))
@@ -74,8 +74,9 @@ def _json(snapshot: Snapshot) -> str:
 
 def _watch(client: "SOLLOLClient", *, as_json: bool, cached: bool) -> None:
     """Shows the cluster whenever it has changed, for ever."""
-    import asyncio
     import sys
+
+    from sollol_tui.blocking import run
 
     if as_json or not sys.stdout.isatty():
 
@@ -83,7 +84,7 @@ def _watch(client: "SOLLOLClient", *, as_json: bool, cached: bool) -> None:
             click.echo(_json(snapshot) if as_json else "\n".join([*status_lines(snapshot), ""]))
             sys.stdout.flush()
 
-        asyncio.run(_look(client, show, cached=cached, redraw=False))
+        run(_look(client, show, cached=cached, redraw=False))
         return
     from rich.live import Live
     from rich.text import Text
@@ -96,7 +97,7 @@ def _watch(client: "SOLLOLClient", *, as_json: bool, cached: bool) -> None:
     try:
         with held():
             live.start()
-        asyncio.run(_look(client, draw, cached=cached, redraw=True))
+        run(_look(client, draw, cached=cached, redraw=True))
     finally:
         with held():  # the terminal is as it was, whatever else is pressed
             live.stop()

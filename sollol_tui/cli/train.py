@@ -1,6 +1,5 @@
 """`sollol train`: plan, submit, follow."""
 
-import asyncio
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sollol_tui.blocking import run
 from sollol_tui.cli.exits import ExitCode
 from sollol_tui.cli.follow import begin, begin_and_follow, report_end
 from sollol_tui.cli.interrupts import held
@@ -151,7 +151,7 @@ def prepare(
 ) -> "Prepared":
     """Checks and plans a job; whoever interrupts that hears that nothing goes on."""
     try:
-        return asyncio.run(client.prepare_job(spec, queue=queue, resume=resume))
+        return run(client.prepare_job(spec, queue=queue, resume=resume))
     except KeyboardInterrupt:
         click.echo("\ninterrupted: no job was started", err=True)
         raise

@@ -10,7 +10,7 @@ from tests.cluster.machine import Machine
 from tests.cluster.traces import traces
 from tests.jobs.bench import until
 
-pytestmark = [pytest.mark.keep_workdir, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 LONG = {"SOLLOL_STUB_STEPS": "100000", "SOLLOL_STUB_STRAYS": "1"}
 MUTE = {**LONG, "SOLLOL_STUB_FAIL": "mute", "SOLLOL_STUB_DEAF": "1"}
 
