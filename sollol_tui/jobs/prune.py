@@ -17,6 +17,7 @@ from sollol_tui.jobs.holdings import ask_once, workers_of
 from sollol_tui.jobs.output import owner
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import is_supervised
+from sollol_tui.jobs.teacher_run import teaching_workers
 from sollol_tui.jobs.worker import Worker
 from sollol_tui.model.errors import HostError
 from sollol_tui.model.states import TERMINAL, JobState
@@ -83,8 +84,8 @@ async def _look(store: Store, jobs: Sequence[str], *, remove: bool) -> list[Rema
     for job in jobs:
         problem = _obstacle_here(store, job)
         here[job] = {"": problem} if problem else {}
-        for worker in () if problem and remove else workers_of(store, job):
-            by_host.setdefault(worker.host.name, []).append(worker)
+        for worker in () if problem and remove else _workers(store, job):
+            by_host.setdefault(f"{worker.host.name}{worker.role}", []).append(worker)
     found: dict[str, dict[str, Weight]] = {}
     turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -99,12 +100,18 @@ async def _look(store: Store, jobs: Sequence[str], *, remove: bool) -> list[Rema
     return [await asyncio.to_thread(_remains, store, job, in_order, here[job]) for job in jobs]
 
 
+def _workers(store: Store, job: str) -> list[Worker]:
+    """All that have a run directory of the job: students, and the hosts of their teacher."""
+    teachers = teaching_workers(store, store.job(job), lambda host, text: None)
+    return [*workers_of(store, job), *(each for each in teachers if each.place is not None)]
+
+
 async def _weigh_host(workers: list[Worker], *, remove: bool) -> dict[str, Weight]:
     """The run directories of several jobs on one host, over one connection: that of the newest."""
     runs = [
         Run(job=worker.job, nonce=worker.nonce, path=worker.run_dir)
         for worker in workers
-        if worker.run_dir.endswith(f"/runs/{worker.job}/{worker.host.name}")
+        if worker.run_dir.endswith(f"/runs/{worker.job}/{worker.host.name}{worker.role}")
     ]
     try:
         return await ask_once(workers[0], partial(weigh_runs, runs, remove=remove))

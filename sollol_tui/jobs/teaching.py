@@ -163,10 +163,18 @@ class Teaching:
 
     async def _fetch(self, run: TeacherRun, news: "asyncio.Queue[Event]") -> None:
         """Brings each shard here as soon as it is told."""
+        await run.worker.over_ssh(partial(self._fetch_all, run.worker.workdir, news))
+
+    async def _fetch_all(
+        self, workdir: str, news: "asyncio.Queue[Event]", connection: HostConnection
+    ) -> None:
         while True:
             event = await news.get()
             try:
-                await run.worker.over_ssh(partial(self._fetch_one, run.worker.workdir, event))
+                await self._fetch_one(workdir, event, connection)
+            except UnreachableError:  # over another connection, then
+                news.put_nowait(event)
+                raise
             finally:
                 news.task_done()
 

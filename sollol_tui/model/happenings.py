@@ -176,6 +176,16 @@ def _sentence(note: Note) -> str:
         case "checkpoint_here":
             size = format_bytes(whole(data.get("size_bytes")))
             return f"checkpoint-{data.get('step')} is here too ({size})"
+        case "awaiting_scores":
+            is_news = (finite(data.get("seconds")) or 0) < 1  # it is told for as long as it waits
+            step = data.get("step")
+            return f"{rank} waits for the teacher's scores of step {step}" if is_news else ""
+        case "scores_here":
+            seconds = finite(data.get("seconds")) or 0.0
+            return f"{rank} has the teacher's scores of step {data.get('step')} after {seconds:g} s"
+        case "scores_corrupt":
+            shard = f"shard {data.get('shard')} of the teacher's scores"
+            return f"{rank}: {shard} is damaged and comes again: {_text(data, 'reason')}"
         case "finished" | "stopped" | "left":
             return f"{rank} {note.kind} after step {data.get('step')}"
         case "failed":

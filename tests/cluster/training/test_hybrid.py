@@ -1,6 +1,7 @@
 """A student that learns from a teacher on another host: real scores over real OpenSSH."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
 from tests.cluster.coordinator import Coordinator, fill_cache
 from tests.cluster.lab import Lab
 from tests.cluster.training.environment import needs_worker_python, worker_python
+from tests.jobs.bench import until
 
 WORDS = ("red", "green", "blue", "seven", "eight", "nine")
 ROWS = 96
@@ -92,4 +94,58 @@ def test_two_workers_learn_what_a_third_host_scores_and_a_second_job_scores_noth
     second = coordinator.jobs()[0]
     assert (second.state, second.id != first.id) == (JobState.DONE, True)
     assert not coordinator.home.copies(second.id, "w3.teacher").exists()
+    coordinator.assert_clean()
+
+
+@needs_worker_python
+@pytest.mark.timeout(600)
+def test_a_teacher_with_other_tokens_writes_answers_which_are_a_dataset_from_then_on(
+    coordinator: Coordinator,
+) -> None:
+    rows = coordinator.folder / "rows.jsonl"
+    other = str(coordinator.folder / "other")
+    worker_python("-m", "remote.tiny", other, "--words-of", str(rows))
+    settings = ("--set", "model=other", "--set", "teacher.max_new_tokens=6")
+    both = ("--workers", "w1,w2", "--teacher-host", "w1", *settings)
+    said = coordinator.sollol(*hybrid(coordinator, *both), timeout_s=400)
+    [job] = coordinator.jobs()
+    assert job.state is JobState.DONE, said
+    assert "text: it writes answers" in said
+    [answers] = (coordinator.home.root / "answers").glob("*.jsonl")
+    written = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert 0 < len(written) == job.samples_done / 2
+    assert not [step for step in student_events(coordinator, job.id, "step") if "kl" in step]
+    coordinator.assert_clean()
+
+
+@needs_worker_python
+@pytest.mark.timeout(900)
+def test_no_token_is_scored_twice_though_host_and_supervisor_are_lost_and_the_job_is_paused(
+    coordinator: Coordinator, lab: Lab
+) -> None:
+    w3 = lab.hosts[2]
+    rows = coordinator.folder / "rows.jsonl"
+    more = [{"instruction": f"count {n}", "output": f"{n} {n + 1} {n + 2}"} for n in range(4000)]
+    rows.write_text("".join(f"{json.dumps(row)}\n" for row in more))
+    settings = ("--set", "global_batch=128", "--set", "epochs=1", "--detach")
+    both = ("--workers", "w1,w2", "--teacher-host", "w3", *settings)
+    coordinator.sollol(*hybrid(coordinator, *both))
+    [job] = coordinator.jobs()
+    folder = coordinator.home.copies(job.id, "w3.teacher")
+    until(lambda: folder.exists() and events(folder, "shard"), "a first shard", 300)
+    w3.freeze()
+    coordinator.kill_supervisors()
+    assert not events(folder, "finished")
+    w3.crash()
+    w3.boot()
+    coordinator.sollol("pause", job.id, timeout_s=300)
+    coordinator.assert_clean()
+    coordinator.sollol("resume", job.id)
+    coordinator.sollol("attach", job.id, timeout_s=400)
+    [job] = coordinator.jobs()
+    assert (job.state, job.samples_done) == (JobState.DONE, 4000)
+    scored = Counter(each["shard"] for each in events(folder, "shard") if not each["present"])
+    [shards] = {each["shards"] for each in events(folder, "scoring")}
+    assert set(scored.values()) == {1}
+    assert len(scored) >= shards - 1  # of one the word may have been lost with the host
     coordinator.assert_clean()
