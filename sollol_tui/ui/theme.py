@@ -1,5 +1,8 @@
 """The application's own theme, and the style of each tone in whatever theme is chosen."""
 
+from functools import lru_cache
+from typing import Final
+
 from rich.style import Style
 from textual.app import App
 from textual.color import Color
@@ -34,6 +37,7 @@ CALM = Theme(
         "scrollbar-background": "#14171c",
     },
 )
+_READABLE: Final = 4.5  # of two colours, as WCAG 2.2 asks of text
 _VARIABLE = {Tone.GOOD: "success", Tone.BUSY: "warning", Tone.BAD: "error"}
 
 
@@ -43,4 +47,31 @@ def tone_style(app: App[object], tone: Tone) -> Style:
         return Style.null()
     if tone is Tone.MUTED:
         return Style(dim=True)
-    return Style(color=Color.parse(app.theme_variables[_VARIABLE[tone]]).rich_color)
+    variables = app.theme_variables
+    color = Color.parse(variables[_VARIABLE[tone]])
+    ground, text = (Color.parse(variables[name]) for name in ("background", "foreground"))
+    return Style(color=legible(color, ground, text).rich_color)
+
+
+@lru_cache(maxsize=256)
+def legible(color: Color, ground: Color, text: Color) -> Color:
+    """The colour, nearer to that of plain text as far as it needs to be read on this ground:
+    themes choose theirs for areas. Of a terminal's own colours nobody knows how they look."""
+    if any(each.ansi is not None for each in (color, ground, text)):
+        return color
+    shades = (color.blend(text, share / 10) for share in range(10))
+    return next((each for each in shades if _contrast(each, ground) >= _READABLE), text)
+
+
+def _contrast(one: Color, other: Color) -> float:
+    """The ratio of WCAG 2.2, from 1 to 21."""
+    darker, lighter = sorted(map(_luminance, (one, other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(color: Color) -> float:
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in color.normalized
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -39,12 +39,12 @@ class ConfirmDiff(ModalScreen[bool]):
         with Vertical(id="question") as question:
             question.border_title = Text(f"write {clean(self._file, limit=200)}?")
             with VerticalScroll(id="diff"):
-                yield Static(self._diff(), markup=False, id="diff-lines")
+                yield Static(self._diff(), markup=False)
             yield Static(self._count(), id="diff-count", markup=False)
         yield Footer(show_command_palette=False, compact=True)
 
     def _diff(self) -> Text:
-        text = Text(no_wrap=True, overflow="ellipsis")
+        text = Text()  # long lines are folded: nothing is written unseen
         for line in self._lines:
             text.append(f"{clean(line)}\n", tone_style(self.app, _TONES.get(line[:1], Tone.PLAIN)))
         text.rstrip()
