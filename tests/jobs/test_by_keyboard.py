@@ -120,3 +120,45 @@ def test_a_job_is_launched_paused_resumed_left_and_cancelled_by_keys_alone(bench
     (view,) = bench.client.list_jobs()
     assert (view.name, view.state) == ("by-keys", JobState.CANCELLED)
     assert bench.left(view.id) == []
+
+
+def test_every_other_key_of_a_screen_does_what_its_name_says(bench: Bench) -> None:
+    bench.lay_out({}, {})
+    home = f"SOLLOL_HOME={bench.home.root}"
+    sollol = ["env", home, "SHELL=/bin/sh", sys.executable, "-P", "-m", "sollol_tui.cli"]
+    with terminal([*sollol, "-i", str(bench.inventory)], bench.folder) as screen:
+        screen.sees("2/2 hosts up", "no jobs yet")
+        screen.press("3")
+        screen.sees("host one")
+        screen.press("s")
+        screen.until(lambda shown: "hosts up" not in shown, "a shell has the terminal")
+        screen.type("echo in-$((40+2)); exit\n")
+        screen.sees("host one", "2/2 hosts up")
+        screen.press("Space", "Space")
+        screen.sees("2 marked, esc unmarks")
+        screen.press("u")
+        screen.sees("write ", "y writes it")
+        screen.press("y")
+        screen.sees("disabled in the inventory")
+        screen.press("u")
+        screen.sees("write ", "y writes it")
+        screen.press("y")
+        screen.until(lambda shown: "disabled in" not in shown, "both take part again")
+        screen.press("Escape")  # alone: with a key right behind it a terminal means alt
+        screen.until(lambda shown: "marked" not in shown, "no host is marked")
+        screen.press("d")
+        screen.sees("connection", "local")
+        screen.press("q", "e")
+        screen.sees("a good inventory of 2 hosts")
+        screen.press("Escape")
+        screen.sees("2/2 hosts up")
+        screen.press("6")
+        screen.sees("events of all jobs")
+        screen.press("C-p")
+        screen.sees("host two")
+        screen.press("Escape")
+        screen.until(lambda shown: "host two" not in shown, "the palette is gone")
+        screen.press("?")
+        screen.sees("Leave; jobs go on")
+        screen.press("q", "q")
+        screen.until(lambda shown: LEFT in shown, "it leaves")

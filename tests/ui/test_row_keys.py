@@ -60,6 +60,13 @@ async def test_marked_hosts_are_cordoned_together_and_let_in_again(lab: DraftCli
         assert FILE.read_text().count("enabled: false") == 2
 
 
+@pytest.mark.parametrize("view", ["1", "2", "3", "4", "5", "6"])
+async def test_no_key_of_a_footer_is_cut_at_80_columns(view: str) -> None:
+    async with driven(SampleClient()) as screen:
+        await screen.press(view)
+        await screen.sees("a New job")
+
+
 async def test_provisioning_acts_on_every_marked_host() -> None:
     client = SampleClient()
     async with driven(client, size=(120, 40)) as screen:

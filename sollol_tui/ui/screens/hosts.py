@@ -31,6 +31,11 @@ class Hosts(FilteredView):
     CSS_PATH = ["view.tcss", "hosts.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#hosts-table"
     BINDINGS: ClassVar[list[BindingType]] = [
+        # Those of jobs act as well, but a narrow footer has room for those of hosts alone.
+        Binding("p", "pause", "Pause/resume", id="job.pause", show=False,
+                tooltip="Pause the job of the host under the cursor, or let it go on"),
+        Binding("x", "cancel", "Cancel job", id="job.cancel", show=False,
+                tooltip="Stop the job of the host under the cursor after a checkpoint; asks first"),
         Binding("D", "examine", "Doctor", id="host.doctor",
                 tooltip="Go through the host under the cursor, or those marked, stage by stage, "
                 "with remedies"),

@@ -58,9 +58,9 @@ class Launch(ModalScreen[JobView | None]):
                 tooltip="Choose the model's folder or the dataset among the files here"),
         Binding("f2", "edit_file", "As a file", id="launch.file",
                 tooltip="The same settings as a job file, to change or to paste one"),
-        Binding("f3", "all_fields", "All settings", id="launch.all",
+        Binding("f3", "all_fields", "All", id="launch.all",
                 tooltip="Every setting that a job has, or only the usual ones"),
-        Binding("f5", "begin_learnt", "From checkpoint", id="launch.learnt",
+        Binding("f5", "begin_learnt", "Checkpoint", id="launch.learnt",
                 tooltip="Begin with what the job learnt of which this is a clone, at its newest "
                 "checkpoint, or anew"),
         Binding("f6", "copy_command", "Copy command", id="launch.command", show=False,

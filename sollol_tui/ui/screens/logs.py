@@ -21,7 +21,7 @@ class Logs(View):
                 tooltip="Show only log lines with this text; !text, re:pattern"),
         Binding("o", "rank", "Rank", id="logs.rank",
                 tooltip="Only the next rank's lines, at last those of all again"),
-        Binding("E", "error", "First error", id="logs.error",
+        Binding("E", "error", "Error", id="logs.error",
                 tooltip="To the first line that tells of an error; freezes"),
         Binding("left_square_bracket", "job(-1)", "Job before", id="logs.before", show=False,
                 key_display="[", tooltip="The log of the job before this one"),
