@@ -199,9 +199,7 @@ def kill(host: Machine) -> None:
 
 
 @needs_worker_python
-def test_an_elastic_job_goes_on_while_hosts_join_leave_and_are_lost(
-    lab: Lab, tmp_path: Path
-) -> None:
+def test_an_elastic_job_goes_on_while_hosts_join_and_leave(lab: Lab, tmp_path: Path) -> None:
     with recording_coordinator(lab, tmp_path, step_s=0.1) as coordinator:
         job = ElasticJob.submit(coordinator, "w1", "w2")
         job.shared_by([0, 1], since=0.0, timeout_s=PATIENCE_S)
@@ -212,14 +210,24 @@ def test_an_elastic_job_goes_on_while_hosts_join_leave_and_are_lost(
         assert launches == [1, 1, 1]  # the training went on meanwhile
         coordinator.sollol("leave", job.id, "w1")
         until(lambda: worker(coordinator, "w1").state == "gone", "w1 is gone", PATIENCE_S)
-        until(lambda: keep_lighthouses(job, lab.hosts[2]) == {"w2", "w3"}, "w3 lights one", 60)
+        until(lambda: keep_lighthouses(job, lab.hosts[2]) == {"w2", "w3"}, "w3 lights one", 120)
         job.shared_by([1, 2], since=time.monotonic(), timeout_s=PATIENCE_S)
         until(lambda: not lab.hosts[0].processes(), "nothing is left on w1", PATIENCE_S)
         assert [host.job for host in coordinator.client().snapshot().hosts] == [
             None, job.id, job.id,
         ]  # fmt: skip
+        coordinator.sollol("cancel", job.id)
+        coordinator.assert_clean()
+
+
+@pytest.mark.long
+@needs_worker_python
+def test_of_two_elastic_hosts_the_one_that_is_left_is_released(lab: Lab, tmp_path: Path) -> None:
+    with recording_coordinator(lab, tmp_path, step_s=0.1) as coordinator:
+        job = ElasticJob.submit(coordinator, "w2", "w3")
+        job.shared_by([0, 1], since=0.0, timeout_s=PATIENCE_S)
         lab.hosts[1].power_off()  # of two, the one with the lower slot
-        job.shared_by([2], since=0.0, timeout_s=180)
+        job.shared_by([1], since=0.0, timeout_s=180)
         trains(coordinator, "w3")
         assert worker(coordinator, "w2").state == "lost"
         pause_at(job)
