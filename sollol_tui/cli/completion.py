@@ -4,12 +4,14 @@ hosts. Changes no file of the shell."""
 import click
 from click.shell_completion import get_completion_class
 
+from sollol_tui.cli.params import Word
+
 _VARIABLE = "_SOLLOL_COMPLETE"  # in which click looks for it
 _SHELLS = ("bash", "fish", "zsh")
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(_SHELLS))
+@click.argument("shell", type=Word(_SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Prints what makes Tab complete commands, options, job ids and host names.

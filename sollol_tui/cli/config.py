@@ -11,6 +11,7 @@ from typing import Final
 import click
 from click.core import ParameterSource
 
+from sollol_tui.cli.params import Word
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.model.errors import InputError, NotFoundError
 from sollol_tui.model.text import clean
@@ -138,7 +139,7 @@ def _of_screen() -> list[tuple[str, object, str]]:
 
 
 @config.command()
-@click.argument("which", type=click.Choice(("screen", "inventory")), default="screen")
+@click.argument("which", type=Word(("screen", "inventory")), default="screen")
 @pass_session
 def edit(session: Session, which: str) -> None:
     """Opens the settings of the screen, or the inventory, in $EDITOR; written once they are right.
@@ -165,7 +166,7 @@ def edit(session: Session, which: str) -> None:
 
 
 @config.command()
-@click.option("--unit", type=click.Choice(_PARTS), help="Only this one, to go into its file.")
+@click.option("--unit", type=Word(_PARTS), help="Only this one, to go into its file.")
 def systemd(unit: str | None) -> None:
     """Units of systemd that give jobs their supervisors back after a reboot.
 

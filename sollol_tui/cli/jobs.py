@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sollol_tui.cli.exits import ExitCode
-from sollol_tui.cli.params import JOB
+from sollol_tui.cli.params import JOB, Word
 from sollol_tui.cli.prune import age, prune_jobs
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import NO_JOBS, job_lines, print_lines
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--state",
     "states",
-    type=click.Choice([state.value for state in JobState]),
+    type=Word([state.value for state in JobState]),
     metavar="STATE",
     multiple=True,
     help="Only jobs in this state; may be repeated.",

@@ -14,7 +14,7 @@ import click
 
 from sollol_tui.cli.exits import ExitCode, exit_code_of
 from sollol_tui.cli.lazy import LazyGroup, ReaderGoneError
-from sollol_tui.cli.params import FILE
+from sollol_tui.cli.params import FILE, Word
 from sollol_tui.cli.session import Session
 from sollol_tui.model.errors import InputError, NoWorkersError, SollolError
 from sollol_tui.model.text import clean
@@ -84,7 +84,7 @@ def _number(_ctx: click.Context, _option: click.Parameter, value: float | None) 
 )
 @click.option(
     "--color",
-    type=click.Choice(["auto", "always", "never"]),
+    type=Word(["auto", "always", "never"]),
     default="auto",
     help="auto: on a terminal, unless NO_COLOR is set.",
 )

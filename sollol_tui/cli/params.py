@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 from click.types import StringParamType
 
 from sollol_tui.model.errors import SollolError
+from sollol_tui.model.names import did_you_mean
 
 if TYPE_CHECKING:
     from sollol_tui.model.inventory import Inventory
@@ -74,6 +75,15 @@ def checkpoint_step(
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:16]) < 10**15):
         raise click.BadParameter(f"'{value}' is no step of a checkpoint; a number, or newest")
     return int(text)
+
+
+class Word(click.Choice[str]):
+    """One word of a few; a wrong one is met with the nearest."""
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        if near := did_you_mean(str(value), self.choices):
+            return f"'{str(value)[:80]}'{near}"
+        return super().get_invalid_choice_message(value, ctx)
 
 
 FILE = click.Path(readable=False)  # whether it is there is said where it is read

@@ -6,6 +6,8 @@ from typing import Final
 
 import click
 
+from sollol_tui.cli.params import Word
+
 # The names of model.output_schema, which is loaded when one is asked for.
 OUTPUTS: Final = (
     "checkpoints config config-path dataset doctor evaluation event events export hosts job jobs"
@@ -15,7 +17,7 @@ _KINDS: Final = ("inventory", "job", *(f"sollol.{name}/1" for name in OUTPUTS.sp
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(_KINDS), metavar="inventory|job|sollol.NAME/1")
+@click.argument("kind", type=Word(_KINDS), metavar="inventory|job|sollol.NAME/1")
 def schema(kind: str) -> None:
     """Prints the JSON schema of inventory.yaml, of a job file, or of what --json prints.
 

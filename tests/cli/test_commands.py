@@ -104,6 +104,17 @@ def test_what_is_not_there_exits_with_5(folder: Path, arguments: list[str]) -> N
     assert err.startswith("sollol: no ")
 
 
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [("jobs --state runing", "running"), ("schema inventroy", "inventory"),
+     ("completion bahs", "bash"), ("--color neve status", "never")],
+)  # fmt: skip
+def test_one_word_of_a_few_is_met_with_the_nearest(command: str, meant: str) -> None:
+    code, _, err = sollol(*command.split())
+    assert code == 2
+    assert f"did you mean '{meant}'?" in err
+
+
 def test_a_job_file_that_is_not_there_is_met_with_the_nearest(folder: Path) -> None:
     (folder / "train.yaml").write_text("model: m")
     assert "did you mean 'train.yaml'?" in sollol("train", "trian.yaml")[2]
