@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import click
 import pytest
@@ -59,11 +58,3 @@ def test_help_of_help_comes_out_of_a_shell() -> None:
     )
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: sollol hosts add [OPTIONS] NAME\n")
-
-
-def test_the_page_from_the_seed_names_commands_that_are_there() -> None:
-    page = (Path(commands.REFERENCE).parent / "from-the-seed.md").read_text()
-    paths = {path for path, _, _ in ALL}
-    said = re.findall(r"`(sollol (?:hosts |dataset )?[a-z]+)", page)
-    assert said
-    assert set(said) <= paths
