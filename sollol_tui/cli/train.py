@@ -97,6 +97,9 @@ def train(
 ) -> int:
     """Trains a LoRA adapter on the workers; this machine stays free.
 
+    The plan is shown first. At a terminal one that is odd (a host is missing or slows the others,
+    memory or disk hardly suffice, rows are mostly cut) is asked about; `sollol -y train` does not.
+
     \b
     Example: sollol train --model ./model --dataset rows.jsonl --workers 2
     """
