@@ -41,7 +41,11 @@ _KEYS = {  # flags whose keys lie deeper
 @click.option(
     "--workers", metavar="PATTERN", type=HOSTS, help="3, all, HOST,HOST, a group.  [default: all]"
 )
-@click.option("--mode", metavar="MODE", help="data_parallel, hybrid.  [default: data_parallel]")
+@click.option(
+    "--mode",
+    metavar="MODE",
+    help="data_parallel, teacher_student, hybrid.  [default: data_parallel]",
+)
 @click.option(
     "--teacher",
     "teacher_model",

@@ -119,7 +119,8 @@ class Crew:
         self._store.move_worker(self.job, name, WorkerState.PROVISIONING)
         place = await worker.prepare(self.inventory.packages, self.plan.dataset, self._record.model)
         await self._clear(worker)
-        await checkpoints.give(self._store.home, self.job, worker)
+        if not self.plan.apart:  # who learns apart goes on from its own
+            await checkpoints.give(self._store.home, self.job, worker)
         if not self.is_same_model(worker):
             return  # told by `model_problem`; what it began with is not forgotten
         self._store.note_worker(self.job, name, environment=place.as_data(), run_dir=place.run_dir)

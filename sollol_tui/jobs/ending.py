@@ -13,6 +13,7 @@ from sollol_tui.jobs.regroup import PAUSE_GRACE_S, STOP_GRACE_S, bring_checkpoin
 from sollol_tui.jobs.requests import resting_place
 from sollol_tui.jobs.results import collect
 from sollol_tui.jobs.room import HERE
+from sollol_tui.jobs.students import collect_students
 from sollol_tui.jobs.watch import LAST_WORDS_S
 from sollol_tui.jobs.worker import RECONNECT_S, Ending
 from sollol_tui.model.errors import UnreachableError
@@ -25,20 +26,24 @@ async def finish(case: Attended) -> None:
     """Brings the result here, however long its worker is out of reach, and makes sure that
     nothing is left of the run."""
     await _hear_last_words(case)
+    best = ""
     for pause_s in chain(RECONNECT_S, repeat(RECONNECT_S[-1])):
         case.stage("fetching the adapter")
         try:
-            output = await collect(
-                case.home, case.job, case.spec, case.crew.with_result, case.output_dir
-            )
-            case.store.note_output(case.job, output)
+            if case.crew.plan.apart:
+                best = await collect_students(case)
+            else:
+                output = await collect(
+                    case.home, case.job, case.spec, case.crew.with_result, case.output_dir
+                )
+                case.store.note_output(case.job, output)
             break
         except UnreachableError as error:
             case.stage(f"the adapter waits on {error}")
             await asyncio.sleep(pause_s)
     left = await case.crew.leave("kill", STOP_GRACE_S)
     left += await case.crew.dismiss_teachers("kill", STOP_GRACE_S)
-    case.move(JobState.DONE, "; ".join(left))
+    case.move(JobState.DONE, "; ".join(filter(None, [best, *left])))
 
 
 async def _hear_last_words(case: Attended) -> None:
@@ -61,7 +66,9 @@ async def pause(case: Attended) -> bool:
         if case.crew.progress.is_complete:  # its last step was quicker
             case.move(JobState.FINISHING)
             return False
-        if HERE not in case.crew.progress.full:  # else it would take what the state needs
+        is_wanted = not case.crew.plan.apart  # who learns apart keeps his own
+        # With a full disk here it would take what the state needs.
+        if is_wanted and HERE not in case.crew.progress.full:
             there = [w for w in case.crew.workers if w.host.name not in case.crew.progress.lost]
             step = await bring_checkpoint(case.store, case.job, there, case.stage)
     else:
@@ -71,6 +78,8 @@ async def pause(case: Attended) -> bool:
     place = resting_place(case.store, case.job)
     if HERE in case.crew.progress.full:
         place += "; the newest checkpoint stays on its workers"
+    elif case.crew.plan.apart:
+        place += "; each worker keeps the checkpoint of its student"
     elif done and step is None:
         place += "; there is no checkpoint, it will begin again"
     elif step is not None and step < done:

@@ -7,17 +7,19 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path as File
+from typing import Final
 
 from sollol_tui.hosts.hub import cached_snapshot
 from sollol_tui.hosts.payload import payload_root
 from sollol_tui.jobs.dataset import resolve_model
 from sollol_tui.jobs.weights import read_weights
 from sollol_tui.model.errors import InputError, concerning
-from sollol_tui.model.spec import STUDENT, JobSpec
+from sollol_tui.model.spec import STUDENT, JobSpec, Mode
 from sollol_tui.model.teacher import Lesson, Path
 from sollol_tui.model.text import clean
 
-_REFUSED = 3
+HELD_OUT: Final = 0.05  # of the rows, where students are compared by them and nobody said how many
+_REFUSED: Final = 3
 
 
 def with_roles(spec: JobSpec, folder: File) -> JobSpec:
@@ -25,6 +27,8 @@ def with_roles(spec: JobSpec, folder: File) -> JobSpec:
     path or a Hub id. Raises InputError and NotFoundError."""
     if not spec.mode.has_teacher:
         return spec
+    if spec.mode is Mode.TEACHER_STUDENT and not spec.val_size:
+        spec = replace(spec, val_size=HELD_OUT)
     if spec.teacher.model is None:
         teacher = replace(spec.teacher, model=spec.model)
         spec = replace(spec, model=spec.student or STUDENT, student=None, teacher=teacher)

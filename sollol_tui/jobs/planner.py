@@ -14,7 +14,7 @@ from sollol_tui.model.facts import Gpu, HostFacts, RamLimit
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.patterns import Selection
 from sollol_tui.model.plan import DatasetFacts, Plan, PlannedRank, PlannedWorker
-from sollol_tui.model.spec import Engine, JobSpec, Resources
+from sollol_tui.model.spec import Engine, JobSpec, Mode, Resources
 from sollol_tui.model.units import GIB, format_bytes
 
 MIN_DISK = {"cpu": 3 * GIB, "cuda": 12 * GIB, "rocm": 24 * GIB}
@@ -39,7 +39,7 @@ def make_plan(
     hosts to why they could not be reached, `slots` devices to the slots they had before; with
     `taken` None all devices are held to be free. `known` is what it predicts from. Raises
     NoWorkersError, whose `wait` says what would have to become free."""
-    known = known or Known()
+    known, apart = known or Known(), spec.mode is Mode.TEACHER_STUDENT
     reasons = dict(unusable)
     workers: list[PlannedWorker] = []
     obstacles: dict[str, list[_Obstacle]] = {}
@@ -57,7 +57,7 @@ def make_plan(
             if error.obstacles:
                 obstacles[host.name] = error.obstacles
         else:
-            workers.append(worker)
+            workers.append(replace(worker, ranks=worker.ranks[:1]) if apart else worker)
             reasons |= {f"{host.name} GPU {o.gpu}": o.reason for o in left_out}
             notices += warnings
     if len(workers) > 1:
@@ -93,8 +93,11 @@ def make_plan(
             *(memory.warnings if memory else ()),
             *notices,
         ),
-        prediction=predict(spec, tuple(workers), facts, dataset, global_batch, known),
+        prediction=None
+        if apart
+        else predict(spec, tuple(workers), facts, dataset, global_batch, known),
         memory=memory,
+        apart=apart,
     )
     return _numbered(plan, slots or {})
 
@@ -359,6 +362,11 @@ def _resource(host: str, gpu: int | None) -> str:
 
 def _notices(spec: JobSpec, dataset: DatasetFacts, ranks: int) -> tuple[str, ...]:
     notices = []
+    if spec.mode is Mode.TEACHER_STUDENT:
+        notices.append(
+            "each worker trains a student of its own on all rows; the best by the loss on held-out "
+            "rows is named, all are kept"
+        )
     size = spec.resolved_global_batch(dataset.rows, ranks)
     samples = dataset.rows * spec.epochs
     if spec.accumulated is not None:

@@ -56,6 +56,8 @@ async def prepare(case: Attended) -> None:
 async def _look_for_a_newer_checkpoint(case: Attended) -> None:
     """Workers that were out of reach when the job left them may have the newest one, and so may
     those of before while it is not here."""
+    if case.crew.plan.apart:
+        return
     try:
         workers = case.crew.workers
         if (checkpoints.kept(case.home, case.job) or 0) < case.store.step(case.job):
@@ -125,7 +127,7 @@ async def recover(case: Attended) -> None:
         for host, problem in unverified.items():
             case.crew.progress.lost[host] = problem
             lose(case.store, case.job, host, problem, is_there=False)
-        if there := case.crew.in_reach:
+        if (there := case.crew.in_reach) and not case.crew.plan.apart:
             await bring_checkpoint(case.store, case.job, there, case.stage)
     away = {worker.host for worker in case.store.workers(case.job) if worker.state in AWAY}
     if not plan_next(case.store, case.job, case.crew, case.arrivals):

@@ -136,17 +136,19 @@ class Progress:
             return None
         for slot, event in self.ready.items():
             seen = event.count("world_size")
-            if seen != self.plan.world_size:
+            if seen != (size := 1 if self.plan.apart else self.plan.world_size):
                 return Failure(
                     host=self.host_of(slot) or "",
                     reason=f"rank {slot} sees a world of {seen}, the plan has "
-                    f"{self.plan.world_size}; ranks would train apart",
+                    f"{size}; ranks would train apart",
                 )
         return None
 
     def weights_problem(self) -> Failure | None:
         """Ranks that ended with different weights though they are of one class of machine."""
         digests: dict[tuple[str, str], tuple[int, str]] = {}
+        if self.plan.apart:
+            return None
         for slot, event in sorted(self.finished.items()):
             ready = self.ready.get(slot, event)
             kind = (ready.text("device").split(":")[0], ready.text("torch"))

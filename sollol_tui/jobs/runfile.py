@@ -34,6 +34,9 @@ def run_file(
     if plan.teacher is not None and plan.teacher.answers:
         asked["format"] = "auto"  # of what the teacher wrote, not of what it read
     ranks = [(worker, rank) for worker in plan.workers for rank in worker.ranks]
+    if plan.apart:
+        ranks = [(worker, rank) for worker, rank in ranks if worker.host == host.name]
+        asked = _student(asked, spec, ranks[0][1].slot)
     return {
         "v": 1,
         "job": job,
@@ -65,6 +68,16 @@ def run_file(
         "dataset": place.dataset,
         "train": {key: asked[key] for key in _TRAIN_KEYS} | {"global_batch": plan.global_batch},
     } | _lesson(spec, plan.teacher)
+
+
+def _student(asked: dict[str, Any], spec: JobSpec, slot: int) -> dict[str, Any]:
+    """The settings of one of several students, who keeps them with its slot."""
+    said = spec.students[slot % len(spec.students)].settings() if spec.students else {}
+    own = asked | {"seed": asked["seed"] + slot, "lora": dict(asked["lora"])}
+    for key, value in said.items():
+        part, _, name = key.rpartition(".")
+        (own[part] if part else own)[name] = value
+    return own
 
 
 def teacher_run_file(

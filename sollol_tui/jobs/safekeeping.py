@@ -13,9 +13,11 @@ from sollol_tui.hosts.saved import list_saved
 from sollol_tui.jobs.checkpoints import bring_newest, kept
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.holdings import workers_of
+from sollol_tui.jobs.records import load
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
 from sollol_tui.model.errors import HostError, StateError
+from sollol_tui.model.plan import Plan
 from sollol_tui.model.states import JobState, WorkerState
 from sollol_tui.model.units import GIB, format_bytes
 
@@ -60,7 +62,9 @@ def _is_due(store: Store, job: str) -> bool:
         (job,),
     ).fetchone()
     step = row["step"]
-    return isinstance(step, int) and step > (kept(store.home, job) or 0)
+    is_new = isinstance(step, int) and step > (kept(store.home, job) or 0)
+    # Of students who learn apart each worker has other ones.
+    return is_new and not load(Plan, store.job(job).plan).apart
 
 
 async def _while_it_runs(store: Store, job: str, over: asyncio.Event) -> str:

@@ -41,13 +41,16 @@ _COLUMNS: Final = (
 def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
     """The cluster as the state knows it: hosts in the inventory's order, jobs newest first."""
     jobs = read_jobs(store)
-    held = {
+    held: dict[str, tuple[str, float | None]] = {
         worker.host: (job.id, worker.share)
         for job in jobs
         if job.state not in UNLEASED
         for worker in job.workers
         if worker.slots
     }
+    for job in jobs:
+        for teacher in () if job.state in UNLEASED else job.teachers:
+            held.setdefault(teacher.host, (job.id, None))
     readings = {
         row["host"]: row
         for row in store.connection.execute(
@@ -55,7 +58,8 @@ def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
         )
     }
     errands = {each.host: each.title for each in occupations(store.home.root)}
-    local = {host.name for host in inventory.hosts if host.connection is ConnectionKind.LOCAL}
+    everyone = inventory.with_coordinator().hosts
+    local = {host.name for host in everyone if host.connection is ConnectionKind.LOCAL}
     return Snapshot(
         at=time.time(),
         inventory=inventory.file,

@@ -74,7 +74,8 @@ class PlannedLighthouse:
 class Plan:
     """`left_out` maps hosts that could have taken part to the reason why they do not; `notices` are
     automatic choices with their reasons; `lit` are the lighthouses with which a generation was
-    launched, which stay while workers come and go; `prediction` and `memory` are None where too
+    launched, which stay while workers come and go; `apart` says that each worker has a student of
+    its own; `prediction` and `memory` are None where too
     little is known."""
 
     workers: tuple[PlannedWorker, ...]
@@ -90,6 +91,7 @@ class Plan:
     prediction: Prediction | None = None
     memory: Memory | None = None
     teacher: PlannedTeacher | None = None
+    apart: bool = False
 
     @property
     def world_size(self) -> int:

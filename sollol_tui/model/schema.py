@@ -17,7 +17,7 @@ from sollol_tui.model.inventory_settings import (
 )
 from sollol_tui.model.names import NAME
 from sollol_tui.model.other_trainers import ALIASES, FOREIGN, VALUES
-from sollol_tui.model.spec import JobSpec, Lora, Notify, Resources
+from sollol_tui.model.spec import PARTS, JobSpec
 
 Schema = dict[str, Any]
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -88,7 +88,7 @@ def job_schema() -> Schema:
     definitions: Schema = {}
     job = _properties(JobSpec, definitions)
     own = job["properties"]
-    for prefix, kind in (("lora", Lora), ("resources", Resources), ("notify", Notify)):
+    for prefix, kind in PARTS.items():
         inner = definitions[kind.__name__]["properties"]
         own |= {f"{prefix}.{f.name}": inner[f.name] for f in fields(kind)}
     for key, words in VALUES.items():

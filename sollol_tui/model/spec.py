@@ -12,6 +12,7 @@ STUDENT: Final = "TinyLlama/TinyLlama-1.1B-Chat-v1.0"  # where only a teacher is
 
 class Mode(StrEnum):
     DATA_PARALLEL = "data_parallel"
+    TEACHER_STUDENT = "teacher_student"
     HYBRID = "hybrid"
 
     @property
@@ -96,6 +97,38 @@ class Teacher:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StudentLora:
+    """What of `lora` is another for one student."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    r: Annotated[int, Ge(1), Le(4096)] | None = None
+    """The rank of its update."""
+    alpha: Annotated[float, Gt(0)] | None = None
+    """The scale of its update."""
+    dropout: Annotated[float, Ge(0), Le(0.9)] | None = None
+    """The share of inputs that is dropped while it trains."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Student:
+    """What is another for one of several students; what is left out is as for all of them."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    seed: Annotated[int, Ge(0), Le(2**31)] | None = None
+    """Its seed; left out, that of the job and the number of its slot."""
+    learning_rate: Annotated[float, Gt(0), Le(10)] | None = None
+    """Its highest learning rate."""
+    lora: StudentLora = field(default_factory=StudentLora)
+    """What its adapter is."""
+
+    def settings(self) -> dict[str, Any]:
+        """What is said of it."""
+        said = {key: getattr(self, key) for key in ("seed", "learning_rate")}
+        said |= {f"lora.{each.name}": getattr(self.lora, each.name) for each in fields(self.lora)}
+        return {key: value for key, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notify:
     """Who is told that the job is done, failed or stuck, or has lost a worker."""
 
@@ -166,6 +199,8 @@ class JobSpec:
     """Whom the student learns from, with mode: hybrid."""
     student: Annotated[str, MinLen(1)] | None = None
     """Who learns where `model` is the teacher."""
+    students: list[Student] = field(default_factory=list)
+    """With mode: teacher_student, what differs from student to student, in the order of workers."""
     workers: str = "all"
     """Which hosts: a number, all, HOST,HOST, a group, tag:WORD, !HOST."""
     resources: Resources = field(default_factory=Resources)
@@ -208,6 +243,12 @@ class JobSpec:
             for key in ("teacher", "student"):
                 if getattr(self, key) not in (None, Teacher()):
                     return key, f"{key} means nothing with mode: {self.mode}; set mode: hybrid"
+        if self.students and self.mode is not Mode.TEACHER_STUDENT:
+            key = "students"
+            return key, f"{key} means nothing with mode: {self.mode}; set mode: teacher_student"
+        if self.mode is Mode.TEACHER_STUDENT and self.engine is Engine.ELASTIC:
+            key = "engine"
+            return key, f"{key}: elastic means nothing to students who learn apart; leave it out"
         if self.student is not None and self.teacher.model is not None:
             key = "student"
             return key, f"{key} and model both say who learns from teacher.model; keep one"
@@ -239,13 +280,15 @@ class JobSpec:
         return data
 
 
+PARTS: Final[dict[str, type]] = {
+    "lora": Lora,
+    "teacher": Teacher,
+    "resources": Resources,
+    "notify": Notify,
+}
+
+
 def job_keys() -> list[str]:
-    """Every key of a job file, those of `lora` with their prefix."""
-    parts: dict[str, type] = {
-        "lora": Lora,
-        "teacher": Teacher,
-        "resources": Resources,
-        "notify": Notify,
-    }
-    own = [f.name for f in fields(JobSpec) if f.name not in parts]
-    return [*own, *(f"{name}.{f.name}" for name, part in parts.items() for f in fields(part))]
+    """Every key of a job file, those of `lora` and the like with their prefix."""
+    own = [f.name for f in fields(JobSpec) if f.name not in PARTS]
+    return [*own, *(f"{name}.{f.name}" for name, part in PARTS.items() for f in fields(part))]

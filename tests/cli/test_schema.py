@@ -12,7 +12,7 @@ from sollol_tui.model.errors import InputError
 from sollol_tui.model.inventory_file import parse_inventory
 from sollol_tui.model.job_file import parse_job_file
 from sollol_tui.model.other_trainers import ALIASES, FOREIGN
-from sollol_tui.model.spec import job_keys
+from sollol_tui.model.spec import PARTS, job_keys
 from tests.cli.shell import sollol
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -123,13 +123,15 @@ def test_jobs_that_are_refused_do_not_fit_the_schema(text: str) -> None:
 
 def test_every_key_is_explained() -> None:
     job, inventory = validator("job").schema, validator("inventory").schema
-    keys = {*job_keys(), *ALIASES, *FOREIGN, "lora", "resources", "notify"}
+    keys = {*job_keys(), *ALIASES, *FOREIGN, *PARTS}
     assert keys == set(job["properties"])
     unexplained = [
         f"{place}.{key}"
         for place, properties in (
             ("job", job["properties"]),
             ("lora", job["$defs"]["Lora"]["properties"]),
+            ("teacher", job["$defs"]["Teacher"]["properties"]),
+            ("students", job["$defs"]["Student"]["properties"]),
             ("inventory", inventory["properties"]),
             ("host", inventory["$defs"]["Host"]["properties"]),
             ("limits", inventory["$defs"]["LimitSettings"]["properties"]),

@@ -1,22 +1,31 @@
 """Where a teacher computes, what that takes, and why it cannot be. Pure."""
 
+import hashlib
+from dataclasses import replace
+from pathlib import Path as File
 from typing import Any
 
 import pytest
 
 from sollol_tui.hosts.environment import Environment
+from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.leases import Taken
+from sollol_tui.jobs.lessons import with_roles
 from sollol_tui.jobs.planner import make_plan, resources
 from sollol_tui.jobs.runfile import run_file, teacher_run_file
+from sollol_tui.jobs.score_cache import ScoreCache
+from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.teachers import teacher_hosts, with_teacher
+from sollol_tui.jobs.view import read_snapshot
 from sollol_tui.jobs.worker import Place
-from sollol_tui.model.errors import NotFoundError, NoWorkersError
+from sollol_tui.model.errors import InputError, NotFoundError, NoWorkersError
 from sollol_tui.model.inventory_file import parse_inventory
 from sollol_tui.model.job_file import spec_from_data
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
+from sollol_tui.model.spec import STUDENT, JobSpec
 from sollol_tui.model.teacher import Lesson, Path
-from tests.jobs.samples import DATASET, facts, gpus
+from tests.jobs.samples import DATASET, add_job, facts, gpus, plan
 
 INVENTORY = parse_inventory(b"hosts: [a, b, c]", "inventory.yaml").with_coordinator()
 LESSON = Lesson(model="big", path=Path.SCORES, why="they have the same tokens")
@@ -39,6 +48,26 @@ def planned(
     plan = make_plan(asked, INVENTORY, selection, answers, {}, DATASET, held)
     hosts = teacher_hosts(asked, INVENTORY)
     return with_teacher(plan, asked, lesson, hosts, answers, {}, held)
+
+
+def told(plan: Plan, host: str, asked: JobSpec) -> dict[str, Any]:
+    """What the agent of a student's host is told."""
+    place = Place(
+        environment=Environment(python="/p", payload="/l", env_id="e", payload_hash="h"),
+        run_dir="/r",
+        dataset="/d",
+        model="/student",
+    )
+    return run_file(
+        job="j-1",
+        nonce="n",
+        spec=asked,
+        plan=plan,
+        host=INVENTORY.host(host),
+        place=place,
+        generation=3,
+        main_port=29500,
+    )
 
 
 def test_the_teacher_is_on_the_coordinator_unless_told_and_its_device_is_leased() -> None:
@@ -96,24 +125,69 @@ def test_students_and_teachers_are_told_the_same_of_the_scores() -> None:
     plan = planned(**{"teacher.host": "c", "teacher.top_k": 8})
     assert plan.teacher is not None
     asked = spec(**{"teacher.model": "big", "teacher.top_k": 8})
-    place = Place(
-        environment=Environment(python="/p", payload="/l", env_id="e", payload_hash="h"),
-        run_dir="/r",
-        dataset="/d",
-        model="/student",
-    )
-    student = run_file(
-        job="j-1",
-        nonce="n",
-        spec=asked,
-        plan=plan,
-        host=INVENTORY.host("a"),
-        place=place,
-        generation=3,
-        main_port=29500,
-    )
+    student = told(plan, "a", asked)
     scorer = teacher_run_file(student, asked, plan.teacher, plan.teacher.hosts[0], "/big", 1)
     assert student["distill"]["teacher"] is None
     assert scorer["distill"] == student["distill"] | {"teacher": "/big", "part": 0, "parts": 1}
     assert (scorer["program"], scorer["engine"]) == ("distill.score", "static")
     assert [rank["host"] for rank in scorer["world"]] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"mode": "data_parallel", "teacher.top_k": 8}, "teacher means nothing with mode"),
+        ({"students": [{"seed": 1}]}, "students means nothing with mode: hybrid"),
+        ({"student": "s", "teacher.model": "t"}, "keep one"),
+        ({"mode": "teacher_student", "engine": "elastic"}, "students who learn apart"),
+        ({"teacher.temprature": 2}, "did you mean 'temperature'"),
+    ],
+)
+def test_what_cannot_be_meant_of_a_teacher_is_said(settings: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        spec(**settings)
+
+
+def test_without_a_teacher_the_model_is_the_teacher_and_the_student_is_the_usual_one(
+    tmp_path: File,
+) -> None:
+    found = with_roles(spec(model="org/big"), tmp_path)
+    assert (found.teacher.model, found.model) == ("org/big", STUDENT)
+    named = with_roles(spec(model="org/big", student="org/small"), tmp_path)
+    assert (named.teacher.model, named.model, named.student) == ("org/big", "org/small", None)
+    told = with_roles(spec(model="org/small", **{"teacher.model": "org/big"}), tmp_path)
+    assert (told.teacher.model, told.model) == ("org/big", "org/small")
+
+
+def test_students_apart_have_worlds_seeds_and_settings_of_their_own() -> None:
+    asked = {"mode": "teacher_student", "students": [{"lora": {"r": 4}}, {"seed": 7}]}
+    plan = planned(known={"a": facts(gpus=gpus(2))}, **asked)
+    assert [len(worker.ranks) for worker in plan.workers] == [1, 1]
+    runs = [told(plan, host, spec(**{"teacher.model": "big", **asked})) for host in ("a", "b")]
+    assert [[rank["rank"] for rank in run["world"]] for run in runs] == [[0], [0]]
+    assert [(run["train"]["lora"]["r"], run["train"]["seed"]) for run in runs] == [(4, 42), (32, 7)]
+
+
+async def test_a_shard_that_is_damaged_here_is_thrown_away(tmp_path: File) -> None:
+    cache = ScoreCache.of(Home(tmp_path), "ab" * 16, 3)
+    cache.note_sum("000001.scores", hashlib.sha256(b"good").hexdigest())
+    cache.path("000001.scores").write_bytes(b"good")
+    assert not await cache.drop_if_damaged("000001.scores")
+    assert (cache.lacking(), cache.lacking(1, 2)) == (["000000.scores", "000002.scores"], [])
+    cache.path("000001.scores").write_bytes(b"baad")
+    assert await cache.drop_if_damaged("000001.scores")
+    assert cache.lacking(1, 2) == ["000001.scores"]
+
+
+def test_a_host_that_teaches_is_shown_with_its_job_and_the_coordinator_is_not_free_then(
+    tmp_path: File,
+) -> None:
+    with Store(Home(tmp_path)) as store:
+        job = add_job(store, "host w1", "host w2")
+        teacher = planned().teacher
+        store.note_plan(job, replace(plan(), teacher=teacher))
+        found = read_snapshot(store, INVENTORY)
+        [view] = found.jobs
+    assert [(each.host, each.state) for each in view.teachers] == [("coordinator", "planned")]
+    assert {host.name: host.job for host in found.hosts}["coordinator"] == job
+    assert found.coordinator.takes_part

@@ -149,3 +149,30 @@ def test_no_token_is_scored_twice_though_host_and_supervisor_are_lost_and_the_jo
     assert set(scored.values()) == {1}
     assert len(scored) >= shards - 1  # of one the word may have been lost with the host
     coordinator.assert_clean()
+
+
+@needs_worker_python
+@pytest.mark.timeout(600)
+def test_each_worker_trains_a_student_of_its_own_and_the_best_is_named(
+    coordinator: Coordinator,
+) -> None:
+    settings = ("--set", "val_size=0.2", "--set", "students=[{lora: {r: 4}}, {lora: {r: 16}}]")
+    both = ("--workers", "w1,w2", "--teacher-host", "w1", *settings)
+    command = [word if word != "hybrid" else "teacher_student" for word in hybrid(coordinator)]
+    said = coordinator.sollol(*command, *both, timeout_s=400)
+    [job] = coordinator.jobs()
+    assert job.state is JobState.DONE, said
+    ranks = {}
+    for host in ("w1", "w2"):
+        adapter = Path(job.output_dir) / host / "adapter_config.json"
+        ranks[host] = json.loads(adapter.read_text())["r"]
+    assert ranks == {"w1": 4, "w2": 16}
+    last = {host: evaluations(coordinator, job.id, host)[-1]["loss"] for host in ranks}
+    best = min(last, key=lambda host: last[host])
+    assert job.reason.startswith(f"best student: {best}  held-out loss {last[best]:.4f}"), said
+    assert f"student 1 of 2: {best}" in said
+    coordinator.assert_clean()
+
+
+def evaluations(coordinator: Coordinator, job: str, host: str) -> list[dict[str, Any]]:
+    return events(coordinator.home.copies(job, host), "evaluation")
