@@ -12,18 +12,20 @@ KNOWN = Path("/state of/known_hosts")
 
 
 def read_by_ssh(words: list[str]) -> dict[str, str]:
-    """What ssh makes of the words, by name; of several the first, which it prefers."""
+    """What ssh makes of the words, by name."""
     told = subprocess.run(
         [words[0], "-G", *words[1:]], capture_output=True, text=True, timeout=30, check=True
     )
-    return dict(line.partition(" ")[::2] for line in reversed(told.stdout.splitlines()))
+    return dict(line.partition(" ")[::2] for line in told.stdout.splitlines())
 
 
-def test_ssh_understands_what_the_inventory_says() -> None:
-    host = Host(name="desk", address="192.0.2.4", port=2222, user="ml", identity_file="/keys/lab")
+def test_ssh_understands_what_the_inventory_says(tmp_path: Path) -> None:
+    key = tmp_path / "lab"
+    key.touch()
+    host = Host(name="desk", address="192.0.2.4", port=2222, user="ml", identity_file=str(key))
     told = read_by_ssh(login_words(host, [KNOWN]))
     assert (told["hostname"], told["port"], told["user"]) == ("192.0.2.4", "2222", "ml")
-    assert told["identityfile"] == "/keys/lab"
+    assert told["identityfile"] == str(key)
     assert str(KNOWN) in told["globalknownhostsfile"]
 
 
