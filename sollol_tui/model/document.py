@@ -88,6 +88,9 @@ def read_document(raw: bytes, file: str) -> Document:
         reason = f"the character U+{ord(text[error.position]):04X} is not allowed"
         problem = Problem(file=file, line=line, column=column, message=reason)
         raise InputError([problem]) from None
+    except IndexError:  # ruamel.yaml reads `+_` as a number without digits
+        message = "a number without digits; put text like +_ into quotes"
+        raise InputError([Problem(file=file, line=1, column=1, message=message)]) from None
     except (YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError([Problem(file=file, line=1, column=1, message=reason)]) from None

@@ -277,6 +277,7 @@ def test_no_text_crashes_the_reader(text: str) -> None:
 
 @settings(max_examples=200, deadline=2000)
 @given(st.binary(max_size=300))
+@example(b"+_")
 def test_no_bytes_crash_the_reader(raw: bytes) -> None:
     with suppress(InputError):
         parse_inventory(raw, "inventory.yaml")
