@@ -98,6 +98,7 @@ def test_two_workers_learn_what_a_third_host_scores_and_a_second_job_scores_noth
 
 
 @needs_worker_python
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_teacher_with_other_tokens_writes_answers_which_are_a_dataset_from_then_on(
     coordinator: Coordinator,
@@ -119,6 +120,7 @@ def test_a_teacher_with_other_tokens_writes_answers_which_are_a_dataset_from_the
 
 
 @needs_worker_python
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_no_token_is_scored_twice_though_host_and_supervisor_are_lost_and_the_job_is_paused(
     coordinator: Coordinator, lab: Lab
@@ -152,6 +154,7 @@ def test_no_token_is_scored_twice_though_host_and_supervisor_are_lost_and_the_jo
 
 
 @needs_worker_python
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_each_worker_trains_a_student_of_its_own_and_the_best_is_named(
     coordinator: Coordinator,
