@@ -4,6 +4,8 @@ Refuses: memory and device limits; the lab needs none.
 """
 
 import contextlib
+import os
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +64,7 @@ class ControlGroup:
         self._set_frozen(False)
 
     def remove(self) -> None:
-        """Removes the group; a process that has just been killed may hold it for a moment."""
+        """Removes the group with all that runs in it; what was just killed holds it a moment."""
         deadline = time.monotonic() + DEADLINE_S
         for folder in self._folders():
             while True:
@@ -73,6 +75,9 @@ class ControlGroup:
                 except OSError:
                     if time.monotonic() > deadline:
                         raise
+                    for pid in (folder / "cgroup.procs").read_text().split():
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(int(pid), signal.SIGKILL)
                     time.sleep(0.01)
                 else:
                     break
