@@ -26,9 +26,9 @@ FORESEEN = (ModelError, DataError, WorldError)  # their sentences say what to do
 Act = Callable[[Run, Path, EventWriter], dict[str, Any]]
 
 
-def carry_out(arguments: list[str], act: Act, *, followed: bool = True) -> int:
+def carry_out(arguments: list[str], act: Act) -> int:
     """Does it, and tells the outcome as what `finished` adds; `stopped` where it was told to leave
-    before. `followed` says that it is of use only to who follows."""
+    before."""
     run_dir, slot, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     run = read_run(run_dir)
     events = EventWriter(
@@ -39,13 +39,6 @@ def carry_out(arguments: list[str], act: Act, *, followed: bool = True) -> int:
         attempt=attempt,
         generation=run.generation,
     )
-
-    def leave() -> None:
-        print("nobody follows any more: leaving", flush=True)
-        os._exit(1)
-
-    if followed:
-        call_when_left(run_dir, leave)
     if "OMP_NUM_THREADS" not in run.env:
         torch.set_num_threads(threads_of_rank(run))
     try:
@@ -69,8 +62,17 @@ def carry_out(arguments: list[str], act: Act, *, followed: bool = True) -> int:
 
 
 def main(act: Act, *, followed: bool = True) -> int:
-    """What stands behind `python -m`, as an agent starts it."""
-    die_with_launcher(Path(sys.argv[1]))
+    """What stands behind `python -m`, as an agent starts it. `followed` says that it is of use only
+    to who follows: without anybody this process ends."""
+    run_dir = Path(sys.argv[1])
+    die_with_launcher(run_dir)
     sys.stdout, sys.stderr = patient_stream(1), patient_stream(2)
     faulthandler.register(FAULT_SIGNAL)
-    return carry_out(sys.argv[1:], act, followed=followed)
+    if followed:
+        call_when_left(run_dir, _leave)
+    return carry_out(sys.argv[1:], act)
+
+
+def _leave() -> None:
+    print("nobody follows any more: leaving", flush=True)
+    os._exit(1)

@@ -74,7 +74,7 @@ class Bench:
         train_teacher(self.student, self.teacher, self._tokens("others", others).training)
         scorer = self.plan("w1.teacher", "distill.score", str(self.teacher))
         with redirect_stdout(StringIO()):
-            assert carry_out([str(scorer), "0", "1"], score, followed=False) == 0
+            assert carry_out([str(scorer), "0", "1"], score) == 0
         [done] = told(scorer, "finished")
         print(f"scored {done['scored']:,} tokens")
 

@@ -65,7 +65,7 @@ class Scoring:
         return run_dir
 
     def score(self, run_dir: Path, attempt: int = 1) -> int:
-        return carry_out([str(run_dir), "9", str(attempt)], score, followed=False)
+        return carry_out([str(run_dir), "9", str(attempt)], score)
 
     def cache(self, run_dir: Path) -> Cache:
         run = read_run(run_dir)

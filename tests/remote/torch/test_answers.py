@@ -36,7 +36,7 @@ def teacher(tmp_path: Path, teacher_model: Path, questions: Path) -> Scoring:
 
 
 def ask(run_dir: Path, attempt: int = 1) -> int:
-    return carry_out([str(run_dir), "9", str(attempt)], answer, followed=False)
+    return carry_out([str(run_dir), "9", str(attempt)], answer)
 
 
 def forbid(monkeypatch: pytest.MonkeyPatch, name: str) -> None:

@@ -4,6 +4,7 @@ and answers before and after."""
 import json
 import math
 import os
+import threading
 
 import pytest
 
@@ -46,7 +47,9 @@ def evaluated(world, samples=0):
     ask(world, "evaluate", samples)
     held = follow(world.run_dir())
     try:
+        watches = threading.active_count()
         code = carry_out([str(world.run_dir()), "0", "1"], evaluate)
+        assert threading.active_count() == watches  # none that would end this process later
     finally:
         os.close(held)
     assert code == 0, world.events("failed")
