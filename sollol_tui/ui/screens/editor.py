@@ -2,6 +2,7 @@
 marked. Only what is right is taken, and a file is written only after its changes were shown."""
 
 import asyncio
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -74,13 +75,13 @@ class Editor(ModalScreen[str | None]):
     def text(self) -> str:
         return self._area.text
 
+    @abstractmethod
     def check(self, text: str) -> str:
         """What the text means, in a few words. Raises InputError with what is wrong."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def take(self, text: str) -> None:
         """Does with a good text what it was written for."""
-        raise NotImplementedError
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         event.stop()

@@ -1,5 +1,6 @@
 """A view of one table that a filter narrows with every letter typed."""
 
+from abc import abstractmethod
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -33,9 +34,9 @@ class FilteredView(View):
     def table(self) -> KeyedTable:
         return self.query_one(KeyedTable)
 
+    @abstractmethod
     def show_only(self, text: str) -> None:
         """Narrows the table to what was typed."""
-        raise NotImplementedError
 
     def action_filter(self) -> None:
         entry = self.query_one(FilterEntry)

@@ -6,6 +6,7 @@ next snapshots say what became of it.
 
 import asyncio
 import subprocess
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -89,9 +90,9 @@ class View(Screen[None]):
         yield Footer(show_command_palette=False, compact=True)
         yield Static(TOO_SMALL, id="too-small", markup=False)
 
+    @abstractmethod
     def panes(self) -> Iterable[Widget]:
         """What the view shows between header and footer."""
-        raise NotImplementedError
 
     def on_mount(self) -> None:
         self.watch(self.app, "snapshot", self._hear)
