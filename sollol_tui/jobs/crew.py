@@ -5,12 +5,13 @@ What the job does next is decided elsewhere; a worker that fails is told by its 
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from sollol_tui.jobs import checkpoints
+from sollol_tui.jobs import checkpoints, teacher_rows
 from sollol_tui.jobs.delivery import delivery
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.leases import TakenError
@@ -22,7 +23,7 @@ from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.teacher_run import teaching_workers
 from sollol_tui.jobs.watch import RunFailedError, Watch
 from sollol_tui.jobs.worker import CLEANUP_LIMIT_S, LOST_PATIENCE_S, Ending, Place, Worker
-from sollol_tui.model.errors import HostError, UnsuitableError
+from sollol_tui.model.errors import HostError, StateError, UnsuitableError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.plan import Plan, PlannedLighthouse, PlannedWorker
 from sollol_tui.model.spec import JobSpec
@@ -159,11 +160,7 @@ class Crew:
         if not self.teachers:
             return []
         problems = await self._end(self.teachers, "kill" if action == "kill" else "stop", grace_s)
-        self._store.connection.execute(
-            "UPDATE teachers SET state = CASE state WHEN 'done' THEN 'done' ELSE 'gone' END,"
-            " tokens_per_s = NULL, eta_s = NULL, launch = launch + 1 WHERE job = ?",
-            (self.job,),
-        )
+        teacher_rows.dismiss(self._store, self.job)
         return [problem for problem in problems if problem]
 
     def is_same_model(self, worker: Worker) -> bool:
@@ -261,11 +258,11 @@ class Crew:
 
     async def halt(self, action: Ending, grace_s: float) -> dict[str, str]:
         """Ends this generation where that can be done now; its workers stay in the job. A lost one
-        is cleared when it comes back. Returns those of the others that could not be verified, in
-        sentences."""
+        is cleared when it comes back, and so is one that is lost out of sight meanwhile. Returns
+        those of the others that could not be verified, in sentences."""
         there = [worker for worker in self.workers if worker.host.name not in self.progress.lost]
         patience_s = LOST_PATIENCE_S if action == "kill" else CLEANUP_LIMIT_S
-        problems = await self._end(there, action, grace_s, patience_s)
+        problems = await self._end(there, action, grace_s, patience_s, waits_for_lost=False)
         names = [worker.host.name for worker in there]
         return {name: problem for name, problem in zip(names, problems, strict=True) if problem}
 
@@ -279,6 +276,11 @@ class Crew:
             for worker in self.workers
             if worker.host.name not in lost or unseen.get(worker.host.name) == ""
         ]
+
+    def _holds_steps(self, worker: Worker) -> bool:
+        """Whether a worker may have something to save. Ranks that were launched again and still
+        load would first load to the end."""
+        return worker.role != "" or self.progress.is_ready(worker.host.name)
 
     async def leave(self, action: Ending, grace_s: float) -> list[str]:
         """Makes every worker free of the run; returns what could not be verified, in sentences."""
@@ -295,35 +297,44 @@ class Crew:
         action: Ending,
         grace_s: float,
         patience_s: float = CLEANUP_LIMIT_S,
+        *,
+        waits_for_lost: bool = True,
     ) -> list[str]:
         """What is left on each. No checkpoint is waited for once somebody asks to kill."""
         hurry = asyncio.Event()
 
-        async def watch_for_kill() -> None:
+        async def look() -> None:
             # Requests come from other processes, through the state: there is no event to wait for.
-            while not hurry.is_set():
+            while True:
                 await asyncio.sleep(REQUEST_POLL_S)
-                if "kill" in self._store.open_requests(self.job):
-                    hurry.set()
+                self.watch.look_around()
+                with suppress(StateError):  # it may be busy; the next look is soon
+                    if "kill" in self._store.open_requests(self.job):
+                        hurry.set()
 
         ended: set[str] = set()
 
-        def is_needed() -> bool:
+        def is_needed(host: str) -> bool:
             """Whether one that is out of reach may hold steps of an elastic job that nobody here
-            has saved."""
+            has saved, and may still be seen again in time."""
             is_saved = any(map(self.progress.has_saved_the_last_step, ended))
-            return not (self.plan.is_elastic and is_saved)
+            is_lost = not waits_for_lost and host in self.watch.sight.lost
+            return not (is_lost or (self.plan.is_elastic and is_saved))
 
         async def stop(worker: Worker) -> str:
+            host = worker.host.name
             # Nothing can be saved where nothing runs; nor is such a host waited for.
-            if worker.host.name in self.progress.lost:
+            if host in self.progress.lost:
                 return await worker.stop("kill", grace_s, hurry, LOST_PATIENCE_S)
-            problem = await worker.stop(action, grace_s, hurry, patience_s, is_needed)
+            ending = action if self._holds_steps(worker) else "kill"
+            problem = await worker.stop(
+                ending, grace_s, hurry, patience_s, partial(is_needed, host)
+            )
             if not problem:
-                ended.add(worker.host.name)
+                ended.add(host)
             return problem
 
-        watcher = asyncio.create_task(watch_for_kill())
+        watcher = asyncio.create_task(look())
         try:
             return await asyncio.gather(*(stop(worker) for worker in workers))
         finally:

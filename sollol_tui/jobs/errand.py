@@ -18,6 +18,7 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.hosts.runs import Run, weigh_runs
 from sollol_tui.jobs import checkpoints
 from sollol_tui.jobs.addresses import with_own_addresses
+from sollol_tui.jobs.new_lines import NewLines
 from sollol_tui.jobs.occupied import FOLDER, Occupation, abandoned, forget, occupy
 from sollol_tui.jobs.planner import accelerator_of, make_plan, resources
 from sollol_tui.jobs.probe import ask
@@ -25,7 +26,7 @@ from sollol_tui.jobs.runfile import run_file
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
 from sollol_tui.model.errors import HostError, NoWorkersError
-from sollol_tui.model.events import Event, decode
+from sollol_tui.model.events import Event
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.patterns import Selection, select
 from sollol_tui.model.plan import DatasetFacts, Plan
@@ -200,18 +201,7 @@ async def _follow(errand: Errand, worker: Worker, hear: Hear) -> Event:
         if reason:
             worker.say(f"out of sight: {reason}; trying again")
 
-    watching = asyncio.create_task(
-        worker.watch(heard.on_data, on_seen, lambda host: heard.over.set())
-    )
-    ending = asyncio.create_task(heard.over.wait())
-    try:
-        await asyncio.wait({watching, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if watching.done():
-            watching.result()
-    finally:
-        for task in (watching, ending):
-            task.cancel()
-        await asyncio.gather(watching, ending, return_exceptions=True)
+    await worker.watch_until(asyncio.Event(), heard.on_data, on_seen)
     if heard.finished is None:
         reason = clean(heard.failure or "it ended without a word", limit=500)
         remedy = "" if heard.is_foreseen else f"its log: {_keep_log(worker)}"
@@ -235,17 +225,10 @@ class _Heard:
     finished: Event | None = None
     failure: str = ""
     is_foreseen: bool = False  # the failure itself says what to do
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    _read: dict[str, int] = field(default_factory=dict)
+    _new: NewLines = field(default_factory=NewLines)
 
     def on_data(self, host: str, file: str, path: Path) -> None:
-        if not file.startswith("events."):
-            return
-        with path.open("rb") as opened:
-            opened.seek(self._read.get(file, 0))
-            lines, newline, _ = opened.read().rpartition(b"\n")
-        self._read[file] = self._read.get(file, 0) + len(lines) + len(newline)
-        for event in filter(None, map(decode, lines.split(b"\n"))):
+        for event in self._new.events(path):
             self._note(event)
             self.hear(event)
 

@@ -3,12 +3,11 @@ copies of a job's event files, new lines only: the state keeps no more than the 
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from sollol_tui.jobs.new_lines import NewLines
 from sollol_tui.model.events import Event, decode
 from sollol_tui.model.metrics import HOST_KIND, METRIC_KIND, StepPoint, point_of
-
-_CHUNK: Final = 1024 * 1024
 
 
 class FigureReader:
@@ -19,13 +18,13 @@ class FigureReader:
         self._folder = folder
         self._kind = kind
         self._sign = f'"{kind}"'.encode()
-        self._positions: dict[Path, int] = {}
+        self._new = NewLines()
 
     def read(self) -> list[Event]:
         """Some of the events that came since the last call, files in order of host and name; none
         once all are read. A last line without a newline waits."""
         for path in sorted(self._folder.glob("*/events.*.jsonl")):
-            while (lines := self._lines(path)) is not None:
+            while (lines := self._new.read(path)) is not None:
                 events = map(decode, (line for line in lines if self._sign in line))
                 if found := [event for event in events if event and self._is_wanted(event, path)]:
                     return found
@@ -34,21 +33,6 @@ class FigureReader:
     def _is_wanted(self, event: Event, path: Path) -> bool:
         said = (event.kind, event.job, event.host)
         return said == (self._kind, self._folder.name, path.parent.name)
-
-    def _lines(self, path: Path) -> list[bytes] | None:
-        """The next whole lines of a file; None where there are none."""
-        start = self._positions.get(path, 0)
-        if path.stat().st_size <= start:
-            return None
-        with path.open("rb") as file:
-            file.seek(start)
-            data = file.read(_CHUNK)
-        end = data.rfind(b"\n") + 1
-        if not end and len(data) < _CHUNK:
-            return None
-        # A line that fills the whole chunk is no event; it is stepped over.
-        self._positions[path] = start + (end or len(data))
-        return data[:end].splitlines()
 
 
 class MetricReader:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path as File
 from typing import Any, Final
 
+from sollol_tui.jobs import teacher_rows
 from sollol_tui.jobs.delivery import delivery
 from sollol_tui.jobs.events import note
+from sollol_tui.jobs.new_lines import NewLines
 from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.records import JobRecord, load
 from sollol_tui.jobs.runfile import run_file, teacher_run_file
@@ -17,7 +19,7 @@ from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.jobs.worker import Place, Worker
 from sollol_tui.model.errors import HostError, UnsuitableError
-from sollol_tui.model.events import Event, decode
+from sollol_tui.model.events import Event
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.plan import Plan, PlannedRank, PlannedWorker
 from sollol_tui.model.spec import JobSpec
@@ -45,10 +47,7 @@ def teaching_workers(
 ) -> list[Worker]:
     """The hosts of the job's teacher, as far as something was ever prepared there."""
     teacher = load(Plan, record.plan).teacher
-    rows = store.connection.execute(
-        "SELECT host, environment FROM teachers WHERE job = ?", (record.id,)
-    )
-    places = {row["host"]: row["environment"] for row in rows}
+    places = teacher_rows.prepared(store, record.id)
     everyone = load(Inventory, record.inventory).with_coordinator()
     return [
         Worker(
@@ -58,7 +57,7 @@ def teaching_workers(
             planned=as_worker(host),
             home=store.home,
             say=lambda text, name=host.host: say(name, text),  # type: ignore[misc]
-            place=Place.from_data(json.loads(places[host.host])) if places.get(host.host) else None,
+            place=Place.from_data(places[host.host]) if host.host in places else None,
             role=".teacher",
         )
         for host in (teacher.hosts if teacher else ())
@@ -80,7 +79,7 @@ class TeacherRun:
     finished: Event | None = None
     failure: Failure | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    _read: dict[str, int] = field(default_factory=dict)
+    _new: NewLines = field(default_factory=NewLines)
     _launch: int = 0
     _out_of_sight: str = ""
 
@@ -97,7 +96,7 @@ class TeacherRun:
     @property
     def has_begun(self) -> bool:
         """Whether anything of it was heard here."""
-        return bool(self._read)
+        return self._new.has_read
 
     async def prepare(self) -> None:
         """Brings to the host what the teacher needs. Raises HostError."""
@@ -159,11 +158,7 @@ class TeacherRun:
         """Which launch of it this is; another one follows only when this is known to be over."""
         if self._launch:
             return self._launch
-        row = self.store.connection.execute(
-            "SELECT launch FROM teachers WHERE job = ? AND host = ?",
-            (self.worker.job, self.worker.host.name),
-        ).fetchone()
-        self._launch = int(row["launch"])
+        self._launch = teacher_rows.launch_of(self.store, *self._row)
         return self._launch
 
     def give_up_launch(self) -> None:
@@ -179,18 +174,7 @@ class TeacherRun:
         self.worker.copies.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in sorted(self.worker.copies.glob("events.*")):
             self._on_data(self.worker.host.name, path.name, path)
-        watching = asyncio.create_task(
-            self.worker.watch(self._on_data, self._on_seen, lambda host: self.over.set())
-        )
-        ending = asyncio.create_task(self.over.wait())
-        try:
-            await asyncio.wait({watching, ending}, return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                watching.result()
-        finally:
-            for task in (watching, ending):
-                task.cancel()
-            await asyncio.gather(watching, ending, return_exceptions=True)
+        await self.worker.watch_until(self.over, self._on_data, self._on_seen)
         if self.finished is not None:
             return
         if self.failure is not None and self.failure.foreseen:
@@ -200,18 +184,15 @@ class TeacherRun:
 
     def note(self, **values: Any) -> None:
         """Sets columns of its row."""
-        names = ", ".join(f"{name} = ?" for name in values)
-        where = (self.worker.job, self.worker.host.name)
-        self.store.connection.execute(
-            f"UPDATE teachers SET {names} WHERE job = ? AND host = ?", (*values.values(), *where)
-        )
+        teacher_rows.note_teacher(self.store, *self._row, **values)
 
     def count_hits(self, tokens: int) -> None:
         """More of its part were found in a cache."""
-        self.store.connection.execute(
-            "UPDATE teachers SET hits = hits + ? WHERE job = ? AND host = ?",
-            (tokens, self.worker.job, self.worker.host.name),
-        )
+        teacher_rows.count_hits(self.store, *self._row, tokens)
+
+    @property
+    def _row(self) -> tuple[str, str]:
+        return self.worker.job, self.worker.host.name
 
     def _on_seen(self, host: str, reason: str) -> None:
         if bool(reason) != bool(self._out_of_sight):
@@ -221,13 +202,7 @@ class TeacherRun:
         self._out_of_sight = reason
 
     def _on_data(self, host: str, file: str, path: File) -> None:
-        if not file.startswith("events."):
-            return
-        with path.open("rb") as opened:
-            opened.seek(self._read.get(file, 0))
-            lines, newline, _ = opened.read().rpartition(b"\n")
-        self._read[file] = self._read.get(file, 0) + len(lines) + len(newline)
-        for event in filter(None, map(decode, lines.split(b"\n"))):
+        for event in self._new.events(path):
             if (event.job, event.host) == (self.worker.job, self.worker.host.name):
                 self.hear(event)
                 if event.generation == self.launches:

@@ -181,6 +181,24 @@ class Worker:
             await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
             failures += 1
 
+    async def watch_until(
+        self,
+        over: asyncio.Event,
+        on_data: Callable[[str, str, Path], None],
+        on_seen: Callable[[str, str], None],
+    ) -> None:
+        """Follows the run until `over` is set, which the end of its agent does."""
+        watching = asyncio.create_task(self.watch(on_data, on_seen, lambda host: over.set()))
+        ending = asyncio.create_task(over.wait())
+        try:
+            await asyncio.wait({watching, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+        finally:
+            for task in (watching, ending):
+                task.cancel()
+            await asyncio.gather(watching, ending, return_exceptions=True)
+
     async def stop(
         self,
         action: Ending,
