@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Vertical
+from textual.containers import Container
 from textual.events import DescendantFocus, Paste
 from textual.reactive import reactive
 from textual.screen import ModalScreen
@@ -20,13 +20,7 @@ from textual.worker import WorkType
 from sollol_tui.hosts.shell import quote
 from sollol_tui.model.columns import Tone
 from sollol_tui.model.errors import InputError
-from sollol_tui.model.form import (
-    MAIN,
-    file_of_form,
-    form_of_file,
-    job_fields,
-    spec_of_form,
-)
+from sollol_tui.model.form import file_of_form, form_of_file, spec_of_form
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.text import clean
 from sollol_tui.ui.draft_feed import DraftFeed
@@ -35,6 +29,7 @@ from sollol_tui.ui.screens.picker import Entry, Picker, data_files, model_folder
 from sollol_tui.ui.theme import tone_style
 from sollol_tui.ui.widgets.draft_pane import DraftPane
 from sollol_tui.ui.widgets.form_field import FormField, TextEntry, lines_of
+from sollol_tui.ui.widgets.job_form import JobForm
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
@@ -93,38 +88,27 @@ class Launch(ModalScreen[JobView | None]):
         self._client = client
         self._title = title
         self._begun_with = dict(typed)
-        self._shows_all = False
         self._may_leave = False
         self._left: FormField | None = None  # where the cursor was when it was submitted
 
     def compose(self) -> ComposeResult:
         yield Static(Text(clean(self._title)), id="launch-title", markup=False)
         with Container(id="launch"):
-            with Vertical(id="fields"):
-                yield from self._fields_for(self._begun_with)
+            yield JobForm(self._begun_with, id="fields")
             yield DraftPane(id="draft")
         yield Static("", id="about", markup=False)
         yield Footer(show_command_palette=False, compact=True)
 
-    def _fields_for(self, typed: Mapping[str, str]) -> list[FormField]:
-        """The usual fields first, then those in which something stands, or all."""
-        fields = {field.key: field for field in job_fields()}
-        keys: list[str] = [key for key in MAIN if key in fields]
-        keys += [key for key in fields if key not in keys and (self._shows_all or key in typed)]
-        return [FormField(fields[key], typed.get(key, "")) for key in keys]
-
     def on_mount(self) -> None:
-        self._say_how_many()
         self._feed = DraftFeed(self._client, self, self._draft, self._mark)
-        self._fields[0].enter()
         self._feed.plan(self.typed)
 
     def on_unmount(self) -> None:
         self._feed.close()
 
     @property
-    def _fields(self) -> list[FormField]:
-        return list(self.query(FormField))
+    def _form(self) -> JobForm:
+        return self.query_one(JobForm)
 
     @property
     def _draft(self) -> DraftPane:
@@ -133,22 +117,17 @@ class Launch(ModalScreen[JobView | None]):
     @property
     def typed(self) -> dict[str, str]:
         """What stands in the form, by key."""
-        return {field.field.key: field.typed for field in self._fields if field.typed}
+        return self._form.typed
 
-    @property
-    def _entered(self) -> FormField | None:
-        """The field where the cursor is."""
-        parents = () if self.focused is None else self.focused.ancestors_with_self
-        return next((each for each in parents if isinstance(each, FormField)), None)
+    def on_job_form_changed(self, message: JobForm.Changed) -> None:
+        self._plan_changed()
 
-    def on_form_field_changed(self, message: FormField.Changed) -> None:
-        message.stop()
+    def _plan_changed(self) -> None:
         self._may_leave = False
         self._feed.plan(self.typed)
 
     def _mark(self, problems: Mapping[str, str]) -> None:
-        for field in self._fields:
-            field.mark(problems.get(field.field.key, ""))
+        self._form.mark(problems)
         self._say_about()
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
@@ -157,7 +136,7 @@ class Launch(ModalScreen[JobView | None]):
 
     def _say_about(self) -> None:
         """What the field is for, and what is wrong with it."""
-        entered = self._entered
+        entered = self._form.entered
         text = Text()
         if entered is not None:
             text.append(entered.field.about)
@@ -171,7 +150,7 @@ class Launch(ModalScreen[JobView | None]):
         if action == "begin_learnt":
             return bool(self._learnt_by)
         if action == "pick":
-            entered = self._entered
+            entered = self._form.entered
             return True if entered is not None and entered.field.key in _LISTED else None
         return True
 
@@ -180,9 +159,7 @@ class Launch(ModalScreen[JobView | None]):
         self.action_move(1)
 
     def action_move(self, places: int) -> None:
-        fields, entered = self._fields, self._entered
-        at = fields.index(entered) + places if entered in fields else 0
-        fields[at % len(fields)].enter()
+        self._form.move(places)
 
     def action_scroll_draft(self, pages: int) -> None:
         self._draft.scroll_relative(y=pages * max(1, self._draft.size.height - 1), animate=False)
@@ -204,30 +181,16 @@ class Launch(ModalScreen[JobView | None]):
     def action_ask_anew(self) -> None:
         self._feed.ask_anew(self.typed)
 
-    def _say_how_many(self) -> None:
-        count, every = len(self._fields), len(job_fields())
-        told = f"{count} of {every} settings" if count < every else f"all {every} settings"
-        self.query_one("#fields").border_title = f"job - {told}"
-
     async def action_all_fields(self) -> None:
-        self._shows_all = not self._shows_all
-        await self._fill(self.typed)
+        await self._form.turn()
+        self._plan_changed()
 
     async def _fill(self, typed: Mapping[str, str]) -> None:
-        """Makes these the settings, and the fields those that they need."""
-        key = entered.field.key if (entered := self._entered) is not None else ""
-        pane = self.query_one("#fields")
-        fields = self._fields_for(typed)
-        with self.app.batch_update():
-            await pane.remove_children()
-            await pane.mount_all(fields)
-        next((field for field in fields if field.field.key == key), fields[0]).enter()
-        self._say_how_many()
-        self._may_leave = False
-        self._feed.plan(self.typed)
+        await self._form.fill(typed)
+        self._plan_changed()
 
     def action_pick(self) -> None:
-        if (entered := self._entered) is None or entered.field.key not in _LISTED:
+        if (entered := self._form.entered) is None or entered.field.key not in _LISTED:
             return
 
         def picked(path: str | None) -> None:
@@ -273,7 +236,7 @@ class Launch(ModalScreen[JobView | None]):
             self._feed.plan(self.typed)
         elif self.phase:
             self.notify("it is being submitted", markup=False)
-        elif self.typed == self._begun_with or self._may_leave:
+        elif not self._form.is_changed or self._may_leave:
             self.dismiss(None)
         else:
             self._may_leave = True
@@ -304,7 +267,7 @@ class Launch(ModalScreen[JobView | None]):
         if not self.is_mounted:
             return
         if self.phase:
-            self._left = self._entered or self._left
+            self._left = self._form.entered or self._left
             self.workers.cancel_group(self, "plan")
             self._draft.grow_old("checking once more, then it starts")
         self.query_one("#fields").disabled = bool(self.phase)
