@@ -48,14 +48,7 @@ class Daemon:
         self._run = run
         self._attempt = attempt
         self._secrets = secrets
-        self._events = EventWriter(
-            events_file(run_dir, "agent", attempt),
-            job=run.job,
-            host=run.host,
-            slot=None,
-            attempt=attempt,
-            generation=run.generation,
-        )
+        self._events = EventWriter.of_run(run, run_dir, None, attempt)
         self._running: dict[int, Launch] = {}  # by the pid of the rank's launcher
         self._lighthouses: dict[int, Lighthouse] = {}  # by pid
         self._restarts: dict[int, float] = {}  # when a crashed slot is started again

@@ -10,7 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from remote.attempts import events_file
 from remote.disk import is_full
+from remote.run import Run
 
 VERSION = 1
 BACKLOG_BYTES = 1024**2  # how much waits for room on the disk; what comes then is lost
@@ -37,6 +39,18 @@ class EventWriter:
         self._lock = threading.Lock()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = os.open(path, flags, 0o600)
+
+    @classmethod
+    def of_run(cls, run: Run, run_dir: Path, slot: int | None, attempt: int) -> "EventWriter":
+        """What an attempt of a rank, or of the agent (None), says of this run."""
+        return cls(
+            events_file(run_dir, "agent" if slot is None else str(slot), attempt),
+            job=run.job,
+            host=run.host,
+            slot=slot,
+            attempt=attempt,
+            generation=run.generation,
+        )
 
     def emit(self, kind: str, **data: Any) -> None:
         """Writes one event. Numbers that are not finite become text ("nan"): JSON has none."""

@@ -13,12 +13,13 @@ import torch
 import transformers
 
 from remote.agreement import agree_to_start, terms
-from remote.base import load_tokenizer
+from remote.base import ModelError, load_tokenizer
 from remote.batches import Layout
 from remote.beginning import begin
 from remote.checkpoint import Checkpoints, damage
 from remote.control import read_control
 from remote.cores import threads_of_rank
+from remote.data.render import DataError
 from remote.data.tokens import Dataset, tokenise
 from remote.distill.reading import TeacherScores
 from remote.engine import Engine, WorldError
@@ -35,6 +36,7 @@ from remote.state import Learnt, make_moments
 from remote.watchdog import Trend
 
 ENGINES = ("static", "elastic")
+FORESEEN = (ModelError, DataError, WorldError)  # their sentences say what to do
 
 
 def start(
@@ -140,6 +142,12 @@ def start_engine(run: Run, own: Rank, run_dir: Path, launch: int, say: Say) -> E
                 f"this payload has no engine {run.engine!r}; it has {', '.join(ENGINES)}: set "
                 "engine to one of these"
             )
+
+
+def keep_to_cores(run: Run) -> None:
+    """As many threads as this rank has cores, unless the user has said how many."""
+    if "OMP_NUM_THREADS" not in run.env:
+        torch.set_num_threads(threads_of_rank(run))
 
 
 def device_of(own: Rank) -> torch.device:

@@ -5,11 +5,9 @@ the job: run.json says what to do, the control file when to stop. It does not kn
 the gradients.
 """
 
-import faulthandler
 import os
 import sys
 import time
-import traceback
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,36 +15,28 @@ from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the plan says how many cores are ours
 
-import torch
-
 from remote.agreement import agree_on_weights
-from remote.base import ModelError
 from remote.control import Action, read_control
-from remote.cores import threads_of_rank
-from remote.data.render import DataError
-from remote.disk import patient_stream
-from remote.engine import DismissedError, MemberLostError, StepLost, WorldError
+from remote.engine import DismissedError, MemberLostError, StepLost
 from remote.evaluation import evaluate, is_due
-from remote.events import LAST_WORDS_S, EventWriter
-from remote.launch import die_with_launcher
-from remote.processes import FAULT_SIGNAL
+from remote.events import EventWriter
+from remote.program import begin, carry_out
 from remote.progress import Committed, Progress, duration
 from remote.pulse import Doing, Pulse
 from remote.reports import Reports
 from remote.result import save_checkpoint, write_result
-from remote.run import Rank, Run, read_run
+from remote.run import Rank, Run
 from remote.session import Cursor, Session
 from remote.speed import Speeds, Spent, line_of
-from remote.start import start
+from remote.start import FORESEEN, keep_to_cores, start
 from remote.state import Learnt
 from remote.step import WIRE_BYTES, Step, TrainError, add_up, commit, compute, next_step
 from remote.watchdog import Watchdog
 
-FORESEEN = (ModelError, DataError, WorldError, TrainError)  # their sentences say what to do
-
 
 def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
     """Trains until every sample of the run is committed, or until told to leave."""
+    keep_to_cores(run)
     try:
         session, cursor, learnt = start(run, own, run_dir, events)
     except DismissedError as dismissed:
@@ -301,34 +291,9 @@ def leave_result(session: Session, cursor: Cursor, learnt: Learnt) -> Path | Non
 
 
 def main(arguments: list[str]) -> int:
-    run_dir, slot, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
-    run = read_run(run_dir)
-    events = EventWriter(
-        run_dir / f"events.{slot}.{attempt}.jsonl",
-        job=run.job,
-        host=run.host,
-        slot=slot,
-        attempt=attempt,
-        generation=run.generation,
-    )
-    if "OMP_NUM_THREADS" not in run.env:
-        torch.set_num_threads(threads_of_rank(run))
-    try:
-        train(run, run.rank_of_slot(slot), run_dir, events)
-    except Exception as error:
-        told = traceback.format_exc()
-        sentence = " ".join(str(error).split()) or type(error).__name__
-        foreseen = isinstance(error, FORESEEN)
-        events.emit("failed", error=sentence, traceback=told, foreseen=foreseen)
-        print(told, file=sys.stderr, flush=True)
-        return 1
-    finally:
-        events.catch_up(LAST_WORDS_S)
-    return 0
+    return carry_out(arguments, train, (*FORESEEN, TrainError))
 
 
 if __name__ == "__main__":
-    die_with_launcher(Path(sys.argv[1]))
-    sys.stdout, sys.stderr = patient_stream(1), patient_stream(2)
-    faulthandler.register(FAULT_SIGNAL)  # its agent asks where it stands when it takes no steps
+    begin(sys.argv[1:])
     sys.exit(main(sys.argv[1:]))

@@ -109,9 +109,7 @@ class Bench:
     def session(self, name: str, **distill: Any) -> Iterator[tuple[Session, Cursor]]:
         run_dir = self.plan(name, "train", None, **distill)
         run = read_run(run_dir)
-        events = EventWriter(
-            run_dir / "events.0.1.jsonl", job="b", host="w1", slot=0, attempt=1, generation=1
-        )
+        events = EventWriter.of_run(run, run_dir, 0, 1)
         with redirect_stdout(StringIO()):
             session, cursor, _ = start(run, run.rank_of_slot(0), run_dir, events)
         yield session, cursor

@@ -221,15 +221,8 @@ def session(make_world: Any, tiny_model: Path, dataset: Path) -> Iterator[Sessio
 
 def started(world: World) -> Iterator[Session]:
     """The first rank of a world of one, before its first step."""
-    events = EventWriter(
-        world.run_dir() / "events.0.1.jsonl",
-        job="j-test",
-        host="w1",
-        slot=0,
-        attempt=1,
-        generation=1,
-    )
     run = world.run()
+    events = EventWriter.of_run(run, world.run_dir(), 0, 1)
     session, *_ = start(run, run.rank_of_slot(0), world.run_dir(), events)
     try:
         yield session

@@ -156,9 +156,7 @@ def test_a_student_removes_a_damaged_shard_and_waits_for_it(scorers: Scoring) ->
     cache, run = scorers.cache(run_dir), read_run(run_dir)
     places = cache.places
     cache.path(2).write_bytes(cache.path(2).read_bytes()[:-8])
-    writer = EventWriter(
-        run_dir / "events.0.1.jsonl", job="j", host="w1", slot=0, attempt=1, generation=1
-    )
+    writer = EventWriter.of_run(run, run_dir, 0, 1)
     assert run.distill is not None
     student = TeacherScores(scorers.workdir, run.distill, places.rows, CPU, writer)
     assert student.missing(np.concatenate([places.rows_of(0), places.rows_of(1)])) == []

@@ -10,31 +10,16 @@ from remote.adapter_here import adapter_of
 
 from remote.events import EventWriter
 from remote.following import call_when_left
-from remote.launch import die_with_launcher
-from remote.run import read_run
+from remote.program import begin, carry_out
+from remote.run import Rank, Run
 
 
-def main(arguments: list[str]) -> int:
-    run_dir, slot, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
-    run = read_run(run_dir)
-    events = EventWriter(
-        run_dir / f"events.{slot}.{attempt}.jsonl",
-        job=run.job,
-        host=run.host,
-        slot=slot,
-        attempt=attempt,
-        generation=run.generation,
-    )
+def evaluate(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
     call_when_left(run_dir, lambda: os._exit(1))
     events.emit("loading", what=run.base_name)
-    try:
-        weights = adapter_of(run_dir)
-        if os.environ.get("SOLLOL_STUB_FAIL") == run.program:
-            raise RuntimeError("the stub was told to fail")
-    except Exception as error:
-        sys.stderr.write(f"Traceback:\n{error}\n")
-        events.emit("failed", error=str(error), traceback="", foreseen=False)
-        return 1
+    weights = adapter_of(run_dir)
+    if os.environ.get("SOLLOL_STUB_FAIL") == run.program:
+        raise RuntimeError("the stub was told to fail")
     if os.environ.get("SOLLOL_STUB_HOLDS") == run.program:
         events.emit("progress", phase="before", done=0, total=1)
         threading.Event().wait()
@@ -44,9 +29,8 @@ def main(arguments: list[str]) -> int:
     held_out = run.train.val_size > 0
     events.emit("finished", rows=4 if held_out else 40, tokens=100, loss_before=5.0, loss=2.0,
                 device="cpu", seconds=0.1)  # fmt: skip
-    return 0
 
 
 if __name__ == "__main__":
-    die_with_launcher(Path(sys.argv[1]))
-    sys.exit(main(sys.argv[1:]))
+    begin(sys.argv[1:])
+    sys.exit(carry_out(sys.argv[1:], evaluate))

@@ -9,21 +9,11 @@ from pathlib import Path
 from remote.adapter_here import adapter_of
 
 from remote.events import EventWriter
-from remote.launch import die_with_launcher
-from remote.run import read_run
+from remote.program import begin, carry_out
+from remote.run import Rank, Run
 
 
-def main(arguments: list[str]) -> int:
-    run_dir, slot, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
-    run = read_run(run_dir)
-    events = EventWriter(
-        run_dir / f"events.{slot}.{attempt}.jsonl",
-        job=run.job,
-        host=run.host,
-        slot=slot,
-        attempt=attempt,
-        generation=run.generation,
-    )
+def merge(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
     events.emit("loading", what=run.base_name)
     files = {"model.safetensors": f"base and {adapter_of(run_dir)}".encode(), "config.json": b"{}"}
     result = run_dir / "result"
@@ -36,9 +26,8 @@ def main(arguments: list[str]) -> int:
     }
     (result / "manifest.json").write_text(json.dumps({"v": 1, "files": entries}))
     events.emit("finished", result=str(result), size_bytes=sum(map(len, files.values())))
-    return 0
 
 
 if __name__ == "__main__":
-    die_with_launcher(Path(sys.argv[1]))
-    sys.exit(main(sys.argv[1:]))
+    begin(sys.argv[1:])
+    sys.exit(carry_out(sys.argv[1:], merge))

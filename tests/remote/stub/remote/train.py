@@ -1,7 +1,6 @@
 """A rank that learns nothing, in the standard library: one world over plain TCP, the contract's
 events, control between steps, a small result. `python -m remote.train RUN_DIR SLOT ATTEMPT`."""
 
-import faulthandler
 import hashlib
 import json
 import os
@@ -10,18 +9,15 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
 from remote.control import Action, read_control
-from remote.disk import patient_stream
-from remote.events import LAST_WORDS_S, EventWriter
+from remote.events import EventWriter
 from remote.files import write_atomic
-from remote.launch import die_with_launcher
-from remote.processes import FAULT_SIGNAL
+from remote.program import begin, carry_out
 from remote.pulse import Doing, Pulse
-from remote.run import Run, read_run
+from remote.run import Rank, Run
 
 FAIL = os.environ.get("SOLLOL_STUB_FAIL", "")
 STEPS = int(os.environ.get("SOLLOL_STUB_STEPS", "20"))
@@ -103,7 +99,8 @@ class World:
         return line.strip()
 
 
-def train(run_dir: Path, run: Run, events: EventWriter, slot: int) -> None:
+def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
+    slot = own.slot
     if os.environ.get("SOLLOL_STUB_STRAYS") == "1":
         leave_strays(run_dir / "strays")
     if DEAF:
@@ -256,31 +253,7 @@ def leave_strays(listing: Path) -> None:
             os.execve(shutil.which("sleep") or "/bin/sleep", ["sleep", "600"], environment)
 
 
-def main(arguments: list[str]) -> int:
-    run_dir, slot, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
-    run = read_run(run_dir)
-    events = EventWriter(
-        run_dir / f"events.{slot}.{attempt}.jsonl",
-        job=run.job,
-        host=run.host,
-        slot=slot,
-        attempt=attempt,
-        generation=run.generation,
-    )
-    sys.stdout, sys.stderr = patient_stream(1), patient_stream(2)
-    faulthandler.register(FAULT_SIGNAL)
-    try:
-        train(run_dir, run, events, slot)
-    except Exception as error:
-        traceback.print_exc()
-        text = traceback.format_exc()
-        events.emit("failed", error=f"{type(error).__name__}: {error}", traceback=text)
-        return 1
-    finally:
-        events.catch_up(LAST_WORDS_S)
-    return 1 if FAIL == "late" else 0
-
-
 if __name__ == "__main__":
-    die_with_launcher(Path(sys.argv[1]))
-    sys.exit(main(sys.argv[1:]))
+    begin(sys.argv[1:])
+    status = carry_out(sys.argv[1:], train)
+    sys.exit(1 if FAIL == "late" else status)
