@@ -33,17 +33,16 @@ from remote.engine.orders import PATIENCE_S, Orders
 from remote.engine.quorum import (
     Go,
     Left,
-    Record,
     Replaced,
     Shrink,
     Superseded,
     Unequal,
-    Voice,
     Wait,
     missing_from,
     rule,
 )
 from remote.engine.shares import Shares
+from remote.engine.voice import Record, Voice
 from remote.engine.words import row_of, word_of
 from remote.run import Lighthouse, Rank, Run
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from remote.engine.lighthouse import coordination
 from remote.engine.loading import NOT_BEGUN
-from remote.engine.quorum import Voice
+from remote.engine.voice import Voice
 from remote.run import Lighthouse
 
 BEAT_S = 0.4  # a lighthouse takes 1.5 s without one for death

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from remote.engine.quorum import Record
+from remote.engine.voice import Record
 from remote.files import write_atomic
 from remote.run import Run, RunError, read_run
 

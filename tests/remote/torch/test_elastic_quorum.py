@@ -12,17 +12,16 @@ import pytest
 from remote.engine.quorum import (
     Go,
     Left,
-    Record,
     Replaced,
     Shrink,
     Superseded,
     Unequal,
-    Voice,
     Wait,
     is_majority,
     missing_from,
     rule,
 )
+from remote.engine.voice import Record, Voice
 
 
 def record(*members: int, **more: Any) -> Record:
