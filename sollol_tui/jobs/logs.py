@@ -1,13 +1,15 @@
 """Reads a job's logs from the coordinator's copies: merged over its ranks, new lines only."""
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from heapq import heapify, heappop, heapreplace
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from sollol_tui.jobs.home import SUPERVISOR_LOG
-from sollol_tui.jobs.log_times import size_before
+from sollol_tui.jobs.log_times import Arrivals, size_before
 from sollol_tui.model.errors import InputError, NotFoundError
 from sollol_tui.model.names import COORDINATOR, not_found
 from sollol_tui.model.snapshot import JobView, Keyed
@@ -15,16 +17,19 @@ from sollol_tui.model.text import clean_lines
 
 _LOG: Final = re.compile(r"log\.(agent|\d{1,4})\.(\d{1,4})")
 _CHUNK: Final = 64 * 1024
+_File = tuple[str, int | None, Path]  # host, slot, copy
 Slot = int | Literal["agent", "supervisor"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine(Keyed):
-    """One clean line. `slot` is None for the agent, and for the coordinator's supervisor."""
+    """One clean line. `slot` is None for the agent, and for the coordinator's supervisor; `at` is
+    when it came here, to a second, None where nobody took that down."""
 
     host: str
     slot: int | None
     text: str
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,21 +94,40 @@ class LogReader:
         self._choice = choice
         self._tail_bytes = tail_bytes
         self._positions: dict[Path, int] = {}
+        self._arrivals: dict[Path, Arrivals] = {}
+        self._waiting: dict[Path, deque[LogLine]] = {}  # read, and younger than another's
 
     def read(self, max_lines: int = 2000) -> list[LogLine]:
-        """Lines that came since the last call, about `max_lines` at most, files in order of host
-        and slot. A last line without a newline waits."""
+        """Lines that came since the last call, `max_lines` at most: the oldest first, and of those
+        that came in the same second in order of host and slot. A last line without a newline
+        waits."""
+        files = self._chosen()
+        heads = [head for order in range(len(files)) if (head := self._head(files, order))]
+        heapify(heads)
         lines: list[LogLine] = []
-        for host, slot, path in self._chosen():
-            while len(lines) < max_lines:
-                fresh = self._read(path)
-                if fresh is None:
-                    break
-                found = (LogLine(host=host, slot=slot, text=text) for text in fresh)
-                lines += [line for line in found if self._choice.takes(line)]
+        while heads and len(lines) < max_lines:
+            _, order = heads[0]
+            lines.append(self._waiting[files[order][2]].popleft())
+            if head := self._head(files, order):
+                heapreplace(heads, head)
+            else:
+                heappop(heads)
         return lines
 
-    def _chosen(self) -> list[tuple[str, int | None, Path]]:
+    def _head(self, files: list[_File], order: int) -> tuple[float, int] | None:
+        """When the next line of a file came, and the file's place; None when it has no whole one.
+        Lines whose time is not known keep their place behind the one before."""
+        host, slot, path = files[order]
+        waiting = self._waiting.setdefault(path, deque())
+        while not waiting:
+            fresh = self._read(path)
+            if fresh is None:
+                return None
+            found = (LogLine(host=host, slot=slot, text=text, at=at) for text, at in fresh)
+            waiting.extend(line for line in found if self._choice.takes(line))
+        return waiting[0].at or 0.0, order
+
+    def _chosen(self) -> list[_File]:
         if self._choice.slot == "supervisor":
             path = self._folder / SUPERVISOR_LOG
             return [(COORDINATOR, None, path)] if path.exists() else []
@@ -114,14 +138,15 @@ class LogReader:
             if self._choice.takes_file(host, slot)
         ]
 
-    def _read(self, path: Path) -> list[str] | None:
-        """The next lines of a file; None when it has no whole one."""
+    def _read(self, path: Path) -> list[tuple[str, float | None]] | None:
+        """The next lines of a file and when they came; None when it has no whole one."""
         size = path.stat().st_size
         start = self._positions.get(path)
         skip_partial = False
         if start is None:
             start = self._start(path, size)
             skip_partial = start > 0 and not _ends_a_line(path, start)
+            self._arrivals[path] = Arrivals(path, start)
         if start >= size:
             self._positions[path] = start
             return None
@@ -135,8 +160,20 @@ class LogReader:
         data = data[: end or _CHUNK]  # a line without an end is shown in pieces
         self._positions[path] = start + len(data)
         if skip_partial:
-            data = data[data.find(b"\n") + 1 :]
-        return clean_lines(data)
+            start += (first := data.find(b"\n") + 1)
+            data = data[first:]
+        return list(zip(clean_lines(data), self._times(path, start, data), strict=True))
+
+    def _times(self, path: Path, start: int, data: bytes) -> Iterator[float | None]:
+        """When each of the lines in `data` was whole; they begin at `start`."""
+        arrivals = self._arrivals[path]
+        arrivals.catch_up()
+        *whole, rest = data.split(b"\n")
+        for line in whole:
+            start += len(line) + 1
+            yield arrivals.came_at(start)
+        if rest:
+            yield arrivals.came_at(start + len(rest))
 
     def _start(self, path: Path, size: int) -> int:
         """Where in a file the reading begins."""

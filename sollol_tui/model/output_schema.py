@@ -186,7 +186,7 @@ def _supervise(shapes: _Shapes) -> Schema:
 
 
 def _log_line(shapes: _Shapes) -> Schema:
-    return shapes.object(host=str, slot=int | None, text=str)
+    return shapes.object(host=str, slot=int | None, text=str, at=float | None)
 
 
 def _version(shapes: _Shapes) -> Schema:

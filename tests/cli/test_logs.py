@@ -51,7 +51,7 @@ def test_lines_are_chosen(written: str, options: str, shown: list[str]) -> None:
 def test_each_line_is_one_json_object(written: str) -> None:
     lines = [json.loads(line) for line in sollol("logs", written, "--json")[1].splitlines()]
     assert lines[0] == {
-        "schema": "sollol.log-line/1", "host": "w1", "slot": 0, "text": "loading",
+        "schema": "sollol.log-line/1", "host": "w1", "slot": 0, "text": "loading", "at": None,
     }  # fmt: skip
     assert [line["slot"] for line in lines] == [0, 0, 0, None, 1, 1]
 
