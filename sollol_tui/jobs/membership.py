@@ -19,8 +19,6 @@ from sollol_tui.jobs.records import WorkerRecord
 from sollol_tui.jobs.recovery import (
     AWAY,
     COMING,
-    LOST_AFTER_S,
-    Sight,
     is_hopeless,
     lighthouses_missing,
     may_try,
@@ -29,11 +27,11 @@ from sollol_tui.jobs.recovery import (
 )
 from sollol_tui.jobs.regroup import give_up_arrival, lose
 from sollol_tui.jobs.roster import begin_try, membership_requests, settle, void_try
+from sollol_tui.jobs.sight import LOST_AFTER_S
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.jobs.worker import LOST_PATIENCE_S, Ending, Worker
 from sollol_tui.model.errors import SollolError, UnreachableError
-from sollol_tui.model.inventory import ConnectionKind
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import WorkerState
 
@@ -58,17 +56,8 @@ class Membership:
         self._spec, self._secrets, self._launching = spec, secrets, launching
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._told_lost = set(crew.progress.lost)
-        self._heard = crew.progress.steps_heard
-        self._sight = Sight()
         self._returning: set[str] = set()  # lost workers on their way back
         self.arrivals: dict[str, Worker] = {}
-
-    def _remote_hosts(self) -> frozenset[str]:
-        return frozenset(
-            worker.host.name
-            for worker in self._crew.workers
-            if worker.host.connection is not ConnectionKind.LOCAL
-        )
 
     async def attend(self) -> str:
         """Follows who comes and goes until that needs another generation; returns why. Raises
@@ -116,13 +105,8 @@ class Membership:
 
     def _look_for_losses(self) -> None:
         progress, unseen = self._crew.progress, self._crew.watch.unseen
-        out_of_sight = {host for host, reason in unseen.items() if reason}
-        stepped = progress.steps_heard != self._heard
-        self._heard = progress.steps_heard
-        now = asyncio.get_running_loop().time()
-        self._sight.witnesses = self._remote_hosts()
-        self._sight.look(now, out_of_sight, stepped=stepped, all_step=stepped and progress.all_step)
-        for host in sorted(self._sight.lost - progress.lost.keys()):
+        self._crew.watch.look_around()
+        for host in sorted(self._crew.watch.sight.lost - progress.lost.keys()):
             reason = f"out of reach for {LOST_AFTER_S:g} s: {unseen.get(host, '')}"
             self._lose_silent(host, reason)
         for host in self._told_lost - progress.lost.keys():
@@ -171,7 +155,7 @@ class Membership:
         if self._crew.plan.is_elastic:
             is_coming = any(w.state is WorkerState.READY and w.slots for w in workers)
             may_change = is_coming or bool(self._tasks)
-            is_stuck = self._sight.is_stuck(self._crew.progress.step_s)
+            is_stuck = self._crew.watch.sight.is_stuck(self._crew.progress.step_s)
             # Who comes takes over what others hold: where nobody trains, it would wait in vain.
             is_training = any(worker.state is WorkerState.TRAINING for worker in workers)
             if lost and is_stuck and not (may_change and is_training):

@@ -15,8 +15,10 @@ from sollol_tui.jobs.ingest import Ingest
 from sollol_tui.jobs.log_times import LogTimes
 from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.room import HERE, shortage
+from sollol_tui.jobs.sight import Sight
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
+from sollol_tui.model.inventory import ConnectionKind
 
 log = logging.getLogger("sollol.supervisor")
 LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
@@ -53,6 +55,8 @@ class Watch:
         self._stopped: dict[str, int] = {}  # agents that a signal has stopped, by host
         self.unseen: dict[str, str] = {}
         """Why a host is out of sight, "" for one that is seen."""
+        self.sight = Sight()
+        self._steps_judged = progress.steps_heard
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
@@ -100,6 +104,23 @@ class Watch:
                 self._news.set()
             self._ingest.store()
             await asyncio.sleep(STORE_EVERY_S)
+
+    def look_around(self) -> None:
+        """Judges anew for how long which host has been out of sight; to be called again and again,
+        because what lies between two looks may have been slept through."""
+        heard, self._steps_judged = self._steps_judged, self.progress.steps_heard
+        stepped = heard != self._steps_judged
+        self.sight.witnesses = frozenset(
+            worker.host.name
+            for worker in self._workers
+            if worker.host.connection is not ConnectionKind.LOCAL
+        )
+        self.sight.look(
+            asyncio.get_running_loop().time(),
+            {host for host, reason in self.unseen.items() if reason},
+            stepped=stepped,
+            all_step=stepped and self.progress.all_step,
+        )
 
     def is_left(self, host: str) -> bool:
         """Whether a host that is seen has no agent of this run any more."""

@@ -7,18 +7,16 @@ import pytest
 from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.records import WorkerRecord
 from sollol_tui.jobs.recovery import (
-    LOST_AFTER_S,
     MOST_TRIES,
     STEADY_S,
-    STUCK_AFTER_S,
     WAITS_S,
-    Sight,
     is_hopeless,
     lighthouses_missing,
     may_try,
     tries_after_loss,
     who_is_lost,
 )
+from sollol_tui.jobs.sight import LOST_AFTER_S, STUCK_AFTER_S, Sight
 from sollol_tui.model.plan import PlannedLighthouse
 from sollol_tui.model.states import WorkerState
 from tests.jobs.samples import plan

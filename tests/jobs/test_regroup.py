@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sollol_tui.jobs import recovery
+from sollol_tui.jobs import crew as ending_together
+from sollol_tui.jobs import sight
 from sollol_tui.jobs import worker as leaving
 from sollol_tui.jobs.crew import Crew
 from sollol_tui.jobs.home import open_home
@@ -17,7 +18,7 @@ from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.regroup import lose, plan_next
 from sollol_tui.jobs.store import Store
-from sollol_tui.jobs.worker import Place
+from sollol_tui.jobs.worker import Place, Worker
 from sollol_tui.model.events import decode
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.plan import Plan
@@ -25,6 +26,8 @@ from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import JobState, WorkerState
 from tests.jobs.conftest import ENVIRONMENT
 from tests.jobs.samples import add_job, line, plan
+
+Tries = asyncio.Semaphore
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ async def test_those_who_wait_for_one_that_has_left_are_released(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The answer that let it go may have reached it alone."""
-    monkeypatch.setattr(recovery, "STUCK_AFTER_S", 0.0)
+    monkeypatch.setattr(sight, "STUCK_AFTER_S", 0.0)
     _, attending = one_has_left(store, who_waits=(0, 1))
     assert await asyncio.wait_for(attending, 20) == "released from w3"
 
@@ -86,7 +89,7 @@ async def test_those_who_wait_for_one_that_has_left_are_released(
 async def test_those_of_whom_one_computes_wait_for_that_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recovery, "STUCK_AFTER_S", 0.0)
+    monkeypatch.setattr(sight, "STUCK_AFTER_S", 0.0)
     crew, attending = one_has_left(store, who_waits=(1,))
     looks = asyncio.Semaphore(0)
     monkeypatch.setattr(crew, "note_training", looks.release)
@@ -97,9 +100,9 @@ async def test_those_of_whom_one_computes_wait_for_that_one(
     await asyncio.gather(attending, return_exceptions=True)
 
 
-async def test_a_host_out_of_reach_is_given_up_once_others_have_saved_the_last_step_of_all(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def out_of_reach(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Crew, Tries]]:
+    """An elastic job of three hosts whose last one answers nobody, and each try to reach it."""
     monkeypatch.setattr(leaving, "LOST_PATIENCE_S", 0.0)
     monkeypatch.setattr(leaving, "RECONNECT_S", (0.01,))
     job = running(store, "w1", "w2", "w3", engine="elastic")
@@ -118,15 +121,72 @@ async def test_a_host_out_of_reach_is_given_up_once_others_have_saved_the_last_s
         crew = Crew(store, store.job(job), lambda host, text: tries.release())
         for worker in crew.workers[2:]:  # of the others nothing is left
             worker.place = Place(environment=ENVIRONMENT, run_dir="/run", dataset="d", model="m")
-        stopped_alone = decode(line("stopped", 0, job=job, step=4, together=False))
-        stopped_with_all = decode(line("stopped", 1, job=job, host="w2", step=9, together=True))
-        assert stopped_alone is not None
-        assert stopped_with_all is not None
-        crew.progress.apply("w1", stopped_alone)
-        ending = asyncio.create_task(crew.leave("stop", 1000))
-        for _ in range(3):
-            await asyncio.wait_for(tries.acquire(), 20)
-        assert not ending.done()  # it may be the one that still trains
-        crew.progress.apply("w2", stopped_with_all)
-        [problem] = await asyncio.wait_for(ending, 20)
-        assert "w3 could not be checked" in problem
+        says(crew, "w3", "ready", 2, world_size=3)
+        yield crew, tries
+
+
+def says(crew: Crew, host: str, kind: str, slot: int, **data: object) -> None:
+    event = decode(line(kind, slot, job=crew.job, host=host, **data))
+    assert event is not None
+    crew.progress.apply(host, event)
+
+
+async def test_a_host_out_of_reach_is_given_up_once_others_have_saved_the_last_step_of_all(
+    out_of_reach: tuple[Crew, Tries],
+) -> None:
+    crew, tries = out_of_reach
+    says(crew, "w1", "stopped", 0, step=4, together=False)
+    ending = asyncio.create_task(crew.leave("stop", 1000))
+    for _ in range(3):
+        await asyncio.wait_for(tries.acquire(), 20)
+    assert not ending.done()  # it may be the one that still trains
+    says(crew, "w2", "stopped", 1, step=9, together=True)
+    [problem] = await asyncio.wait_for(ending, 20)
+    assert "w3 could not be checked" in problem
+
+
+async def test_a_generation_that_ends_waits_for_no_host_that_is_lost_out_of_sight_meanwhile(
+    out_of_reach: tuple[Crew, Tries], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew, tries = out_of_reach
+    crew.watch.unseen |= {"w1": "", "w2": "", "w3": "no route to host"}
+    ending = asyncio.create_task(crew.halt("stop", 1000))
+    for _ in range(3):
+        await asyncio.wait_for(tries.acquire(), 20)
+    assert not ending.done()  # it has been out of sight for a moment only
+    monkeypatch.setattr(sight, "LOST_AFTER_S", 0.001)
+    problems = await asyncio.wait_for(ending, 20)
+    assert "w3 could not be checked" in problems["w3"]
+
+
+async def test_while_no_host_is_in_sight_a_generation_that_ends_waits_for_who_may_hold_steps(
+    out_of_reach: tuple[Crew, Tries], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sight, "LOST_AFTER_S", 0.001)
+    monkeypatch.setattr(ending_together, "REQUEST_POLL_S", 0.001)
+    crew, tries = out_of_reach
+    crew.watch.unseen |= dict.fromkeys(("w1", "w2", "w3"), "no route to host")
+    ending = asyncio.create_task(crew.halt("stop", 1000))
+    for _ in range(20):
+        await asyncio.wait_for(tries.acquire(), 20)
+    assert not ending.done()  # it is our own network
+    ending.cancel()
+    await asyncio.gather(ending, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("ready", "stop"), ("loading", "kill")])
+async def test_a_rank_that_was_launched_again_and_still_loads_is_not_waited_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch, kind: str, asked: str
+) -> None:
+    job = running(store, "w1", "w2", engine="elastic")
+    crew, told = Crew(store, store.job(job), lambda host, text: None), dict[str, str]()
+
+    async def stop(worker: Worker, action: str, *arguments: object) -> str:
+        told[worker.host.name] = action
+        return ""
+
+    monkeypatch.setattr(Worker, "stop", stop)
+    says(crew, "w1", "ready", 0, world_size=2)
+    says(crew, "w2", kind, 1, world_size=2)
+    assert await crew.halt("stop", 60) == {}
+    assert told == {"w1": "stop", "w2": asked}
