@@ -53,7 +53,9 @@ class FormClient:
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         return await inspect_dataset(str(file), fmt, rows=len(_ROWS))
 
-    async def prepare_job(self, spec: JobSpec, *, survey: Survey | None = None) -> Prepared:
+    async def prepare_job(
+        self, spec: JobSpec, *, survey: Survey | None = None, resume: str | None = None
+    ) -> Prepared:
         dataset = DatasetFacts(
             path=spec.dataset, format="alpaca", rows=20_022, sha256="", size_bytes=8 << 20,
             mean_chars=394.0,

@@ -15,6 +15,7 @@ from sollol_tui.ui.widgets.draft_pane import DraftPane
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
+    from sollol_tui.jobs.submit import Prepared
 
 _QUIET_S: Final = 0.35  # without a key
 Typed = Mapping[str, str]
@@ -34,10 +35,11 @@ class DraftFeed:
         self._survey = client.open_survey()
         self._rows_of: tuple[str, str] | None = None
 
-    def plan(self, typed: Typed) -> None:
-        """Plans what was typed; what is shown counts as old until then."""
+    def plan(self, typed: Typed, resume: str | None = None) -> None:
+        """Plans what was typed, begun at the newest checkpoint of the job `resume` where one is
+        named; what is shown counts as old until then."""
         self._pane.grow_old("being made anew")
-        work: WorkType[None] = partial(self._plan, typed)
+        work: WorkType[None] = partial(self._plan, typed, resume)
         self._screen.run_worker(work, group="plan", exclusive=True, exit_on_error=False)
         rows_of = typed.get("dataset", ""), typed.get("format", "")
         if rows_of != self._rows_of:
@@ -45,26 +47,30 @@ class DraftFeed:
             rows: WorkType[None] = partial(self._show_rows, *rows_of)
             self._screen.run_worker(rows, group="rows", exclusive=True, exit_on_error=False)
 
-    def ask_anew(self, typed: Typed) -> None:
+    def ask_anew(self, typed: Typed, resume: str | None = None) -> None:
         """Plans with nothing that was heard before."""
         self.close()
         self._survey = self._client.open_survey()
         self._rows_of = None
-        self.plan(typed)
+        self.plan(typed, resume)
 
     def close(self) -> None:
         self._survey.close()
 
-    async def _plan(self, typed: Typed) -> None:
+    async def _plan(self, typed: Typed, resume: str | None) -> None:
         await asyncio.sleep(_QUIET_S)
         try:
             spec = await asyncio.to_thread(spec_of_form, typed)
-            prepared = await self._client.prepare_job(spec, survey=self._survey)
+            prepared = await self._client.prepare_job(spec, survey=self._survey, resume=resume)
         except Exception as error:  # whatever it is, the form stays and says it
             self.refuse(error, typed)
         else:
-            self._mark({})
-            self._pane.show_plan(prepared.parts())
+            self.show(prepared)
+
+    def show(self, prepared: "Prepared") -> None:
+        """Its plan, and what of it is odd, so that nobody hears that only when it is to start."""
+        self._mark({})
+        self._pane.show_plan(prepared.parts(), prepared.oddities)
 
     def refuse(self, error: Exception, typed: Typed) -> None:
         """Says why there is no plan, also of which fields that tells. What nobody has typed yet is

@@ -21,10 +21,13 @@ INVENTORY = "# my lab\nhosts:\n  hydra: {port: 2222}   # the big one\n  attic:\n
 @dataclass
 class Planned:
     spec: JobSpec
+    oddities: list[str] = field(default_factory=list)
+    resume: str | None = None
 
     def parts(self) -> list[tuple[str, list[str]]]:
         spec = self.spec
-        return [("plan", [f"{spec.model} on {spec.dataset}, r={spec.lora.r}, {spec.workers}"])]
+        parts = [("plan", [f"{spec.model} on {spec.dataset}, r={spec.lora.r}, {spec.workers}"])]
+        return [*parts, ("from", [f"{self.resume} at step 40"])] if self.resume else parts
 
 
 def _may() -> asyncio.Event:
@@ -46,6 +49,7 @@ class DraftClient(SampleClient, Drafting):
     specs: Mapping[str, JobSpec] = field(default_factory=dict)
     starts_as: JobState = JobState.PLANNING
     resumed_from: str | None = None
+    odd: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.home = open_home()
@@ -63,7 +67,7 @@ class DraftClient(SampleClient, Drafting):
         await self.may_plan.wait()
         if self.refusal is not None:
             raise self.refusal
-        return Planned(spec)
+        return Planned(spec, self.odd, resume)
 
     def start_job(self, prepared: Planned) -> JobView:
         self.started.append(prepared.spec)

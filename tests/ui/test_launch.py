@@ -155,6 +155,27 @@ async def test_a_refusal_at_the_last_moment_keeps_the_form(client: DraftClient) 
         assert client.started == []
 
 
+async def test_an_odd_plan_is_asked_about_and_starts_on_a_yes_alone(client: DraftClient) -> None:
+    client.odd = ["pi01 does not take part: no [b]route[/b]\x1b[31m to host"]
+    async with driven(client) as screen:
+        await planned(screen)
+        await screen.sees("odd  pi01 does not take part")  # before anybody wants to start it
+        for answer in ("n", "enter", "escape"):
+            await screen.press("ctrl+s")
+            await screen.sees("start it all the same?")
+            await screen.sees("- pi01 does not take part: no [b]route[/b] to host")
+            await screen.press(answer)
+            await screen.until(lambda: not form(screen).phase)
+            assert client.started == []
+        await screen.press("x")
+        assert "x" in form(screen).typed["model"], "the cursor is where it was"
+        await screen.press("ctrl+s")
+        await screen.sees("start it all the same?")
+        await screen.press("y")
+        await screen.hears("started j-new1")
+        assert client.started == client.checked[-1:]
+
+
 async def test_esc_while_it_is_checked_calls_the_submission_off(client: DraftClient) -> None:
     async with driven(client) as screen:
         await planned(screen)
@@ -172,12 +193,17 @@ async def test_esc_while_it_is_checked_calls_the_submission_off(client: DraftCli
 async def test_a_clone_begins_with_what_the_job_was(client: DraftClient) -> None:
     spec = JobSpec(model="/m", dataset="rows.jsonl", lora=Lora(r=8), seed=7, name="tools")
     client.specs = {"j-7f3a": spec}
+    client.change_job("j-7f3a", state=JobState.PAUSED)
     async with driven(client, size=(120, 40)) as screen:
         await screen.press("c")
         await screen.sees("new job like j-7f3a")
         await screen.sees("/m on rows.jsonl, r=8, all")
         assert form(screen).typed["seed"] == "7"
         assert client.drafted == [spec]
+        await screen.press("f5")
+        await screen.sees("from j-7f3a at step 40")
+        await screen.press("f5")
+        await screen.until(lambda: "at step 40" not in screen.text)
         await screen.press("escape")
         await screen.until(lambda: isinstance(screen.app.screen, View))
 

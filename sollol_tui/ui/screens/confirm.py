@@ -1,11 +1,13 @@
-"""The question before a job is cancelled: which one, how old it is, and what is kept."""
+"""The questions before a job is cancelled or killed (which one, how old it is, what is kept), and
+before one begins whose plan is odd."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Footer, Input, Static
 
@@ -16,39 +18,60 @@ from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_duration
 
 
-class ConfirmCancel(ModalScreen[bool]):
-    """Answers True only to an explicit yes."""
+class YesNo(ModalScreen[bool]):
+    """Answers True only to an explicit yes. What goes on, or is not begun, without one is the
+    button that has the cursor."""
 
     CSS_PATH = "confirm.tcss"
-    AUTO_FOCUS = "#keep"
+    AUTO_FOCUS = "#no"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "answer(True)", "Yes", id="confirm.yes", tooltip="Cancel the job"),
+        Binding("y", "answer(True)", "Yes", id="confirm.yes", tooltip="Do what is asked about"),
         Binding("n,escape,q", "answer(False)", "No", id="confirm.no", key_display="n",
-                tooltip="Leave it running"),
+                tooltip="Leave all as it is"),
         Binding("left,right,h,l", "app.focus_next", "Other", id="confirm.other", show=False,
                 tooltip="The other button"),
     ]  # fmt: skip
 
-    def __init__(self, job: JobView, now: float) -> None:
+    def __init__(self, title: str, question: Text, *, no: str, yes: str) -> None:
         super().__init__()
-        self._job = job
-        self._now = now
+        self._title, self._question, self._no, self._yes = title, question, no, yes
 
     def compose(self) -> ComposeResult:
         with Vertical(id="question") as question:
-            question.border_title = Text(f"cancel {clean(self._job.id, limit=80)}?")
-            yield Static(_question(self._job, self._now), markup=False)
+            question.border_title = Text(self._title)
+            with VerticalScroll(id="asked", can_focus=False):
+                yield Static(self._question, markup=False)
             with Horizontal(id="answers"):
-                yield Button("No, let it go on (n)", id="keep", compact=True)
-                yield Button("Yes, cancel it (y)", id="cancel", variant="error", compact=True)
+                yield Button(f"{self._no} (n)", id="no", compact=True)
+                yield Button(f"{self._yes} (y)", id="yes", variant="error", compact=True)
         yield Footer(show_command_palette=False, compact=True)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()
-        self.dismiss(event.button.id == "cancel")
+        self.dismiss(event.button.id == "yes")
 
     def action_answer(self, confirmed: bool) -> None:
         self.dismiss(confirmed)
+
+
+class ConfirmCancel(YesNo):
+    def __init__(self, job: JobView, now: float) -> None:
+        super().__init__(
+            f"cancel {clean(job.id, limit=80)}?",
+            _question(job, now),
+            no="No, let it go on",
+            yes="Yes, cancel it",
+        )
+
+
+class ConfirmOdd(YesNo):
+    """Before a job begins about whose plan something is `odd`, a sentence for each."""
+
+    def __init__(self, odd: Sequence[str]) -> None:
+        text = Text("\n").join(Text(f"- {clean(each, limit=400)}") for each in odd)
+        super().__init__(
+            "start it all the same?", text, no="No, back to the form", yes="Yes, start it"
+        )
 
 
 class ConfirmKill(ModalScreen[bool]):

@@ -24,6 +24,7 @@ from sollol_tui.model.form import file_of_form, form_of_file, spec_of_form
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.text import clean
 from sollol_tui.ui.draft_feed import DraftFeed
+from sollol_tui.ui.screens.confirm import ConfirmOdd
 from sollol_tui.ui.screens.editor import JobFileEditor
 from sollol_tui.ui.screens.picker import Entry, Picker, data_files, model_folders
 from sollol_tui.ui.theme import tone_style
@@ -87,7 +88,7 @@ class Launch(ModalScreen[JobView | None]):
         self._begins_learnt = False
         self._client = client
         self._title = title
-        self._begun_with = dict(typed)
+        self._begun_with = typed
         self._may_leave = False
         self._left: FormField | None = None  # where the cursor was when it was submitted
 
@@ -101,7 +102,7 @@ class Launch(ModalScreen[JobView | None]):
 
     def on_mount(self) -> None:
         self._feed = DraftFeed(self._client, self, self._draft, self._mark)
-        self._feed.plan(self.typed)
+        self._plan()
 
     def on_unmount(self) -> None:
         self._feed.close()
@@ -124,7 +125,15 @@ class Launch(ModalScreen[JobView | None]):
 
     def _plan_changed(self) -> None:
         self._may_leave = False
-        self._feed.plan(self.typed)
+        self._plan()
+
+    def _plan(self) -> None:
+        self._feed.plan(self.typed, self._resume)
+
+    @property
+    def _resume(self) -> str | None:
+        """The job at whose newest checkpoint this one is to begin."""
+        return self._learnt_by if self._begins_learnt else None
 
     def _mark(self, problems: Mapping[str, str]) -> None:
         self._form.mark(problems)
@@ -168,6 +177,7 @@ class Launch(ModalScreen[JobView | None]):
         self._begins_learnt = not self._begins_learnt
         where = ", from its newest checkpoint: f5 begins anew" if self._begins_learnt else ""
         self.query_one("#launch-title", Static).update(Text(clean(self._title) + where))
+        self._plan()
 
     def action_copy_command(self) -> None:
         words = ["sollol", "train"]
@@ -179,7 +189,7 @@ class Launch(ModalScreen[JobView | None]):
         self.notify(f"copied: {command}", markup=False)
 
     def action_ask_anew(self) -> None:
-        self._feed.ask_anew(self.typed)
+        self._feed.ask_anew(self.typed, self._resume)
 
     async def action_all_fields(self) -> None:
         await self._form.turn()
@@ -196,7 +206,7 @@ class Launch(ModalScreen[JobView | None]):
         def picked(path: str | None) -> None:
             if path is not None:
                 entered.fill(path)
-                self._feed.plan(self.typed)
+                self._plan()
 
         question = f"{entered.field.key}: {entered.field.about}"
         self.app.push_screen(Picker(question, entered.typed, _LISTED[entered.field.key]), picked)
@@ -233,7 +243,7 @@ class Launch(ModalScreen[JobView | None]):
         if self.phase == "checking":
             self.workers.cancel_group(self, "submit")
             self.phase = ""
-            self._feed.plan(self.typed)
+            self._plan()
         elif self.phase:
             self.notify("it is being submitted", markup=False)
         elif not self._form.is_changed or self._may_leave:
@@ -248,12 +258,16 @@ class Launch(ModalScreen[JobView | None]):
             self.run_worker(work, group="submit", exit_on_error=False)
 
     async def _submit(self, typed: Mapping[str, str]) -> None:
-        """Asks everything anew, then submits what came of it."""
+        """Asks everything anew, and the person about what is odd, then submits what came of it."""
         self.phase = "checking"
         try:
             spec = await asyncio.to_thread(spec_of_form, typed)
-            resume = self._learnt_by if self._begins_learnt else None
-            prepared = await self._client.prepare_job(spec, resume=resume)
+            prepared = await self._client.prepare_job(spec, resume=self._resume)
+            if odd := prepared.oddities:
+                self._feed.show(prepared)
+                if not await self.app.push_screen_wait(ConfirmOdd(odd)):
+                    self.phase = ""
+                    return
             self.phase = "submitting"
             job = await asyncio.to_thread(self._client.start_job, prepared)
         except Exception as error:  # whatever it is, the form stays and says it

@@ -35,13 +35,17 @@ class DraftPane(VerticalScroll):
         self.add_class("-old")
         self.border_title = Text(f"plan - {doing}")
 
-    def show_plan(self, parts: Sequence[tuple[str, Sequence[str]]]) -> None:
+    def show_plan(
+        self, parts: Sequence[tuple[str, Sequence[str]]], odd: Sequence[str] = ()
+    ) -> None:
+        """The lines of a plan behind the word that stands in front, then what is odd about it."""
         table = Table.grid(padding=(0, 1))
-        table.add_column(width=6, no_wrap=True)
+        table.add_column(no_wrap=True)
         table.add_column()
-        for name, lines in parts:
+        for name, lines in (*parts, ("odd", odd)):
+            tone = Tone.BUSY if lines is odd else Tone.GOOD
             for number, line in enumerate(lines):
-                head = Text(name if number == 0 else "", tone_style(self.app, Tone.GOOD))
+                head = Text(name if number == 0 else "", tone_style(self.app, tone))
                 table.add_row(head, Text(clean(line)))
         self._show("plan", table)
 
