@@ -149,7 +149,8 @@ def test_a_failure_says_where_and_why_and_keeps_the_log(bench: Bench, done: str)
     bench.lay_out({**STEPS, "SOLLOL_STUB_FAIL": "evaluate"}, {})
     with pytest.raises(HostError) as failed:
         bench.client.evaluate(done, host="two")
-    assert f"two: the evaluation of {done} failed: the stub was told to fail" in str(failed.value)
+    reason = "RuntimeError: the stub was told to fail"
+    assert f"two: the evaluation of {done} failed: {reason}" in str(failed.value)
     log = bench.home.root / FOLDER / "last-failure.log"
     assert str(log) in failed.value.remedy
     assert "the stub was told to fail" in log.read_text()
