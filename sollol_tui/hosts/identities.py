@@ -4,12 +4,14 @@ A public key in place of a private one names a key of the ssh-agent, as it does 
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 
 from sollol_tui.hosts.destination import Destination
+from sollol_tui.hosts.login import copy_key_by_hand
 from sollol_tui.model.errors import AuthenticationError, HostError
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.text import clean
@@ -42,7 +44,8 @@ def broken_key(host: Host, place: Destination, error: asyncssh.KeyImportError) -
     )
 
 
-def not_admitted(host: Host, place: Destination) -> HostError:
+def not_admitted(host: Host, place: Destination, passed: Sequence[Destination]) -> HostError:
+    """Why `place`, reached through those that were `passed`, refuses all keys there are."""
     files = place.identities or tuple(
         str(path) for path in sorted((Path.home() / ".ssh").glob("id_*")) if path.suffix != ".pub"
     )
@@ -66,10 +69,14 @@ def not_admitted(host: Host, place: Destination) -> HostError:
                 f"ssh-agent does not hold it; {told}",
                 remedy=f"ssh-add {shown}",
             )
+    copied = copy_key_by_hand(place, passed, next(iter(place.identities), None))
+    has_key = bool(files or os.environ.get("SSH_AUTH_SOCK"))
     return AuthenticationError(
         host.name,
         f"{who} does not admit us; {told}",
-        remedy=f"ssh-copy-id {who}, or load the key into the agent with ssh-add",
+        remedy=f"{copied}, or load the key into the agent with ssh-add"
+        if has_key
+        else f"make a key with ssh-keygen -t ed25519, then {copied}",
     )
 
 

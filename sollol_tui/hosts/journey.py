@@ -107,11 +107,12 @@ class Proxy:
 @dataclass(slots=True, kw_only=True)
 class Journey:
     """`jump` is the one that is being opened, "" for the host itself; `place` is where that is,
-    and `tunnel` what asyncssh takes to reach it.
+    and `tunnel` what asyncssh takes to reach it. `passed` is where each of `hops` is.
     `has_connected` says that its port took a connection, `speaks_ssh` that an SSH server answered,
     and `dropped` why the last attempt ended."""
 
     hops: list[asyncssh.SSHClientConnection] = field(default_factory=list)
+    passed: list[Destination] = field(default_factory=list)
     proxies: list[Proxy] = field(default_factory=list)
     jump: str = ""
     place: Destination | None = None

@@ -1,14 +1,17 @@
-"""The command that opens a shell on a host: the user's own ssh, told what the inventory says. Host
-keys are checked as always, by the same files. Runs nothing."""
+"""The commands with which a person reaches a host by OpenSSH's own tools, told what the inventory
+says. Host keys are checked as always, by the same files. Runs nothing."""
 
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sollol_tui.hosts.destination import Destination
+from sollol_tui.hosts.hostkeys import DEFAULT_PORT
 from sollol_tui.hosts.shell import quote
 from sollol_tui.model.inventory import ConnectionKind, Host
 from sollol_tui.model.names import JUMP
+from sollol_tui.model.text import clean
 
 _USUAL_SHELL = "/bin/sh"
 
@@ -22,6 +25,31 @@ def login_words(host: Host, known_hosts: Sequence[Path]) -> list[str]:
     if host.proxy_jump:
         words += ["-o", f"ProxyCommand={_through(host, known_hosts)}"]
     return [*words, "--", host.name]
+
+
+def login_by_hand(place: Destination, passed: Sequence[Destination]) -> str:
+    """A login at `place` through those that were `passed`, for a host that no inventory has."""
+    which = ["-i", place.identities[0]] if place.identities else []
+    return clean(quote("ssh", *which, *_way(place, passed), _account(place)), limit=400)
+
+
+def copy_key_by_hand(place: Destination, passed: Sequence[Destination], key: str | None) -> str:
+    """What makes `place` admit `key`; without one, whichever ssh-copy-id chooses."""
+    which = [] if key is None else ["-i", key]
+    return clean(quote("ssh-copy-id", *which, *_way(place, passed), _account(place)), limit=400)
+
+
+def _way(place: Destination, passed: Sequence[Destination]) -> list[str]:
+    jumps = ",".join(
+        f"{_account(hop)}:{hop.port}" if hop.port != DEFAULT_PORT else _account(hop)
+        for hop in passed
+    )
+    port = ["-p", str(place.port)] if place.port != DEFAULT_PORT else []
+    return [*port, *(["-o", f"ProxyJump={jumps}"] if jumps else [])]
+
+
+def _account(place: Destination) -> str:
+    return f"{place.user}@{place.address}"
 
 
 def _options(host: Host, known_hosts: Sequence[Path]) -> list[str]:

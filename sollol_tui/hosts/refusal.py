@@ -3,12 +3,13 @@
 import errno
 import re
 import socket
+from collections.abc import Sequence
 
 import asyncssh
 
 from sollol_tui.hosts.destination import Destination
-from sollol_tui.hosts.hostkeys import DEFAULT_PORT
 from sollol_tui.hosts.journey import Journey
+from sollol_tui.hosts.login import login_by_hand
 from sollol_tui.model.errors import HostError, UnreachableError
 from sollol_tui.model.inventory import Host
 from sollol_tui.model.text import clean
@@ -36,18 +37,18 @@ def too_slow(host: Host, limit_s: float, journey: Journey) -> UnreachableError:
     else:
         address = place.address if place else host.address or host.name
         said = f"no answer from {clean(address)} {within}"
+        said += f" through its jump {clean(journey.passed[-1].address)}" if journey.passed else ""
         remedy = "is it switched on and in this network? connect_timeout gives it longer"
     return UnreachableError(host.name, f"{whose}{said}", remedy=remedy)
 
 
-def login_by_hand(place: Destination) -> str:
-    """The command with which ssh itself asks about the key of a host that no inventory has."""
-    port = f"-p {place.port} " if place.port != DEFAULT_PORT else ""
-    return f"ssh {port}{clean(place.user)}@{clean(place.address)}"
-
-
-def unreachable(host: Host, place: Destination, error: Exception) -> HostError:
+def unreachable(
+    host: Host, place: Destination, error: Exception, passed: Sequence[Destination]
+) -> HostError:
+    """`passed` are the jumps that led as far as the one that should have reached `place`."""
     where = f"{clean(place.address)} port {place.port}"
+    if isinstance(error, asyncssh.ChannelOpenError) and passed:
+        return _beyond_jump(host, where, error, passed)
     if isinstance(error, asyncssh.ConnectionLost | ConnectionResetError):
         reason = clean(getattr(error, "reason", "") or str(error), limit=200)
         return UnreachableError(host.name, f"{where} {_NO_SERVER} ({reason})", remedy=_OTHER_PORT)
@@ -78,7 +79,25 @@ def unreachable(host: Host, place: Destination, error: Exception) -> HostError:
     return UnreachableError(
         host.name,
         f"no SSH login at {where}: {reason}",
-        remedy=f"`ssh -v -p {place.port} {clean(place.address)}` shows more",
+        remedy=f"`{login_by_hand(place, passed)} -v` shows more",
+    )
+
+
+def _beyond_jump(
+    host: Host, where: str, error: asyncssh.ChannelOpenError, passed: Sequence[Destination]
+) -> HostError:
+    """The jump let us in, and does not lead on."""
+    jump, reason = clean(passed[-1].address), clean(error.reason, limit=200)
+    if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+        return UnreachableError(
+            host.name,
+            f"its jump {jump} lets nobody on to {where} ({reason})",
+            remedy="AllowTcpForwarding and PermitOpen in the sshd_config there decide that",
+        )
+    return UnreachableError(
+        host.name,
+        f"its jump {jump} does not reach {where}: {reason}",
+        remedy=f"`{login_by_hand(passed[-1], passed[:-1])}` opens a shell there to try from",
     )
 
 

@@ -20,7 +20,8 @@ from sollol_tui.hosts.embedded import CIPHERS, connect_local
 from sollol_tui.hosts.hostkeys import KeyWitness, host_key_error, read_known_keys
 from sollol_tui.hosts.identities import broken_key, login_keys, not_admitted
 from sollol_tui.hosts.journey import Journey
-from sollol_tui.hosts.refusal import login_by_hand, too_slow, unreachable
+from sollol_tui.hosts.login import login_by_hand
+from sollol_tui.hosts.refusal import too_slow, unreachable
 from sollol_tui.model.errors import (
     AuthenticationError,
     HostError,
@@ -151,6 +152,7 @@ async def _open(
     ):
         with attempt:
             journey.hops.append(await _log_in(host, place, journey, is_listed))
+            journey.passed.append(place)
 
 
 async def _log_in(
@@ -158,7 +160,7 @@ async def _log_in(
 ) -> asyncssh.SSHClientConnection:
     """One attempt. A connection that was dropped on the way is asyncssh's own error."""
     known = read_known_keys(place.known_hosts, place.name)
-    by_hand = "" if is_listed else login_by_hand(place)
+    by_hand = "" if is_listed else login_by_hand(place, journey.passed)
     witness = KeyWitness()
     try:
         return await asyncssh.connect(
@@ -187,9 +189,9 @@ async def _log_in(
         if known.trusted and (shown := await shown_key(host, place, journey)):
             witness = KeyWitness(shown)
             raise host_key_error(host.name, known, witness, error.reason, by_hand) from None
-        raise unreachable(host, place, error) from None
+        raise unreachable(host, place, error, journey.passed) from None
     except asyncssh.PermissionDenied:
-        raise not_admitted(host, place) from None
+        raise not_admitted(host, place, journey.passed) from None
     except (asyncssh.ConnectionLost, ConnectionResetError) as error:
         if failure := await journey.failure():
             raise failure from None
@@ -204,7 +206,7 @@ async def _log_in(
             remedy="check identity_file in the inventory or IdentityFile in ~/.ssh/config",
         ) from None
     except (asyncssh.Error, OSError, UnicodeError) as error:
-        raise await journey.failure() or unreachable(host, place, error) from None
+        raise await journey.failure() or unreachable(host, place, error, journey.passed) from None
     finally:
         journey.speaks_ssh = journey.speaks_ssh or witness.has_heard_ssh
 
@@ -216,4 +218,4 @@ async def shown_key(host: Host, place: Destination, journey: Journey) -> asyncss
             host.name, () if host.port is None else host.port, tunnel=journey.tunnel
         )
     except (asyncssh.Error, OSError, UnicodeError) as error:
-        raise await journey.failure() or unreachable(host, place, error) from None
+        raise await journey.failure() or unreachable(host, place, error, journey.passed) from None

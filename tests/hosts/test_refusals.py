@@ -114,7 +114,8 @@ CASES = {
     "login": Case(
         error=AuthenticationError,
         sentence="w1: ml@127.0.0.1 does not admit us; tried: key {identity}, no ssh-agent;"
-        " ssh-copy-id ml@127.0.0.1, or load the key into the agent with ssh-add",
+        " ssh-copy-id -i {identity} -p {port} ml@127.0.0.1, or load the key into the agent with"
+        " ssh-add",
         break_it=lambda server, known_hosts, host: setattr(
             server, "admitted", asyncssh.generate_private_key("ssh-ed25519")
         ),

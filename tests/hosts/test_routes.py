@@ -1,12 +1,14 @@
 """The way to a host: names, jumps, proxies and ports that are something else, each told apart."""
 
 import asyncio
+import shlex
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import asyncssh
 import pytest
 
 from sollol_tui.hosts.ssh import connect
@@ -117,6 +119,68 @@ async def test_what_fails_at_a_jump_says_that_it_is_the_jump(
     assert str(alien).endswith(f"ssh -p {server.port} ml@127.0.0.1")
     lost = await why_not(Host(name="w2", proxy_jump="no.such.name.invalid"), unknown)
     assert str(lost).startswith("w2: its jump no.such.name.invalid: the name ")
+
+
+async def test_a_host_that_its_jump_does_not_reach_is_told_from_one_that_is_off(
+    server: Server, host: Host, known_hosts: Path
+) -> None:
+    beyond = Host(name="w2", address="192.0.2.7", proxy_jump="w1", jump_hosts=(host,))
+
+    def forbid(*_: object) -> bool:
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "open failed")
+
+    server.connection_requested = forbid  # type: ignore[method-assign]
+    shut = str(await why_not(beyond, known_hosts))
+    assert shut.startswith(
+        "w2: its jump 127.0.0.1 lets nobody on to 192.0.2.7 port 22 (open failed); "
+    )
+    assert "AllowTcpForwarding" in shut
+    del server.connection_requested  # asyncssh's own refuses
+    refused = str(await why_not(beyond, known_hosts))
+    assert refused == (
+        "w2: its jump 127.0.0.1 does not reach 192.0.2.7 port 22: Connection refused; "
+        f"`ssh -i {host.identity_file} -p {server.port} ml@127.0.0.1` opens a shell there to try"
+        " from"
+    )
+
+
+async def test_the_command_that_copies_a_key_goes_the_same_way(
+    server: Server, host: Host, known_hosts: Path, tmp_path: Path
+) -> None:
+    """Names the key of the inventory, the port and the jump: any other command would admit
+    another key, or nobody."""
+    key = tmp_path / "a key"
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(str(key))
+    server.connection_requested = lambda *_: True  # type: ignore[method-assign]
+    stranger = Host(
+        name="w2",
+        address="127.0.0.1",
+        port=server.port,
+        user="ada",
+        identity_file=str(key),
+        proxy_jump="w1",
+        jump_hosts=(host,),
+    )
+    error = await why_not(stranger, known_hosts)
+    assert isinstance(error, AuthenticationError)
+    copy, _, rest = error.remedy.partition(", or ")
+    assert shlex.split(copy) == [
+        "ssh-copy-id",
+        *("-i", str(key)),
+        *("-p", str(server.port)),
+        *("-o", f"ProxyJump=ml@127.0.0.1:{server.port}"),
+        "ada@127.0.0.1",
+    ]
+    assert rest.startswith("load the key into the agent")
+
+
+async def test_an_account_without_any_key_is_told_to_make_one(
+    isolated_home: Path, server: Server, host: Host, known_hosts: Path
+) -> None:
+    error = await why_not(replace(host, identity_file=None), known_hosts)
+    assert error.remedy == (
+        f"make a key with ssh-keygen -t ed25519, then ssh-copy-id -p {server.port} ml@127.0.0.1"
+    )
 
 
 @pytest.mark.parametrize("answer", [
