@@ -79,7 +79,9 @@ def read_document(raw: bytes, file: str) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        reason = " ".join((error.problem or "not valid YAML").split())
+        # What follows of a duplicate key is both its values, which may be secrets.
+        told = (error.problem or "not valid YAML").partition(" with value ")[0]
+        reason = " ".join(told.split())
         problem = Problem(file=file, line=line, column=column, message=reason)
         raise InputError([problem]) from None
     except ReaderError as error:
@@ -95,7 +97,21 @@ def read_document(raw: bytes, file: str) -> Document:
         reason = " ".join(str(error).split())[:200]
         raise InputError([Problem(file=file, line=1, column=1, message=reason)]) from None
     places: dict[Path, tuple[int, int]] = {}
-    return Document(file=file, data=_plain(loaded, (), places), places=places)
+    try:
+        return Document(file=file, data=_plain(loaded, (), places), places=places)
+    except _KeyIsNoTextError as error:
+        line, column = error.place
+        raise InputError(
+            [Problem(file=file, line=line, column=column, message=str(error))]
+        ) from None
+
+
+class _KeyIsNoTextError(Exception):
+    """A key such as 01 or null, whose text YAML does not keep."""
+
+    def __init__(self, key: object, place: tuple[int, int]) -> None:
+        super().__init__(f"a key is text; put it into quotes: without them it reads as {key}")
+        self.place = place
 
 
 def _refuse_unsafe(text: str, file: str) -> None:
@@ -128,8 +144,10 @@ def _plain(node: Any, path: Path, places: dict[Path, tuple[int, int]]) -> Any:
     if isinstance(node, CommentedMap):
         plain: dict[Any, Any] = {}
         for key, value in node.items():
-            name = key if isinstance(key, str) else str(key)
             line, column = node.lc.key(key)
+            if not isinstance(key, str):
+                raise _KeyIsNoTextError(key, (line + 1, column + 1))
+            name = str(key)
             places[(*path, name)] = (line + 1, column + 1)
             plain[name] = _plain(value, (*path, name), places)
         return plain

@@ -125,7 +125,10 @@ def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, HostSetting
         reader.note(("hosts",), "names no host")
     for pattern, value, path in entries:
         settings = reader.settings(value, path)
-        for name in expand_names(str(pattern)):
+        if not isinstance(pattern, str):
+            reader.note(path, f"a name is text; put it into quotes: without them it is {pattern}")
+            continue
+        for name in expand_names(pattern):
             try:
                 check_name(name)
             except ValueError as error:
@@ -133,6 +136,8 @@ def _host_entries(reader: _Reader, data: Any) -> Iterator[tuple[str, HostSetting
                 continue
             if name in seen:
                 reader.note(path, f"host '{name}' is there twice")
+            elif name.isdecimal():
+                reader.note(path, f"'{name}' means that many workers; give it a name with a letter")
             elif name in ("all", COORDINATOR) and settings.connection != "local":
                 reader.note(path, f"'{name}' is a reserved name; choose another")
             else:

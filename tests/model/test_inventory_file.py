@@ -113,6 +113,13 @@ def test_what_other_tools_call_an_address_is_understood() -> None:
         ("hosts:\n  a: {env: {'A B': x}}\n", "2:7  env: 'A B' is not the name of an environment"),
         ("hosts:\n  - a\n  - a\n", "3:5  host 'a' is there twice"),
         ("hosts:\n  a: {port: 1}\n  a: {port: 2}\n", "3:3  found duplicate key"),
+        (
+            "hosts:\n  01: {}\n",
+            "2:3  a key is text; put it into quotes: without them it reads as 1",
+        ),
+        ("hosts: {a: , null: }\n", "1:14  a key is text; put it into quotes: without them it r"),
+        ("hosts: [a, 01]\n", "1:12  a name is text; put it into quotes: without them it is 1"),
+        ("hosts: [a, '3']\n", "1:12  '3' means that many workers; give it a name with a letter"),
         ("hosts:\n  ../a: {}\n", "2:3  '../a' is not a name"),
         ("hosts:\n  coordinator: {}\n", "2:3  'coordinator' is a reserved name"),
         ("hosts:\n  all: {}\n", "2:3  'all' is a reserved name"),
@@ -214,6 +221,15 @@ def test_a_long_chain_of_jumps_is_refused() -> None:
 def test_the_shared_network_is_known_to_every_host() -> None:
     inventory = parsed("hosts: [a]\nnetwork: {cidr: 192.0.2.9/24}\n").with_coordinator()
     assert [host.cidr for host in inventory.hosts] == ["192.0.2.0/24"] * 2
+
+
+def test_a_secret_that_is_there_twice_is_not_shown() -> None:
+    raw = b"hosts:\n  a: {env: {HF_TOKEN: hf_one, HF_TOKEN: hf_two}}\n"
+    with pytest.raises(InputError) as failure:
+        parse_inventory(raw, "inventory.yaml")
+    said = str(failure.value)
+    assert said.startswith("inventory.yaml:2:")
+    assert said.endswith('found duplicate key "HF_TOKEN"')
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
