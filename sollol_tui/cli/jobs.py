@@ -15,6 +15,7 @@ from sollol_tui.cli.prune import age, prune_jobs
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import NO_JOBS, job_lines, print_lines
 from sollol_tui.cli.terminal import folded
+from sollol_tui.model.columns import teacher_words
 from sollol_tui.model.snapshot import EvaluationView, JobView
 from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean, clean_lines
@@ -164,9 +165,5 @@ def _facts(
         slots = ", ".join(map(str, worker.slots))
         facts.append(("worker", f"{worker.host}  rank {slots}  {worker.state}{why}"))
     for teacher in view.teachers:
-        why = f": {clean(teacher.reason)}" if teacher.reason else ""
-        speed = f"{teacher.tokens_per_s:,.0f} tok/s" if teacher.tokens_per_s else ""
-        left = f"{format_duration(teacher.eta_s)} to go" if teacher.eta_s else ""
-        told = [f"{teacher.host}  {teacher.state}{why}", teacher.progress, speed, left]
-        facts.append(("teacher", "  ".join(filter(None, told))))
+        facts.append(("teacher", f"{teacher.host}  {teacher_words(teacher)}"))
     return [*facts, ("output", clean(view.output_dir))]

@@ -118,7 +118,7 @@ class Lines:
         pass
 
     def step(self, host: str, step: "Step") -> None:
-        click.echo(f"{host}  {step.name}: {step.state} {step.detail}".rstrip())
+        click.echo(f"{host}  {step.name}: {step.state} {step.progress}".rstrip())
 
     def ready(self, host: str, words: str) -> None:
         click.echo(f"{host}  {words}")
@@ -165,7 +165,7 @@ class Rows:
         row = self._rows[host]
         if row.step != step.name:
             row.since = time.monotonic()
-        row.step, row.detail = step.name, f"{step.state} {step.detail}"
+        row.step, row.detail = step.name, f"{step.state} {step.progress}"
 
     def ready(self, host: str, words: str) -> None:
         took = self._end(host, "ready", "")

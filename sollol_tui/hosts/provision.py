@@ -80,9 +80,11 @@ class _Work:
         self._connection = site.connection
         self._workdir = site.workdir
 
-    def _say(self, name: str, state: StepState, detail: str = "") -> None:
+    def _say(
+        self, name: str, state: StepState, detail: str = "", fraction: float | None = None
+    ) -> None:
         self.changed = self.changed or state is StepState.DONE
-        self._report(Step(name=name, state=state, detail=detail))
+        self._report(Step(name=name, state=state, detail=detail, fraction=fraction))
 
     async def _store(self, what: str, command: str, data: bytes = b"") -> None:
         """Runs a command that writes below the workdir."""
@@ -185,7 +187,7 @@ class _Work:
             if done == total or done - sent >= total / 20:
                 sent = done
                 detail = f"{format_bytes(done)} of {format_bytes(total)}"
-                self._say("wheels", StepState.WORKING, detail)
+                self._say("wheels", StepState.WORKING, detail, done / total)
 
         folders = await send_wheels(
             self._connection, self._workdir, chosen, self._seen.wheels, advance

@@ -31,11 +31,18 @@ class StepState(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What a step is doing now; `name` is workdir, payload, uv, python, wheels, environment or
-    selfcheck."""
+    selfcheck. `fraction` is how much of it is done, of 1, where that can be known."""
 
     name: str
     state: StepState
     detail: str = ""
+    fraction: float | None = None
+
+    @property
+    def progress(self) -> str:
+        """ "43%  180.0 MiB of 420.0 MiB"."""
+        share = "" if self.fraction is None else f"{int(100 * self.fraction)}%"
+        return "  ".join(filter(None, (share, self.detail)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,13 @@ def read_snapshot(store: Store, inventory: Inventory) -> Snapshot:
             "SELECT * FROM readings WHERE inventory = ?", (inventory.file,)
         )
     }
-    errands = {each.host: each.title for each in occupations(store.home.root)}
+    errands = {
+        teacher.host: teacher.duty
+        for job in jobs
+        if job.state not in UNLEASED
+        for teacher in job.teachers
+    }
+    errands |= {each.host: each.title for each in occupations(store.home.root)}
     everyone = inventory.with_coordinator().hosts
     local = {host.name for host in everyone if host.connection is ConnectionKind.LOCAL}
     return Snapshot(

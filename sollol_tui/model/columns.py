@@ -12,7 +12,14 @@ from typing import Final
 
 from rich.cells import cell_len
 
-from sollol_tui.model.snapshot import GpuReading, HostState, HostView, JobView, Snapshot
+from sollol_tui.model.snapshot import (
+    GpuReading,
+    HostState,
+    HostView,
+    JobView,
+    Snapshot,
+    TeacherView,
+)
 from sollol_tui.model.states import UNLEASED, JobState
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_count, format_duration, format_rate, format_usage
@@ -254,7 +261,7 @@ def host_cells(host: HostView, now: float) -> tuple[str, ...]:
 
 
 def _share(host: HostView) -> str:
-    if host.job is None and host.errand is not None:
+    if host.share is None and host.errand is not None:
         return clean(host.errand, limit=80)
     return NOTHING if host.share is None else f"{host.share:.0%}"
 
@@ -285,6 +292,15 @@ def host_tone(host: HostView, now: float) -> Tone:
             return Tone.BAD
         case HostState.DISABLED | HostState.UNKNOWN:
             return Tone.MUTED
+
+
+def teacher_words(teacher: TeacherView) -> str:
+    """ "scoring, 1,200 of 2,294 scored, 810 tok/s, 1m 21s to go": how a teacher's host fares."""
+    why = f": {clean(teacher.reason, limit=200)}" if teacher.reason else ""
+    speed = f"{teacher.tokens_per_s:,.0f} tok/s" if teacher.tokens_per_s else ""
+    rest = "" if teacher.eta_s is None else f"{format_duration(teacher.eta_s)} to go"
+    facts = (f"{clean(teacher.state, limit=40)}{why}", teacher.progress, speed, rest)
+    return ", ".join(filter(None, facts))
 
 
 def log_prefix(host: str, slot: int | None) -> str:

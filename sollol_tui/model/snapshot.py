@@ -51,7 +51,8 @@ class Reading(Keyed):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostView(Keyed):
     """One row of the hosts table. `at` is when the figures were read, on the coordinator's clock;
-    `since` when it got its state. `errand` is what is done there for an adapter, in words."""
+    `since` when it got its state. `errand` is what is done there besides training, as a teacher or
+    for an adapter, in words."""
 
     name: str
     state: HostState
@@ -95,6 +96,12 @@ class TeacherView(Keyed):
     hits: int = 0
     tokens_per_s: float | None = None
     eta_s: float | None = None
+
+    @property
+    def duty(self) -> str:
+        """ "teaches, 52% scored"."""
+        share = f", {int(100 * self.done / self.total)}% scored" if self.total else ""
+        return f"teaches{share}"
 
     @property
     def progress(self) -> str:

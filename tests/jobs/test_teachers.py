@@ -189,5 +189,6 @@ def test_a_host_that_teaches_is_shown_with_its_job_and_the_coordinator_is_not_fr
         found = read_snapshot(store, INVENTORY)
         [view] = found.jobs
     assert [(each.host, each.state) for each in view.teachers] == [("coordinator", "planned")]
-    assert {host.name: host.job for host in found.hosts}["coordinator"] == job
+    duties = {host.name: (host.job, host.errand) for host in found.hosts}
+    assert duties["coordinator"] == (job, "teaches")
     assert found.coordinator.takes_part

@@ -13,7 +13,7 @@ from sollol_tui.ui.screens.jobs import Jobs
 from sollol_tui.ui.screens.logs import Logs
 from sollol_tui.ui.screens.view import View
 from sollol_tui.ui.widgets.jobs_table import JobsTable
-from sollol_tui.ui.widgets.log_pane import LogView
+from sollol_tui.ui.widgets.log_view import LogView
 from tests.ui.pilot import Driven, driven
 from tests.ui.sample import NOW, QUEUED, RUNNING, PointReader, SampleClient, happening, snapshot
 
@@ -267,7 +267,7 @@ async def test_the_doctor_tells_stage_by_stage_and_its_verdict() -> None:
         await screen.press("3", "j", "D")
         await screen.sees("[x] ssh          ok      logs in as ml")
         await screen.sees("[ ] python")
-        await screen.sees("..  10%  ssh")
+        await screen.sees("..  1 of 10  ssh")
         await screen.until(lambda: not screen.app.active_bindings["D"].enabled)
         await screen.press("j", "k")
         client.may_go_on.set()
@@ -283,7 +283,7 @@ async def test_provisioning_shows_its_steps_and_says_why_it_failed() -> None:
         await screen.press("3", "P")
         await screen.sees("[x] workdir      unchanged ~/.sollol")
         await screen.sees("[ ] environment  working   building")
-        await screen.sees("####................  20%  environment working")
+        await screen.sees("####................  1 of 5  environment working")
         await screen.press("j", "P")
         await screen.sees("hydra        ####")
         await screen.press("k")

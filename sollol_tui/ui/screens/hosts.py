@@ -114,7 +114,7 @@ class Hosts(FilteredView):
         self.judge_actions()
         self.is_working = bool(self._chosen) and not self._idle
         if self.snapshot is not None:
-            self.query_one(HostPage).show(host, self._works, self.snapshot.at)
+            self.query_one(HostPage).show(host, self.job, self._works, self.snapshot.at)
 
     def on_keyed_table_cursor_moved(self, message: KeyedTable.CursorMoved) -> None:
         self._show_page()
@@ -189,8 +189,7 @@ class Hosts(FilteredView):
 
     async def _provision(self, host: Host) -> str:
         def report(step: "Step") -> None:
-            come_to = (step.state.value, step.detail)
-            self._change(host.name, steps={**self._works[host.name].steps, step.name: come_to})
+            self._change(host.name, steps={**self._works[host.name].steps, step.name: step})
 
         environment = await self._client.provision_host(host, report)
         return "ready" if environment.changed else "ready, nothing to change"

@@ -52,10 +52,12 @@ class Jobs(FilteredView):
         job = self.job
         if job is None or not job.step:
             return None
+        points = self._curves.points(job.id)
         return Proof(
             job=job.id,
-            losses=tuple(p.loss for p in self._curves.points(job.id) if p.loss is not None),
+            losses=tuple(p.loss for p in points if p.loss is not None),
             evidence=self._client.evidence(job.id),
+            newest=points[-1] if points else None,
         )
 
     def _show_proof(self, proof: Proof | None) -> None:

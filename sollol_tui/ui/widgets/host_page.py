@@ -1,7 +1,9 @@
-"""The page of one host: its devices, and what the doctor or provisioning says of it now."""
+"""The page of one host: its devices, what it does for us, and what the doctor or provisioning says
+of it now."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,12 +12,23 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from sollol_tui.model.columns import NOTHING, Tone, age, host_reason, host_tone, progress_bar
+from sollol_tui.model.columns import (
+    NOTHING,
+    Tone,
+    age,
+    host_reason,
+    host_tone,
+    progress_bar,
+    teacher_words,
+)
 from sollol_tui.model.diagnosis import Check, Outcome, Stage
-from sollol_tui.model.snapshot import GpuReading, HostView
+from sollol_tui.model.snapshot import GpuReading, HostView, JobView
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes, format_usage
 from sollol_tui.ui.theme import tone_style
+
+if TYPE_CHECKING:
+    from sollol_tui.hosts.steps import Step
 
 NO_HOST = "the page of the host under the cursor appears here"
 _MARKS = {
@@ -32,34 +45,47 @@ _BAR_WIDTH = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """What is done about a host: `title` names it. The doctor makes `checks`; provisioning `steps`,
-    which map names to how far each has come and a detail."""
+    which map names to how far each has come."""
 
     title: str
     is_doctor: bool = False
     checks: Sequence[Check] = ()
-    steps: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    steps: Mapping[str, "Step"] = field(default_factory=dict)
     problem: str = ""
     is_busy: bool = True
 
     @property
+    def counted(self) -> tuple[int, int]:
+        """How many checks or steps are behind it, and of how many."""
+        if self.is_doctor:
+            return len(self.checks), len(Stage)
+        names = dict.fromkeys((*_STEPS, *self.steps))
+        done = [n for n in names if n in self.steps and self.steps[n].state not in _BUSY]
+        return len(done), len(names)
+
+    @property
     def fraction(self) -> float:
-        """How much of it is done, of 1."""
+        """How much of it is done, of 1: of a step whose size is known the part that is."""
         if not self.is_busy:
             return 1.0
-        if self.is_doctor:
-            return len(self.checks) / len(Stage)
-        done = [name for name in _STEPS if self.steps.get(name, _BUSY)[0] not in _BUSY]
-        return len(done) / len(_STEPS)
+        done, count = self.counted
+        part = self.at.fraction if self.at is not None and self.at.state in _BUSY else None
+        return (done + (part or 0.0)) / count
+
+    @property
+    def at(self) -> "Step | None":
+        """The step that was heard of last."""
+        return None if not self.steps else list(self.steps.values())[-1]
 
     @property
     def newest(self) -> str:
         """What it has come to last, in a few words."""
         if self.is_doctor:
             return self.checks[-1].stage.value if self.checks else "connecting"
-        if self.steps:
-            name = list(self.steps)[-1]
-            return f"{name} {self.steps[name][0]}"
-        return "connecting"
+        if self.at is None:
+            return "connecting"
+        share = "" if self.at.fraction is None else f" {int(100 * self.at.fraction)}%"
+        return f"{self.at.name} {self.at.state}{share}"
 
 
 class HostPage(VerticalScroll):
@@ -74,17 +100,21 @@ class HostPage(VerticalScroll):
         self.border_title = "host"
         self._shown: tuple[object, ...] = ()
 
-    def show(self, host: HostView | None, works: Mapping[str, Work], now: float) -> None:
-        """A host, and what is done about it and others; None is none."""
-        shown = (host, dict(works), int(now), self.app.theme)
+    def show(
+        self, host: HostView | None, job: JobView | None, works: Mapping[str, Work], now: float
+    ) -> None:
+        """A host, the job that it works for, and what is done about it and others; None is none."""
+        shown = (host, job, dict(works), int(now), self.app.theme)
         if shown == self._shown:
             return
         self._shown = shown
         self.border_title = Text("host" if host is None else f"host {clean(host.name, limit=80)}")
-        page = NO_HOST if host is None else self._page(host, works, now)
+        page = NO_HOST if host is None else self._page(host, job, works, now)
         self.query_one(Static).update(page)
 
-    def _page(self, host: HostView, works: Mapping[str, Work], now: float) -> RenderableType:
+    def _page(
+        self, host: HostView, job: JobView | None, works: Mapping[str, Work], now: float
+    ) -> RenderableType:
         state = host.state.value
         if reason := host_reason(host, now):
             state += f": {reason}"
@@ -93,9 +123,8 @@ class HostPage(VerticalScroll):
             parts.append(Text(_figures(host, now)))
         if host.gpus:
             parts += [Text(""), _gpu_table(host.gpus)]
-        if host.job:
-            share = "" if host.share is None else f", {host.share:.0%} of each step"
-            parts.append(Text(f"works for {clean(host.job, limit=80)}{share}"))
+        if duties := list(_duties(host, job)):
+            parts += [Text(""), *map(Text, duties)]
         if (work := works.get(host.name)) is not None:
             parts += [Text(""), *self._work(work)]
         others = [name for name, each in works.items() if each.is_busy and name != host.name]
@@ -114,12 +143,13 @@ class HostPage(VerticalScroll):
             known = {check.stage for check in work.checks}
             muted = tone_style(self.app, Tone.MUTED)
             yield from (Text(f"[ ] {stage}", muted) for stage in Stage if stage not in known)
-        for name, (state, detail) in work.steps.items():
-            mark, tone = ("[ ]", Tone.BUSY) if state in _BUSY else ("[x]", Tone.GOOD)
+        for step in work.steps.values():
+            mark, tone = ("[ ]", Tone.BUSY) if step.state in _BUSY else ("[x]", Tone.GOOD)
+            if step.state in _BUSY and work.problem:
+                mark, tone = _MARKS[Outcome.FAILED]
             text = Text(f"{mark} ", tone_style(self.app, tone))
-            text.append(
-                f"{clean(name, limit=40):<12} {state:<10}{clean(detail, limit=200)}", "none"
-            )
+            told = clean(step.progress, limit=200)
+            text.append(f"{clean(step.name, limit=40):<12} {step.state:<10}{told}", "none")
             yield text
         if work.problem:
             yield Text(work.problem, tone_style(self.app, Tone.BAD))
@@ -141,10 +171,27 @@ class HostPage(VerticalScroll):
 
 
 def _bar(work: Work, name: str = "") -> str:
-    """ "hydra        ########............  40%  environment working"."""
-    bar = progress_bar(work.fraction, _BAR_WIDTH)
+    """ "hydra        ########............  2 of 5  environment working": a percentage of it all
+    would be a guess, for steps take seconds or minutes."""
+    done, count = work.counted
     label = f"{name:<12} " if name else ""
-    return f"{label}{bar} {work.fraction:4.0%}  {work.newest}"
+    return f"{label}{progress_bar(work.fraction, _BAR_WIDTH)}  {done} of {count}  {work.newest}"
+
+
+def _duties(host: HostView, job: JobView | None) -> Iterator[str]:
+    """What it does for us: for a job, as a worker, a teacher or both, and for an adapter."""
+    if host.job:
+        told = f"works for {clean(host.job, limit=80)}"
+        if job is not None and job.id == host.job:
+            told += f" {clean(job.name, limit=80)}"
+        if host.share is not None:
+            told += f", {host.share:.0%} of each step"
+        yield told
+    teachers = () if job is None else job.teachers
+    if teacher := next((each for each in teachers if each.host == host.name), None):
+        yield f"its teacher: {teacher_words(teacher)}"
+    elif host.errand:
+        yield f"busy with {clean(host.errand, limit=200)}"
 
 
 def _figures(host: HostView, now: float) -> str:

@@ -18,10 +18,11 @@ from sollol_tui.model.columns import (
     job_sentence,
     job_tone,
     progress_bar,
+    teacher_words,
 )
 from sollol_tui.model.evidence import Evidence
-from sollol_tui.model.metrics import sparkline
-from sollol_tui.model.snapshot import HostView, JobView, JobWorkerView, TeacherView
+from sollol_tui.model.metrics import StepPoint, sparkline
+from sollol_tui.model.snapshot import HostView, JobView, JobWorkerView
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
 from sollol_tui.ui.theme import tone_style
@@ -41,6 +42,7 @@ class Proof:
     job: str
     losses: tuple[float, ...]
     evidence: Evidence
+    newest: StepPoint | None = None
 
     @property
     def speeds(self) -> dict[str, float]:
@@ -105,20 +107,33 @@ class JobPage(VerticalScroll):
         parts.append(Text(_times(job, now), tone_style(self.app, Tone.MUTED)))
         if job.workers and not job.state.is_terminal:
             parts += [Text(""), self._workers(job, figures, now, proof)]
-        if proof is not None and (facts := self._facts(proof)).row_count:
+        if (facts := self._facts(job, proof)).row_count:
             parts += [Text(""), facts]
         if job.traceback:
             lines = [Text(line) for line in clean_lines(job.traceback)]
             parts += [Text(""), *lines]
         return Group(*parts)
 
-    def _facts(self, proof: Proof) -> Table:
-        """The loss as a line of blocks, and the sentences of the evidence."""
+    def _facts(self, job: JobView, proof: Proof | None) -> Table:
+        """How far its teacher is, the loss as a line of blocks and what it is made of, and the
+        sentences of the evidence."""
         table = Table.grid(padding=(0, 2))
+        for teacher in job.teachers:
+            part = teacher.done / teacher.total if teacher.total else 0.0
+            bar = f"{part:4.0%} {progress_bar(part, _SHARE_BAR)}  " if teacher.total else ""
+            table.add_row(
+                "teacher", f"{bar}{clean(teacher.host, limit=80)} {teacher_words(teacher)}"
+            )
+        if proof is None:
+            return table
         if len(proof.losses) > 1:
             width = min(_LONGEST_LINE, max(20, self.size.width - 40))
             ends = f"{proof.losses[0]:.3f} -> {proof.losses[-1]:.3f}"
             table.add_row("loss", f"{sparkline(proof.losses, width)}  {ends}")
+        if (point := proof.newest) is not None and None not in (point.ce, point.kl):
+            table.add_row(
+                "of it", f"cross-entropy {point.ce:.3f}, divergence from the teacher {point.kl:.3f}"
+            )
         for name, sentence in proof.evidence.facts():
             table.add_row(name, sentence)
         return table
@@ -144,11 +159,9 @@ class JobPage(VerticalScroll):
             table.add_row(clean(worker.host, limit=80), _state(worker, now), share, speed, *cells)
         for teacher, host in zip(job.teachers, figures[count:], strict=True):
             cells = (NOTHING,) * 6 if host is None else host_cells(host, now)[2:8]
-            part = teacher.done / teacher.total if teacher.total else 0.0
-            share = f"{part:4.0%} {progress_bar(part, _SHARE_BAR)}" if teacher.total else NOTHING
             speed = f"{teacher.tokens_per_s:,.0f} tok/s" if teacher.tokens_per_s else NOTHING
             name = f"{clean(teacher.host, limit=80)} (teacher)"
-            table.add_row(name, _teaching(teacher), share, speed, *cells)
+            table.add_row(name, clean(teacher.state, limit=40), NOTHING, speed, *cells)
         return table
 
 
@@ -157,11 +170,6 @@ def _state(worker: JobWorkerView, now: float) -> str:
     if worker.unseen_since is not None:
         text += f", unseen {age(now - worker.unseen_since)}"
     return f"{text}: {clean(worker.reason, limit=200)}" if worker.reason else text
-
-
-def _teaching(teacher: TeacherView) -> str:
-    why = f": {clean(teacher.reason, limit=200)}" if teacher.reason else ""
-    return ", ".join(filter(None, [f"{teacher.state}{why}", teacher.progress]))
 
 
 def _progress(job: JobView, bar_width: int) -> str:
