@@ -57,5 +57,7 @@ class LogFeed:
                     told = clean(str(error), limit=400)
                     self._pane.trouble = f"the log cannot be read: {told}"
             if lines:
-                self._pane.append([(log_prefix(line.host, line.slot), line.text) for line in lines])
+                self._pane.append(
+                    [(log_prefix(line.host, line.slot), line.text, line.at) for line in lines]
+                )
             await asyncio.sleep(0 if len(lines) >= _BATCH else _LOGS_S)

@@ -19,7 +19,7 @@ from sollol_tui.preferences import Preferences, PreferencesFile
 from sollol_tui.ui.screens.view import View
 from sollol_tui.ui.theme import CALM
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
-from sollol_tui.ui.widgets.log_pane import LogView
+from sollol_tui.ui.widgets.log_view import LogView
 
 _OURS: Final = f"{__package__}."
 _COLUMNS: Final = {"jobs": job_columns(), "hosts": HOST_COLUMNS, "events": EVENT_COLUMNS}

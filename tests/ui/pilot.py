@@ -13,7 +13,8 @@ from sollol_tui.client import SOLLOLClient
 from sollol_tui.ui.app import SollolApp
 from sollol_tui.ui.screens.overview import Overview
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
-from sollol_tui.ui.widgets.log_pane import LogPane, LogView
+from sollol_tui.ui.widgets.log_pane import LogPane
+from sollol_tui.ui.widgets.log_view import LogView
 from tests.ui.sample import SampleClient
 
 DEADLINE_S = 30.0

@@ -105,7 +105,7 @@ class Line:
     host: str
     slot: int | None
     text: str
-    at: None = None
+    at: float | None = None
 
 
 @dataclass
@@ -225,7 +225,10 @@ class SampleClient:
         jobs = (replace(j, **changes) if j.id == job_id else j for j in self.shown.jobs)
         self.show(replace(self.shown, jobs=tuple(jobs)))
 
-    def say(self, job_id: str, *texts: str, host: str = "hydra", slot: int | None = 0) -> None:
+    def say(
+        self, job_id: str, *texts: str, host: str = "hydra", slot: int | None = 0,
+        at: float | None = None,
+    ) -> None:  # fmt: skip
         """A rank writes lines."""
         lines = self.logs.setdefault(job_id, [])
-        lines.extend(Line(host=host, slot=slot, text=text) for text in texts)
+        lines.extend(Line(host=host, slot=slot, text=text, at=at) for text in texts)

@@ -1,9 +1,12 @@
 """Keys of the log view: search with what stands around, wrapped lines, nothing but lines."""
 
+from datetime import datetime
+
 from sollol_tui.ui.screens.logs import Logs
-from sollol_tui.ui.widgets.log_pane import LogPane, LogView
+from sollol_tui.ui.widgets.log_pane import LogPane
+from sollol_tui.ui.widgets.log_view import LogView
 from tests.ui.pilot import Driven, driven
-from tests.ui.sample import SampleClient
+from tests.ui.sample import NOW, SampleClient
 
 FILLER = [f"line {number}" for number in range(60)]
 
@@ -85,3 +88,31 @@ async def test_f_leaves_nothing_but_the_log() -> None:
         await screen.sees("words")
         await screen.press("f")
         await screen.sees("hosts up")
+
+
+async def test_t_shows_when_lines_came_and_who_reads_goes_on_where_he_was() -> None:
+    client = SampleClient()
+    client.say("j-7f3a", "early words", *FILLER, at=NOW)
+    client.say("j-7f3a", f"KeyError: {'long ' * 40}END", *FILLER)
+    moment = datetime.fromtimestamp(NOW).astimezone().strftime("%m-%d %H:%M:%S")
+    async with driven(client) as screen:
+        await screen.press("4")
+        await screen.until(lambda: len(view(screen).lines) == 122)
+        await screen.press("t")
+        await screen.until(lambda: view(screen).lines[0] == f"{moment} hydra/0 │ early words")
+        assert first_shown(screen).startswith(" " * 15)  # nobody took down when
+        await screen.press("E")
+        for key in ("t", "w", "t"):
+            assert "KeyError" in first_shown(screen)
+            client.say("j-7f3a", "one more")
+            await screen.sees("new, G follows")
+            await screen.press(key)
+            await screen.pilot.pause()
+        assert "KeyError" in first_shown(screen)
+        await screen.sees("3 new, G follows")
+        await screen.press("y")  # what was found, whole, in whatever form it is shown
+        assert screen.app.clipboard == f"hydra/0 │ KeyError: {'long ' * 40}END"
+        await screen.press("slash", *moment[-5:], "enter")  # times are not what was said
+        await screen.sees("no line passes the filter")
+        await screen.press("escape", "G", "y")
+        assert screen.app.clipboard == "hydra/0 │ one more"

@@ -32,6 +32,10 @@ class Logs(View):
                 "filter the next that tells of an error; freezes"),
         Binding("N", "step(-1)", "Line before", id="logs.step_back", show=False,
                 tooltip="The same, upwards"),
+        Binding("t", "stamp", "Times", id="logs.stamp", show=False,
+                tooltip="When each line came here, or without"),
+        Binding("y", "copy", "Copy line", id="logs.copy", show=False,
+                tooltip="Copy what is selected, else the line found last, else the newest"),
         Binding("w", "wrap", "Wrap", id="logs.wrap", show=False,
                 tooltip="Long lines in full on several rows, or cut at the edge"),
         Binding("f", "maximise", "Maximise", id="logs.maximise", show=False,
@@ -91,6 +95,13 @@ class Logs(View):
 
     def action_wrap(self) -> None:
         self.pane.wrap()
+
+    def action_stamp(self) -> None:
+        self.pane.stamp()
+
+    @property
+    def key_to_copy(self) -> str | None:
+        return self.get_selected_text() or self.pane.line_here
 
     def action_maximise(self) -> None:
         self.toggle_class("-log-only")

@@ -24,7 +24,7 @@ from sollol_tui.model.columns import jobs_in_order
 from sollol_tui.model.errors import SollolError
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
 from sollol_tui.model.states import TERMINAL, JobState
-from sollol_tui.model.text import clean
+from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.ui.screens.confirm import ConfirmCancel, ConfirmKill
 from sollol_tui.ui.screens.sheet import Sheet
 from sollol_tui.ui.screens.workers import Wanted, Workers
@@ -321,9 +321,9 @@ class View(Screen[None]):
         self.notify(f"copied: {command}", timeout=4, markup=False)
 
     def action_copy(self) -> None:
-        if (key := self.key_to_copy) is not None:
-            self.app.copy_to_clipboard(clean(key, limit=200))
-            self.notify(f"copied {clean(key, limit=200)}", timeout=2, markup=False)
+        if (text := self.key_to_copy) is not None:
+            self.app.copy_to_clipboard("\n".join(clean_lines(text)))
+            self.notify(f"copied {clean(text, limit=80)}", timeout=2, markup=False)
 
     @property
     def key_to_copy(self) -> str | None:

@@ -1,104 +1,30 @@
 """The pane of one job's log: follows, freezes when one scrolls up, filters. It reads no file: lines
 are handed in, already clean, and cleaned again if they are not."""
 
-import re
+from bisect import bisect
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
 
-from rich.cells import cell_len, chop_cells
-from rich.highlighter import Highlighter
-from rich.style import Style
 from rich.text import Text
-from textual import events
-from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.geometry import Size
-from textual.reactive import Reactive, reactive
-from textual.widgets import Input, Log, Static
+from textual.reactive import reactive
+from textual.widgets import Input, Static
 
-from sollol_tui.model.columns import Tone, job_sentence, job_tone
+from sollol_tui.model.columns import Tone
 from sollol_tui.model.snapshot import JobView
-from sollol_tui.model.text import MAX_LINE, clean, clean_lines
+from sollol_tui.model.text import MAX_LINE, clean
 from sollol_tui.ui.log_filter import EVERYTHING, LogFilter, parse_filter
+from sollol_tui.ui.log_rows import KeptLine, begins_line, folded, said_in
 from sollol_tui.ui.theme import tone_style
 from sollol_tui.ui.widgets.filter_entry import FilterEntry
+from sollol_tui.ui.widgets.log_head import LogHead
+from sollol_tui.ui.widgets.log_view import LogStyle, LogView, tells_of_error
 
 KEPT_LINES: Final = 20_000
-NO_JOB = "the log of the job under the cursor appears here"
-_TRACEBACK_LINES = 4
-_FOLD = "  ↪ "  # before what goes on
-_LEAST_WRAPPED = 20
-_BAR = "│"  # between whose line it is and what it says
-
-
-_TROUBLE = re.compile(r"\b(\w*error|\w*exception|traceback|failed|killed)\b", re.IGNORECASE)
-_WARNING = re.compile(r"\b\w*warn(ing)?\b", re.IGNORECASE)
-
-
-class _LogStyle(Highlighter):
-    """Dims whose line it is, and marks the words one looks for."""
-
-    def __init__(self, app: App[object]) -> None:
-        self._app = app
-        self.wanted: re.Pattern[str] | None = None  # what the filter finds
-
-    def highlight(self, text: Text) -> None:
-        text.highlight_regex(rf"^\S+ {_BAR}", Style(dim=True))
-        text.highlight_regex(_TROUBLE, tone_style(self._app, Tone.BAD))
-        text.highlight_regex(_WARNING, tone_style(self._app, Tone.BUSY))
-        if self.wanted is not None:
-            text.highlight_regex(self.wanted, Style(reverse=True))
-
-
-class LogView(Log):
-    """The lines themselves. It follows what comes as long as one looks at its end."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "scroll_down", "Down", id="log.down", show=False, tooltip="A line down"),
-        Binding("k,up", "scroll_up", "Up", id="log.up", show=False, tooltip="A line up; freezes"),
-        Binding("g,home", "scroll_home", "First", id="log.first", show=False,
-                tooltip="The oldest line"),
-        Binding("G,end", "follow", "Follow", id="log.follow", show=False,
-                tooltip="The newest line, and follow what comes"),
-        Binding("ctrl+d", "page(0.5)", "Half down", id="log.half_down", show=False,
-                tooltip="Half a page down"),
-        Binding("ctrl+u", "page(-0.5)", "Half up", id="log.half_up", show=False,
-                tooltip="Half a page up; freezes"),
-    ]  # fmt: skip
-
-    follows: reactive[bool] = reactive(True)
-    # Textual lays the whole screen out anew when this changes, which is with every batch of lines.
-    virtual_size: Reactive[Size] = Reactive(Size(0, 0), layout=False)
-
-    def watch_virtual_size(self, size: Size) -> None:
-        """Only a scrollbar that comes or goes changes the layout."""
-        if (size.height > self.container_size.height) != self.show_vertical_scrollbar:
-            self.refresh(layout=True)
-        elif self.show_vertical_scrollbar:
-            self.vertical_scrollbar.window_virtual_size = size.height
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        super().watch_scroll_y(old_value, new_value)
-        self.follows = self.is_vertical_scroll_end
-
-    def on_resize(self, event: events.Resize) -> None:
-        if self.follows:
-            self.action_follow()
-
-    def add(self, lines: Sequence[str]) -> None:
-        """Writes a batch, and stays at the end if it was there."""
-        follows = self.follows
-        self.write_lines(lines, scroll_end=False)
-        if follows:
-            self.action_follow()
-
-    def action_follow(self) -> None:
-        self.scroll_end(animate=False, immediate=True, x_axis=False)
-
-    def action_page(self, pages: float) -> None:
-        self.scroll_relative(y=round(pages * self.size.height), animate=False)
+NO_JOB: Final = "the log of the job under the cursor appears here"
 
 
 class LogPane(Vertical):
@@ -110,25 +36,24 @@ class LogPane(Vertical):
 
     def __init__(self, *, id: str) -> None:  # noqa: A002
         super().__init__(id=id)
-        self._kept: deque[str] = deque(maxlen=KEPT_LINES)
-        self._waiting: deque[str] = deque(maxlen=KEPT_LINES)
+        self._kept: deque[KeptLine] = deque(maxlen=KEPT_LINES)
+        self._waiting: deque[KeptLine] = deque(maxlen=KEPT_LINES)
         self._unseen = 0
         self._filter: LogFilter = EVERYTHING
         self._ranks: set[str] = set()
         self._rank = ""  # whose lines alone are shown; "" those of all
         self._searches = False  # the filter finds lines among all, and leaves none out
         self._found_at = -1
-        self._wraps = False
+        self._wraps = self._stamps = False
         self._fold_width = 0
         self._complaint = ""
         self._title = Text()
-        self._head = ""
 
     def compose(self) -> ComposeResult:
-        yield Static("", id="log-head", markup=False)
+        yield LogHead()
         yield Static(NO_JOB, classes="empty", markup=False)
         log = LogView(highlight=True, max_lines=KEPT_LINES, id="log-view")
-        log.highlighter = self._style = _LogStyle(self.app)
+        log.highlighter = self._style = LogStyle(self.app)
         yield log
         yield FilterEntry(placeholder="text, !text or re:pattern", id="log-filter", compact=True)
 
@@ -164,15 +89,15 @@ class LogPane(Vertical):
         self.job = job
         self._rewrite()
 
-    def append(self, lines: Sequence[tuple[str, str]]) -> None:
-        """Adds (prefix, text) lines, or counts them while the pane is frozen."""
-        fresh = [f"{prefix} {_BAR} {_safe(text)}" for prefix, text in lines]
+    def append(self, lines: Sequence[tuple[str, str, float | None]]) -> None:
+        """Adds lines (whose, text, when it came), or counts them while the pane is frozen."""
+        fresh = [KeptLine.of(rank, _safe(text), at) for rank, text, at in lines]
         self._kept.extend(fresh)
-        self._ranks.update(prefix for prefix, _ in lines)
+        self._ranks.update(line.rank for line in fresh)
         admitted = [line for line in fresh if self._admits(line)]
         log = self.query_one(LogView)
         if log.follows:
-            log.add(self._folded(admitted))
+            log.add(self._rows(admitted))
         else:
             self._waiting.extend(admitted)
             self._unseen += len(admitted)
@@ -191,7 +116,7 @@ class LogPane(Vertical):
 
     def go_to_error(self) -> bool:
         """Shows the first line that tells of an error; False when none does."""
-        return self._go_to(_tells_of_error, -1, 1)
+        return self._go_to(tells_of_error, -1, 1)
 
     def step(self, way: int) -> bool:
         """Shows the next line that the filter finds, downwards (1) or upwards (-1), with what
@@ -199,52 +124,78 @@ class LogPane(Vertical):
         if self._filter.text and not self._searches:
             self._searches = True
             self._rewrite()
-        found = self._filter.admits if self._filter.text else _tells_of_error
+        found = self._filter.admits if self._filter.text else tells_of_error
         return self._go_to(found, self._found_at, way)
 
     def _go_to(self, found: Callable[[str], bool], after: int, way: int) -> bool:
         """Puts a line that is found at the top of the pane; False when there is none."""
-        log = self.query_one(LogView)
-        beginnings = [at for at, line in enumerate(log.lines) if not line.startswith(_FOLD)]
-        wholes = zip(beginnings, [*beginnings[1:], len(log.lines)], strict=True)
-        for begin, end in list(wholes)[::way]:
+        for begin, said in self._lines()[::way]:
             is_further = begin > after if way > 0 else begin < after or after < 0
-            if is_further and found("".join(_unfolded(line) for line in log.lines[begin:end])):
-                log.scroll_to(y=begin, animate=False)
+            if is_further and found(said):
+                self.query_one(LogView).scroll_to(y=begin, animate=False)
                 self._found_at = begin
                 return True
         return False
 
+    def _lines(self) -> list[tuple[int, str]]:
+        """Of each line that is shown its first row and what it said."""
+        rows = self.query_one(LogView).lines
+        begins = _begins(rows)
+        ends = [*begins[1:], len(rows)]
+        return [
+            (begin, said_in(rows[begin:end], stamped=self._stamps))
+            for begin, end in zip(begins, ends, strict=True)
+        ]
+
+    @property
+    def line_here(self) -> str | None:
+        """What was found last, else the newest line that is shown."""
+        lines = self._lines()
+        return dict(lines).get(self._found_at, lines[-1][1]) if lines else None
+
     def wrap(self) -> None:
         """Long lines on several rows, or cut at the edge again."""
-        self._wraps = not self._wraps
-        self._rewrite()
+        with self._staying():
+            self._wraps = not self._wraps
         self._fold_width = self.query_one(LogView).scrollable_content_region.width
+
+    def stamp(self) -> None:
+        """Before each line when it came here, or without again."""
+        with self._staying():
+            self._stamps = not self._stamps
 
     def on_resize(self) -> None:
         width = self.query_one(LogView).scrollable_content_region.width
         if self._wraps and width != self._fold_width:
-            self._fold_width = width
-            self._rewrite()
+            with self._staying():
+                self._fold_width = width
 
-    def _folded(self, lines: Iterable[str]) -> list[str]:
+    @contextmanager
+    def _staying(self) -> Iterator[None]:
+        """Draws the same lines in another form, which is chosen meanwhile: who reads goes on at the
+        line at the top."""
+        log = self.query_one(LogView)
+        begins = _begins(log.lines)
+        # Counted from the end: what is kept and what the view has room for begin elsewhere.
+        found = len(begins) - bisect(begins, self._found_at) + 1 if self._found_at >= 0 else 0
+        top = 0 if log.follows else len(begins) - bisect(begins, round(log.scroll_y)) + 1
+        yield
+        shown = [line for line in self._kept if self._admits(line)]
+        rows = self._rows(shown[: len(shown) - len(self._waiting)])[-KEPT_LINES:]
+        begins = _begins(rows)
+        self._found_at = begins[-found] if 0 < found <= len(begins) else -1
+        log.replace(rows, top=begins[-top] if 0 < top <= len(begins) else None)
+        self._say()
+
+    def _rows(self, lines: Iterable[KeptLine]) -> list[str]:
         """The rows that these lines take."""
+        shown = [line.shown(stamped=self._stamps) for line in lines]
         width = self.query_one(LogView).scrollable_content_region.width
-        if not self._wraps or width < _LEAST_WRAPPED:
-            return list(lines)
-        rows = []
-        for line in lines:
-            first, *more = chop_cells(line, width) if cell_len(line) > width else [line]
-            rest = "".join(more)
-            rows.append(first)
-            rows += (
-                [f"{_FOLD}{row}" for row in chop_cells(rest, width - len(_FOLD))] if rest else []
-            )
-        return rows
+        return folded(shown, width) if self._wraps else shown
 
-    def _admits(self, line: str) -> bool:
-        return (self._searches or self._filter.admits(line)) and (
-            not self._rank or line.startswith(f"{self._rank} {_BAR}")
+    def _admits(self, line: KeptLine) -> bool:
+        return (self._searches or self._filter.admits(line.said)) and (
+            not self._rank or line.rank == self._rank
         )
 
     def open_filter(self) -> None:
@@ -301,10 +252,8 @@ class LogPane(Vertical):
         self._waiting.clear()
         self._unseen = 0
         self._found_at = -1
-        log = self.query_one(LogView)
-        log.clear()
-        log.follows = True
-        log.add(self._folded(line for line in self._kept if self._admits(line)))
+        rows = self._rows(line for line in self._kept if self._admits(line))
+        self.query_one(LogView).replace(rows)
         self._say()
 
     def _followed(self, follows: bool) -> None:
@@ -313,7 +262,7 @@ class LogPane(Vertical):
             batch = list(self._waiting)
             self._waiting.clear()
             self._unseen = 0
-            self.query_one(LogView).add(self._folded(batch))
+            self.query_one(LogView).add(self._rows(batch))
         self._say()
 
     def _say(self) -> None:
@@ -350,29 +299,12 @@ class LogPane(Vertical):
             empty.update(words)
 
     def _say_head(self) -> None:
-        head = self.query_one("#log-head", Static)
-        head.display = self.job is not None
-        if self.job is None:
-            return
-        text = Text()
-        text.append(job_sentence(self.job, self.now), tone_style(self.app, job_tone(self.job)))
-        for line in clean_lines(self.job.traceback)[-_TRACEBACK_LINES:]:
-            text.append(f"\n{line}", tone_style(self.app, Tone.MUTED))
-        if self.trouble:
-            text.append(f"\n{clean(self.trouble)}", tone_style(self.app, Tone.BAD))
-        if (head_text := text.markup) != self._head:
-            self._head = head_text
-            # A layout of the whole screen costs more than all else here, and most news needs none.
-            rows = len(text.wrap(self.app.console, max(1, head.content_size.width)))
-            head.update(text, layout=rows != head.content_size.height)
+        self.query_one(LogHead).tell(self.job, self.now, self.trouble)
 
 
-def _tells_of_error(line: str) -> bool:
-    return _TROUBLE.search(line) is not None
-
-
-def _unfolded(row: str) -> str:
-    return row.removeprefix(_FOLD)
+def _begins(rows: Sequence[str]) -> list[int]:
+    """Where lines begin."""
+    return [at for at, row in enumerate(rows) if begins_line(row)]
 
 
 def _safe(text: str) -> str:
