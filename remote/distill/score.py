@@ -20,12 +20,13 @@ from remote.errand import main
 from remote.events import EventWriter
 from remote.presence import Presence
 from remote.pulse import Doing, Pulse
-from remote.run import Run
+from remote.run import Distill, Run
 from remote.session import Say, speaker
 from remote.start import device_of, quieten, tokens_of, workdir_of
 
 TOLD_EVERY_S = 1.0
 LOOK_S = 0.5  # at a shard that another process writes
+LARGE_REST = 2 / 3  # of what is said; from there on a token's gradient points elsewhere (docs)
 
 
 def score(run: Run, run_dir: Path, events: EventWriter) -> dict[str, Any]:
@@ -72,12 +73,16 @@ def score(run: Run, run_dir: Path, events: EventWriter) -> dict[str, Any]:
         tell_of(events, cache, shard, present=True, seconds=0.0)
     pace = Pace(events, run_dir, part_tokens, done=sum(map(places.tokens_of, present)))
     pulse = Pulse(run_dir, own.slot, events.attempt)
+    for shard in present[:1]:
+        warn_of_rest(cache, shard, distill, say)
     if scorer is not None:
         for number, shard in enumerate(lacking, start=1):
             pulse.begin_step()
             pulse.now(Doing.COMPUTING)
             write(cache, shard, scorer, pace, events)
             pulse.took(number)
+            if number == 1 and not present:
+                warn_of_rest(cache, shard, distill, say)
     pace.tell()
     print(f"{len(part)} shards are here, {pace.scored:,} tokens of them scored now", flush=True)
     seconds = round(time.monotonic() - began, 2)
@@ -150,6 +155,21 @@ def write(cache: Cache, shard: int, scorer: Scorer, pace: Pace, events: EventWri
             return
         pace.obey()
         time.sleep(LOOK_S)
+
+
+def warn_of_rest(cache: Cache, shard: int, distill: Distill, say: Say) -> None:
+    """Says so when most of what the teacher says is said of no token by name: a student learns of
+    the others only how likely they are together."""
+    scores = cache.open(shard, verify=False)[:]
+    rest, kept = scores.rest(), scores.ids.shape[1]
+    if rest <= LARGE_REST:
+        return
+    cooler = " or lower teacher.temperature" if distill.temperature > 1 else ""
+    say(
+        f"at temperature {distill.temperature:g} the {kept} tokens that are kept hold "
+        f"{100 * (1 - rest):.0f} % of what {distill.teacher_name} says; of all others a student "
+        f"learns only how likely they are together: raise teacher.top_k{cooler}"
+    )
 
 
 def tell_of(

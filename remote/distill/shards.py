@@ -53,6 +53,10 @@ class Scores:
         logs[:, 0] = np.log(np.maximum(first, least))
         return logs, rest
 
+    def rest(self) -> float:
+        """How much of what is said is said of no token by name: of a token, on average."""
+        return float(np.exp(self.logs[:, 0].astype(np.float32)).mean()) if len(self) else 0.0
+
 
 def scores_of(ids: np.ndarray, log_chances: np.ndarray, log_rest: np.ndarray) -> Scores:
     """Scores from the likeliest tokens, the likeliest first, and the logarithms of their chances

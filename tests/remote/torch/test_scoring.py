@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,24 @@ def test_a_scorer_that_was_interrupted_redoes_only_the_shard_it_was_at(
     assert done["scored"] == cache.places.tokens - cache.places.tokens_of(0)
     assert [entry["shard"] for entry in events(run_dir, "shard", attempt=2)] == [0, 1, 2]
     assert not [*cache.folder.glob("*.part")]
+
+
+def test_a_teacher_of_whose_words_few_are_kept_says_so(scorers: Scoring) -> None:
+    """Told by who scores, and by who finds all there; an untrained teacher is sure of nothing."""
+
+    def warnings(run_dir: Path, attempt: int = 1) -> list[str]:
+        said = [notice["message"] for notice in events(run_dir, "notice", attempt)]
+        return [message for message in said if "tokens that are kept hold" in message]
+
+    flat, sure = scorers.plan(temperature=2.0), scorers.plan("w2.teacher", top_k=200)
+    assert [scorers.score(flat), scorers.score(flat, attempt=2), scorers.score(sure)] == [0, 0, 0]
+    [told] = warnings(flat)
+    assert re.match(
+        r"at temperature 2 the 32 tokens that are kept hold \d+ % of what the-teacher says; ", told
+    )
+    assert told.endswith(": raise teacher.top_k or lower teacher.temperature")
+    assert warnings(flat, attempt=2) == [told]
+    assert warnings(sure) == []
 
 
 def test_several_scorers_share_the_shards(scorers: Scoring) -> None:
