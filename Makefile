@@ -17,6 +17,10 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 # Most of the slow ones wait for hosts, so more of them than there are cores run at once.
 PARALLEL ?= -n 4 --dist loadfile --no-loadscope-reorder
 
+# Containers often set this. The tests start thousands of Pythons, and each of them would compile
+# everything that it imports: half of what they cost.
+unexport PYTHONDONTWRITEBYTECODE
+
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
