@@ -54,15 +54,17 @@ async def bring_newest(home: Home, job: str, workers: Sequence[Worker]) -> int |
     when there is none anywhere. One that is damaged is passed over. Raises UnreachableError when no
     worker that may have one can be asked."""
     holders: dict[int, list[Worker]] = {}
+    asked = (worker.over_ssh(partial(_list, worker.run_dir)) for worker in workers)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
     silent: UnreachableError | None = None
-    for worker in workers:
-        try:
-            steps = await worker.over_ssh(partial(_list, worker.run_dir))
-        except UnreachableError as error:
-            silent = error
-            continue
-        for step in steps:
-            holders.setdefault(step, []).append(worker)
+    for worker, steps in zip(workers, answers, strict=True):
+        if isinstance(steps, UnreachableError):
+            silent = steps
+        elif isinstance(steps, BaseException):
+            raise steps
+        else:
+            for step in steps:
+                holders.setdefault(step, []).append(worker)
     if silent is not None and not holders:
         raise silent
     here = kept(home, job) or 0

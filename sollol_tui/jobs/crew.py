@@ -274,8 +274,15 @@ class Crew:
         return [
             worker
             for worker in self.workers
-            if worker.host.name not in lost or unseen.get(worker.host.name) == ""
+            if not worker.given_up
+            and (worker.host.name not in lost or unseen.get(worker.host.name) == "")
         ]
+
+    def give_up_as(self, other: "Crew") -> None:
+        """Whom another crew of the job has given up is asked no more by this one either."""
+        known = {(w.host.name, w.role): w.given_up for w in (*other.workers, *other.teachers)}
+        for worker in (*self.workers, *self.teachers):
+            worker.given_up = known.get((worker.host.name, worker.role), "")
 
     def _holds_steps(self, worker: Worker) -> bool:
         """Whether a worker may have something to save. Ranks that were launched again and still

@@ -69,8 +69,7 @@ async def pause(case: Attended) -> bool:
         is_wanted = not case.crew.plan.apart  # who learns apart keeps his own
         # With a full disk here it would take what the state needs.
         if is_wanted and HERE not in case.crew.progress.full:
-            there = [w for w in case.crew.workers if w.host.name not in case.crew.progress.lost]
-            step = await bring_checkpoint(case.store, case.job, there, case.stage)
+            step = await _bring_checkpoint(case)
     else:
         case.crew.let_go()
     left += await case.crew.dismiss_teachers("stop", STOP_GRACE_S)
@@ -96,6 +95,17 @@ async def pause(case: Attended) -> bool:
             return True
     await end(case, JobState.CANCELLED, "kill", "; ".join(left))
     return True
+
+
+async def _bring_checkpoint(case: Attended) -> int | None:
+    """The newest checkpoint of those who have a part in the job; returns its step. Who was given up
+    is asked again only where nobody else holds the last step."""
+    there = [w for w in case.crew.workers if w.host.name not in case.crew.progress.lost]
+    answering = [worker for worker in there if not worker.given_up]
+    step = await bring_checkpoint(case.store, case.job, answering, case.stage)
+    if answering != there and (step or 0) < case.store.step(case.job):
+        step = await bring_checkpoint(case.store, case.job, there, case.stage)
+    return step
 
 
 async def _stop_ranks(case: Attended) -> list[str]:

@@ -117,7 +117,9 @@ class Supervisor:
                 with suppress(StateError):
                     self.case.stage(f"this machine: {failure_of(error).reason}; trying again")
                 await asyncio.sleep(pause_s)
+                before = self.case.crew
                 self.case.meet_crew()
+                self.case.crew.give_up_as(before)
         raise AssertionError("unreachable")
 
     async def _advance(self) -> Wish | None:

@@ -64,6 +64,9 @@ class Worker:
     place: Place | None = None
     role: Literal["", ".teacher"] = ""
     """What tells its run directory from that of the host's students."""
+    given_up: str = ""
+    """Why it could not be checked when the run was to leave it; "" once it is launched again. It is
+    asked no more, because what waits for it has waited already."""
 
     async def prepare(self, packages: Packages, dataset: DatasetFacts | None, model: str) -> Place:
         """Brings environment, payload, dataset and model to the host. What is there stays."""
@@ -85,6 +88,7 @@ class Worker:
                 connection, place.environment, place.run_dir, run, secrets
             )
         )
+        self.given_up = ""
 
     async def over_ssh(self, act: Callable[[HostConnection], Awaitable[T]]) -> T:
         """Does something over a connection, again after the connection was lost, and once the
@@ -211,8 +215,8 @@ class Worker:
         a sentence on what could not be verified. `stop` and `leave` wait for a host that is out of
         reach, and turn into `kill` after `grace_s`, when `hurry` is set, or when it is not needed;
         `kill` gives such a host up after `patience_s`, or earlier where it is not needed."""
-        if self.place is None:
-            return ""
+        if self.place is None or self.given_up:
+            return self.given_up
         clock = asyncio.get_running_loop().time
         began = clock()
         hurried_at = began if action == "kill" else None
@@ -227,7 +231,8 @@ class Worker:
                 if hurried_at is None and is_late:
                     action, hurried_at = "kill", clock()
                 if hurried_at is not None and clock() - hurried_at > patience_s:
-                    return f"{self.host.name} could not be checked ({error.message})"
+                    self.given_up = f"{self.host.name} could not be checked ({error.message})"
+                    return self.given_up
                 self.say(f"stopping: {error.message}; trying again")
                 await asyncio.sleep(RECONNECT_S[0])
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,9 +172,12 @@ async def test_a_host_out_of_reach_is_waited_for_until_its_time_is_over_or_nobod
         )
         time_is_over = worker.stop("stop", 0.2, asyncio.Event(), patience_s=0.0)
         assert "could not be checked" in await asyncio.wait_for(time_is_over, 20)
-        nobody_needs_it = worker.stop("stop", 1000, asyncio.Event(), is_needed=lambda: False)
+        nobody_needs_it = replace(worker, given_up="").stop(
+            "stop", 1000, asyncio.Event(), is_needed=lambda: False
+        )
         assert "could not be checked" in await asyncio.wait_for(nobody_needs_it, 20)
-        waits = asyncio.create_task(worker.stop("stop", 1000, asyncio.Event()))
+        still = replace(worker, given_up="")
+        waits = asyncio.create_task(still.stop("stop", 1000, asyncio.Event()))
         done, _ = await asyncio.wait([waits], timeout=0.3)
         assert not done
         waits.cancel()

@@ -5,13 +5,17 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sollol_tui.jobs import crew as ending_together
 from sollol_tui.jobs import sight
 from sollol_tui.jobs import worker as leaving
+from sollol_tui.jobs.attended import Attended
+from sollol_tui.jobs.checkpoints import bring_newest
 from sollol_tui.jobs.crew import Crew
+from sollol_tui.jobs.ending import _bring_checkpoint
 from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.membership import Membership
 from sollol_tui.jobs.queue import take_turn
@@ -19,6 +23,7 @@ from sollol_tui.jobs.records import load
 from sollol_tui.jobs.regroup import lose, plan_next
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Place, Worker
+from sollol_tui.model.errors import UnreachableError
 from sollol_tui.model.events import decode
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.plan import Plan
@@ -190,3 +195,52 @@ async def test_a_rank_that_was_launched_again_and_still_loads_is_not_waited_for(
     says(crew, "w2", kind, 1, world_size=2)
     assert await crew.halt("stop", 60) == {}
     assert told == {"w1": "stop", "w2": asked}
+
+
+async def test_a_host_that_was_given_up_is_asked_no_more_in_that_round(
+    out_of_reach: tuple[Crew, Tries], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leaving, "CLEANUP_LIMIT_S", 0.0)
+    crew, _ = out_of_reach
+    crew.watch.unseen["w3"] = ""  # its connection has been lost since
+    problems = await asyncio.wait_for(crew.halt("kill", 0.0), 20)
+    assert "w3 could not be checked" in problems["w3"]
+    asked: list[str] = []
+    real = leaving.connect
+
+    def connect(host: Host, *arguments: Any) -> Any:
+        asked.append(host.name)
+        return real(host, *arguments)
+
+    monkeypatch.setattr(leaving, "connect", connect)
+    again = Crew(store, store.job(crew.job), lambda host, text: None)
+    again.workers[2].place = crew.workers[2].place
+    again.give_up_as(crew)
+    for one in (crew, again):
+        assert "w3" not in {worker.host.name for worker in one.in_reach}
+        assert await one.halt("kill", 0.0) == problems
+    assert asked == []
+    case = Attended(store.home, store, crew.job)
+    case.crew = again
+    assert await _bring_checkpoint(case) is None
+    assert asked == []
+    with pytest.raises(UnreachableError):  # what is launched anew is asked again
+        await again.workers[2].launch({}, {})
+    assert set(asked) == {"w3"}
+
+
+async def test_hosts_are_asked_for_their_checkpoints_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = running(store, "w1", "w2")
+    crew, both = Crew(store, store.job(job), lambda host, text: None), asyncio.Barrier(2)
+    for worker in crew.workers:
+        worker.place = Place(environment=ENVIRONMENT, run_dir="/run", dataset="d", model="m")
+
+    async def over_ssh(worker: Worker, act: object) -> list[int]:
+        await both.wait()
+        raise UnreachableError(worker.host.name, "no route to host")
+
+    monkeypatch.setattr(Worker, "over_ssh", over_ssh)
+    with pytest.raises(UnreachableError):
+        await asyncio.wait_for(bring_newest(store.home, job, crew.workers), 20)
