@@ -1,8 +1,6 @@
 """`sollol doctor`: what is well with each host and between them, and the remedy where it is not."""
 
 import json
-import shutil
-import sys
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +14,7 @@ from sollol_tui.cli.bars import Bars
 from sollol_tui.cli.exits import ExitCode, exit_code_of_all
 from sollol_tui.cli.params import HOSTS
 from sollol_tui.cli.session import Session, pass_session
+from sollol_tui.cli.terminal import width
 from sollol_tui.model.diagnosis import Check, Diagnosis, Examination, Outcome, Stage
 from sollol_tui.model.links import Endpoint, Firewall, Link, NetworkReport, Reach, cost_s
 from sollol_tui.model.patterns import select
@@ -29,6 +28,7 @@ _MARKS: Final = {
 _WIDEST: Final = 110
 _INDENT: Final = " " * 20
 _LISTED: Final = 4  # so many hosts: a line for each direction; more: a matrix
+_FIGURES: Final = 47  # columns of a direction's line that are no names
 _SQUARE: Final = 8  # the widest matrix that fits 80 columns
 
 
@@ -105,8 +105,7 @@ def _exit_code(examined: Examination) -> int:
 
 
 def _width() -> int:
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDEST
-    return max(40, min(columns, _WIDEST))
+    return max(40, min(width(), _WIDEST))
 
 
 def _print(examined: Examination, ports: tuple[int, int], *, network: bool, fix: bool) -> None:
@@ -138,7 +137,9 @@ def _host_lines(diagnosis: Diagnosis, *, fix: bool) -> Iterator[str]:
         yield from lines[1:]
     rest = ", ".join(check.stage for check in diagnosis.checks[len(reached) :])
     if rest:
-        yield from _wrapped(f"  -     not reached: {rest}")
+        first, *more = _wrapped(f"not reached: {rest}", " " * 8)
+        yield "  -" + first[3:]
+        yield from more
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
@@ -226,9 +227,12 @@ def _endpoint_lines(endpoint: Endpoint) -> Iterator[str]:
 
 def _list_lines(links: Sequence[Link], ports: tuple[int, int]) -> Iterator[str]:
     job = f"{ports[0]}-{ports[1]}"
-    yield f"  {'FROM':<14}{'TO':<14}{job:<13}{'KERNEL PORT':<13}{'MBIT/S':>8}{'LATENCY':>11}"
+    longest = max(len(name) for link in links for name in (link.origin, link.target, "FROM"))
+    wide = max(6, min(13, longest, (_width() - _FIGURES) // 2 - 1))
+    names = f"{'FROM':<{wide}} {'TO':<{wide}} "
+    yield f"  {names}{job:<13}{'KERNEL PORT':<13}{'MBIT/S':>8}{'LATENCY':>11}"
     for link in links:
-        names = set_cell_size(link.origin, 13) + " " + set_cell_size(link.target, 13) + " "
+        names = f"{set_cell_size(link.origin, wide)} {set_cell_size(link.target, wide)} "
         yield (
             f"  {names}{link.job_port.value:<13}{link.free_port.value:<13}"
             f"{_mbit(link):>8}{_latency(link):>11}"

@@ -33,7 +33,7 @@ def host_lines(hosts: Sequence[HostView]) -> list[str]:
     troubled = [host for host in hosts if host.state in (HostState.DOWN, HostState.REFUSED)]
     rows = [columns.host_cells(host, now) for host in hosts]
     lines = _table(columns.HOST_COLUMNS, rows, red={hosts.index(host) for host in troubled})
-    why = [f"{host.name}: {columns.host_reason(host, now)}" for host in troubled]
+    why = [columns.host_trouble(host, now) for host in troubled]
     return [*lines, "", *why] if why else lines
 
 

@@ -80,7 +80,7 @@ def job_columns(bar_width: int = LONG_BAR) -> tuple[Column, ...]:
 
 HOST_COLUMNS: Final = (
     _column("host", 8, 12, 24),
-    _column("state", 5),
+    _column("state", 5, 8),
     _column("gpu", 8, 11, 28, drops=4),
     _column("util", 4, drops=1),
     _column("vram", 12, drops=2),
@@ -88,7 +88,7 @@ HOST_COLUMNS: Final = (
     _column("cpu", 4, drops=3),
     _column("ram", 11, drops=5),
     _column("job", 8),
-    _column("share", 5, 22, 48),
+    _column("share", 5, 18, 48),
 )
 
 EVENT_COLUMNS: Final = (
@@ -268,18 +268,29 @@ def _share(host: HostView) -> str:
 
 def host_reason(host: HostView, now: float) -> str:
     """ "no route to host, 4m": why a host is not up, and since when."""
-    why = clean(host.reason, limit=400)
-    if not why:
-        match host.state:
-            case HostState.UP:
-                return ""
-            case HostState.UNKNOWN:
-                why = "not asked yet"
-            case HostState.DISABLED:
-                why = "disabled in the inventory"
-            case HostState.DOWN | HostState.REFUSED:
-                why = "no reason given"
-    return why if host.since is None else f"{why}, {age(now - host.since)}"
+    why = _host_reason(host)
+    return why if not why or host.since is None else f"{why}, {age(now - host.since)}"
+
+
+def host_trouble(host: HostView, now: float) -> str:
+    """ "pi01 (4m): no route to host": on a line of its own, where the command with which the reason
+    ends can be copied to the line's end."""
+    since = "" if host.since is None else f" ({age(now - host.since)})"
+    return f"{host.name}{since}: {_host_reason(host)}"
+
+
+def _host_reason(host: HostView) -> str:
+    if why := clean(host.reason, limit=400):
+        return why
+    match host.state:
+        case HostState.UP:
+            return ""
+        case HostState.UNKNOWN:
+            return "not asked yet"
+        case HostState.DISABLED:
+            return "disabled in the inventory"
+        case HostState.DOWN | HostState.REFUSED:
+            return "no reason given"
 
 
 def host_tone(host: HostView, now: float) -> Tone:

@@ -17,10 +17,10 @@ from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.output_schema import OUTPUTS, output_schema
 from tests.cli.furnished import furnish, supervised
+from tests.cli.goldens import golden, timeless
 from tests.cli.shell import sollol
 from tools import commands
 
-GOLDEN = Path(__file__).parent / "golden"
 DEADLINE_S = 60.0
 PLAN = ["train", "--model", "model", "--dataset", "rows.jsonl", "--workers", "one", "--dry-run"]
 READING = {  # each command that prints --json, and how it is called here
@@ -147,13 +147,7 @@ def test_tables_fit_the_terminal(
     code, out, err = sollol(*arguments(READING[f"sollol {name}"], job))
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= columns
-    shown = re.sub(r"CPU \d+%, RAM \d+%", "CPU 5%, RAM 20%", out)
-    shown = re.sub(r"j-[0-9a-f]{6}", "j-000000", shown)
-    shown = re.sub(r"\d\d-\d\d \d\d:\d\d:\d\d", "11-22 09:30:00", shown)
-    file = GOLDEN / f"{name}.{columns}.txt"
-    if os.environ.get("GOLDEN") == "write":
-        file.write_text(shown)
-    assert shown == file.read_text()
+    assert timeless(out) == golden(f"{name}.{columns}", out)
 
 
 @pytest.mark.parametrize("name", READING)
@@ -213,8 +207,8 @@ def test_what_hosts_say_fits_a_narrow_terminal(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "60")
     out = sollol(*arguments(ASKING[f"sollol {name}"], job))[1]
-    words = 60 - max(map(len, re.findall(r"[/\w.-]{20,}", out)), default=0)  # to be copied whole
-    assert [line for line in out.splitlines() if len(line) > 60 and words > 20] == []
+    for line in out.splitlines():  # one word may stick out: it may be something to copy
+        assert len(line) <= 60 or len(line) - max(map(len, line.split())) < 30, line
 
 
 def test_csv_has_a_line_for_each_step(job: str) -> None:
