@@ -24,7 +24,7 @@ from sollol_tui.model.states import JobState  # noqa: E402
 from sollol_tui.ui.served import Dashboard, listen_on, serve, tab_command  # noqa: E402
 from tests.cli.furnished import supervised  # noqa: E402
 from tests.jobs.samples import add_job  # noqa: E402
-from tests.ui.browser import CHROMIUM, DRIVER, Browser, open_browser  # noqa: E402
+from tests.ui.browser import IS_WANTED, Browser, open_browser  # noqa: E402
 
 DEADLINE_S = 60.0
 
@@ -197,7 +197,7 @@ async def test_tabs_end_when_their_parent_is_killed(running: str) -> None:
                 await until(lambda: not tab.is_running(), "the tab's process ends")
 
 
-@pytest.mark.skipif(not (DRIVER and CHROMIUM), reason="needs chromium and chromedriver")
+@pytest.mark.skipif(not IS_WANTED, reason="needs chromium and chromedriver")
 def test_a_browser_shows_the_job_as_it_goes_on_and_takes_keys(running: str, tmp_path: Path) -> None:
     with command() as (_, door), open_browser(tmp_path / "profile") as browser:
         listen(browser)
