@@ -87,15 +87,16 @@ def teacher_run_file(
     host: TeacherHost,
     model: str,
     launch: int,
+    part: tuple[int, int] = (0, 1),
 ) -> dict[str, Any]:
     """What the agent of a teacher's host is told: as a student of that host would be, but alone.
-    `model` is where the teacher lies there."""
+    `model` is where the teacher lies there, `part` which of how many it scores."""
     scores = teacher.lesson.path is Path.SCORES
     rank = {"slot": 0, "rank": 0, "host": host.host, "address": host.address, "gpu": host.gpu}
     told = {
         "teacher": model,
-        "part": teacher.hosts.index(host),
-        "parts": len(teacher.hosts),
+        "part": part[0],
+        "parts": part[1],
     }
     return student | {
         "program": "distill.score" if scores else "distill.answer",

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from sollol_tui.hosts.shards import NAME
-from sollol_tui.hosts.transfer import file_sha256
+from sollol_tui.hosts.ssh import HostConnection
+from sollol_tui.hosts.transfer import file_sha256, send_file
 from sollol_tui.jobs.home import Home
 from sollol_tui.model.errors import InputError
 
@@ -30,6 +31,14 @@ class ScoreCache:
         folder = home.scores / key
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return cls(folder=folder, shards=shards)
+
+    @property
+    def key(self) -> str:
+        return self.folder.name
+
+    def folder_in(self, workdir: str) -> str:
+        """Where the same shards lie on a worker."""
+        return f"{workdir}/scores/{self.key}"
 
     def names(self) -> list[str]:
         """The shards that are here, in the order in which students need them."""
@@ -55,6 +64,16 @@ class ScoreCache:
     def note_sum(self, name: str, sha256: str) -> None:
         """Before the shard itself comes: what is here has a sum."""
         self._sum(name).write_text(sha256)
+
+    async def send(self, connection: HostConnection, workdir: str, name: str) -> None:
+        """Brings a shard to a worker. Raises HostError, and InputError where the one here is
+        damaged: it is removed then."""
+        place = f"{self.folder_in(workdir)}/{name}"
+        try:
+            await send_file(connection, self.path(name), place, self.sha256(name))
+        except InputError:
+            await self.drop_if_damaged(name)
+            raise
 
     async def drop_if_damaged(self, name: str) -> bool:
         """Removes a shard that is not what came here; whether that was so."""

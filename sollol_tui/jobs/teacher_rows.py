@@ -15,13 +15,6 @@ def note_teacher(store: Store, job: str, host: str, **values: Any) -> None:
     )
 
 
-def count_hits(store: Store, job: str, host: str, tokens: int) -> None:
-    """More of what a host has to score were found in a cache."""
-    store.connection.execute(
-        "UPDATE teachers SET hits = hits + ? WHERE job = ? AND host = ?", (tokens, job, host)
-    )
-
-
 def launch_of(store: Store, job: str, host: str) -> int:
     """Which launch of the teacher's run there is the current one."""
     [row] = store.connection.execute(
@@ -41,7 +34,8 @@ def prepared(store: Store, job: str) -> dict[str, dict[str, Any]]:
 def dismiss(store: Store, job: str) -> None:
     """Nothing of the teacher's runs any more; what it does next is another launch."""
     store.connection.execute(
-        "UPDATE teachers SET state = CASE state WHEN 'done' THEN 'done' ELSE 'gone' END,"
+        "UPDATE teachers SET state ="
+        " CASE WHEN state = 'done' OR (total > 0 AND done = total) THEN 'done' ELSE 'gone' END,"
         " tokens_per_s = NULL, eta_s = NULL, launch = launch + 1 WHERE job = ?",
         (job,),
     )

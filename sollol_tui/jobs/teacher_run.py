@@ -3,8 +3,10 @@ What comes of its shards and answers is decided elsewhere."""
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path as File
 from typing import Any, Final
 
@@ -26,6 +28,8 @@ from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.teacher import PlannedTeacher, TeacherHost
 from sollol_tui.model.text import clean
 
+log = logging.getLogger("sollol.supervisor")
+SILENCED_S: Final = 30.0  # how long what is killed may take
 CRASHES: Final = 3  # without a shard in between, after which the teacher is given up
 
 
@@ -65,6 +69,15 @@ def teaching_workers(
 
 
 @dataclass(slots=True, kw_only=True)
+class PartFigures:
+    """Tokens of one part; `hits` of them were found in a cache."""
+
+    total: int = 0
+    done: int = 0
+    hits: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
 class TeacherRun:
     """`hear` gets each event once. `launching` is held while the agent is started."""
 
@@ -80,8 +93,11 @@ class TeacherRun:
     failure: Failure | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
     _new: NewLines = field(default_factory=NewLines)
+    unseen: bool = False
     _launch: int = 0
-    _out_of_sight: str = ""
+    _may_run: bool = True
+    _parts: dict[int, PartFigures] = field(default_factory=dict)
+    _told: PartFigures = field(default_factory=PartFigures)
 
     @property
     def host(self) -> TeacherHost:
@@ -104,6 +120,7 @@ class TeacherRun:
         place = await self.worker.prepare(
             self.inventory.packages, self.plan.dataset, self.teacher.lesson.model
         )
+        self.unseen = False
         found, known = _content(self.teacher.lesson.model, place.model), self.teacher.content
         if found and known and found != known:
             raise UnsuitableError(
@@ -113,8 +130,9 @@ class TeacherRun:
             )
         self.note(environment=json.dumps(place.as_data()))
 
-    async def launch(self) -> None:
-        """Starts the agent, or adopts the one of an earlier try. Raises HostError."""
+    async def launch(self, part: int = 0, parts: int = 1) -> None:
+        """Starts the agent for a part of the work, or adopts that of an earlier try. Raises
+        HostError."""
         worker, place = self.worker, self.worker.place
         assert place is not None
         delivered = delivery(worker.home, worker.job)
@@ -148,9 +166,12 @@ class TeacherRun:
             generation=self.launches,
             main_port=0,
         )
-        run = teacher_run_file(run, self.spec, self.teacher, self.host, place.model, self.launches)
+        run = teacher_run_file(
+            run, self.spec, self.teacher, self.host, place.model, self.launches, (part, parts)
+        )
         self.note(state="loading", reason="")
         async with self.launching:
+            self._may_run = True
             await worker.launch(run, dict(self.secrets))
 
     @property
@@ -167,6 +188,17 @@ class TeacherRun:
         self._launch += 1
         self.finished = self.failure = None
         self.over.clear()
+
+    async def silence(self) -> None:
+        """Returns once nothing of it runs there, however long its host is out of sight."""
+        while self.worker.place is not None and self._may_run:
+            quiet = replace(self.worker, say=partial(log.debug, "%s: %s", self.worker.host.name))
+            problem = await quiet.stop("kill", SILENCED_S, asyncio.Event())
+            self._may_run = bool(problem)
+            if problem:
+                log.warning("%s", problem)
+            else:
+                self.give_up_launch()
 
     async def follow(self) -> None:
         """Hears the run to its end, however long its host is out of sight. Raises RunFailedError
@@ -186,20 +218,42 @@ class TeacherRun:
         """Sets columns of its row."""
         teacher_rows.note_teacher(self.store, *self._row, **values)
 
+    def begin_part(self, part: int, tokens: int) -> None:
+        """It looks at a part of the data, maybe again."""
+        self._told = self._parts[part] = PartFigures(total=tokens)
+        self._note_figures(state="scoring")
+
     def count_hits(self, tokens: int) -> None:
-        """More of its part were found in a cache."""
-        teacher_rows.count_hits(self.store, *self._row, tokens)
+        """More of the part were found in a cache."""
+        self._told.hits += tokens
+        self._note_figures()
+
+    def note_pace(self, event: Event) -> None:
+        """How far the part is scored, and how fast."""
+        self._told.done = event.count("tokens_done") or 0
+        pace = {key: event.number(key) for key in ("tokens_per_s", "eta_s")}
+        self._note_figures(**pace)
+
+    def _note_figures(self, **values: Any) -> None:
+        """Of all parts that it had."""
+        parts = self._parts.values()
+        self.note(
+            total=sum(each.total for each in parts),
+            done=sum(each.done for each in parts),
+            hits=sum(each.hits for each in parts),
+            **values,
+        )
 
     @property
     def _row(self) -> tuple[str, str]:
         return self.worker.job, self.worker.host.name
 
     def _on_seen(self, host: str, reason: str) -> None:
-        if bool(reason) != bool(self._out_of_sight):
+        if bool(reason) != self.unseen:
             told = f"the teacher's host is out of sight: {reason}" if reason else "seen again"
             note(self.store, self.worker.job, "notice", host=host, message=told)
             self.note(reason=reason)
-        self._out_of_sight = reason
+        self.unseen = bool(reason)
 
     def _on_data(self, host: str, file: str, path: File) -> None:
         for event in self._new.events(path):

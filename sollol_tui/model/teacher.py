@@ -1,7 +1,8 @@
 """What a teacher is to a plan: where it computes, how the student hears of it, and what that takes.
 Pure; knows no host and no tokenizer."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
 from typing import Final
@@ -57,7 +58,8 @@ class PlannedTeacher:
     """`tokens` is about how many of the dataset the teacher reads, once; `students_per_s` how many
     the students take a second; `need_bytes` the teacher's memory, None where that is unknown;
     `content` names what the teacher is, once that is known; `answers` is the file with what it
-    wrote, once it has."""
+    wrote, once it has; `holders` are the hosts that score each part by now, where that is not one
+    part for each, `left_out` says why others that were asked for are not among them."""
 
     lesson: Lesson
     hosts: tuple[TeacherHost, ...]
@@ -68,6 +70,13 @@ class PlannedTeacher:
     students_per_s: float | None = None
     content: str = ""
     answers: str = ""
+    holders: tuple[str, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def scorers(self) -> tuple[str, ...]:
+        """The host of each part of the work."""
+        return self.holders or tuple(host.host for host in self.hosts)
 
     @property
     def seconds(self) -> float | None:

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from remote.scores_here import SHARDS, ScoresHere
+
 from remote.control import Action, read_control
 from remote.events import EventWriter
 from remote.files import write_atomic
@@ -129,6 +131,9 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
     if FAIL == "silent":
         return
     started = time.monotonic()
+    scores = None if run.distill is None else ScoresHere(run, run_dir)
+    if scores is not None:
+        scores.tell(events)
     pulse = Pulse(run_dir, slot, events.attempt)
     for step in range(first + 1, STEPS + 1):
         pulse.begin_step()
@@ -138,6 +143,8 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
         if step == HANGS_AT:
             hang()
         time.sleep(STEP_S)
+        if scores is not None:
+            scores.wait((step - 1) * SHARDS // STEPS, run_dir, events)
         if step >= GROWS_AT:
             HOARD.append(bytearray(os.urandom(4096)) * (GROWS_BYTES // 4096))
         pulse.now(Doing.WAITING)

@@ -1,0 +1,134 @@
+"""A teacher's scores come from its hosts to the students, each shard scored once, whoever is lost:
+the real agents, scorers of the standard library."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from sollol_tui.model.snapshot import JobView
+from sollol_tui.model.states import JobState
+from tests.jobs.bench import Bench, runs, until, write_model
+
+SHARDS = 8
+TOKENS = 10  # of each
+STEPS = {"SOLLOL_STUB_STEPS": "16", "SOLLOL_STUB_STEP_S": "0.01"}
+TOKENIZER = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": []}
+
+
+@pytest.fixture
+def bench(bench: Bench) -> Bench:
+    """With a teacher whose tokens are the student's, and whom no other test has."""
+    write_model(bench.folder / "teacher")
+    (bench.folder / "teacher" / "README.md").write_text(str(bench.folder))
+    for model in ("model", "teacher"):
+        (bench.folder / model / "tokenizer.json").write_text(json.dumps(TOKENIZER))
+    return bench
+
+
+def submit(bench: Bench, hosts: str, per_host: dict[str, dict[str, str]] | None = None) -> str:
+    """A hybrid job whose student is on host one."""
+    return bench.submit(
+        env=STEPS,
+        per_host=per_host,
+        mode="hybrid",
+        workers="one",
+        teacher={"model": str(bench.folder / "teacher"), "host": hosts},
+    )
+
+
+def shards(bench: Bench, job: str, host: str) -> list[dict[str, Any]]:
+    """What a scorer has told of its shards, in all its launches."""
+    folder = bench.home.copies(job, f"{host}.teacher")
+    lines = [
+        line for path in sorted(folder.glob("events.*")) for line in path.read_text().splitlines()
+    ]
+    return [event for event in map(json.loads, lines) if event["kind"] == "shard"]
+
+
+def scored(bench: Bench, job: str, *hosts: str) -> Counter[int]:
+    """How often each shard was computed."""
+    told = [each for host in hosts for each in shards(bench, job, host)]
+    return Counter(each["shard"] for each in told if not each["present"])
+
+
+def totals(view: JobView) -> dict[str, int]:
+    """How many tokens each host had to score."""
+    return {each.host: each.total for each in view.teachers}
+
+
+def test_two_hosts_share_the_work_and_a_second_job_asks_them_only_for_what_is_damaged(
+    bench: Bench,
+) -> None:
+    first = bench.reaches(submit(bench, "one,two"), JobState.DONE)
+    assert sorted(each["shard"] for each in shards(bench, first.id, "two")) == [1, 3, 5, 7]
+    assert scored(bench, first.id, "one", "two") == Counter(range(SHARDS))
+    assert totals(first) == {"one": 40, "two": 40}
+    again = bench.reaches(submit(bench, "one,two"), JobState.DONE)
+    assert not [each for host in ("one", "two") for each in shards(bench, again.id, host)]
+
+    [here] = bench.home.scores.iterdir()
+    student = bench.workdirs / "one" / "scores" / here.name
+    whole = {name: (here / name).read_bytes() for name in ("000002.scores", "000003.scores")}
+    (student / "000003.scores").unlink()
+    for path in (student / "000002.scores", here / "000003.scores"):
+        path.write_bytes(b"x" + path.read_bytes()[1:])
+    third = bench.reaches(submit(bench, "one,two"), JobState.DONE)
+    for folder in (here, student):
+        assert {name: (folder / name).read_bytes() for name in whole} == whole
+    assert not scored(bench, third.id, "one", "two"), "the host that scored them has them"
+    assert [*map(bool, (shards(bench, third.id, host) for host in ("one", "two")))] == [False, True]
+
+
+def test_what_a_host_that_always_fails_should_score_is_scored_by_the_other(bench: Bench) -> None:
+    broken = {"two": {"SOLLOL_STUB_FAIL": "distill.score"}}
+    job = submit(bench, "one,two", broken)
+    view = bench.reaches(job, JobState.DONE)
+    assert scored(bench, job, "one", "two") == Counter(range(SHARDS))
+    assert not shards(bench, job, "two")
+    assert totals(view) == {"one": 80, "two": 0}
+    told = [event.data["message"] for event in bench.client.events(job) if event.kind == "notice"]
+    assert "it scores what the teacher on two has left" in told
+
+
+def test_a_teacher_none_of_whose_hosts_can_score_ends_the_job_with_the_reason(bench: Bench) -> None:
+    broken = {host: {"SOLLOL_STUB_FAIL": "distill.score"} for host in ("one", "two")}
+    job = submit(bench, "one,two", broken)
+    until(lambda: bench.view(job).state.is_terminal, "an end")
+    view = bench.view(job)
+    assert (view.state, "the stub was told to fail" in view.reason) == (JobState.FAILED, True)
+    assert not bench.left(job)
+
+
+@pytest.mark.parametrize("fault", ["scorer and supervisor killed", "job paused"])
+def test_no_shard_is_scored_twice(bench: Bench, fault: str) -> None:
+    release = bench.folder / "release"
+    holds = {"two": {"SOLLOL_STUB_HOLDS": f"distill.score:5={release}"}}
+    job = submit(bench, "two", holds)
+    until(lambda: len(shards(bench, job, "two")) == 5, "five shards")
+    if fault == "job paused":
+        bench.client.pause_job(job)
+        bench.reaches(job, JobState.PAUSED)
+        assert not bench.left(job)
+        bench.client.resume_job(job)
+    else:
+        bench.kill_supervisor(job)
+        for process, run in runs(bench.workdirs):
+            if run.endswith(".teacher"):
+                process.kill()
+        assert bench.client.revive() == [job]
+    release.touch()
+    bench.reaches(job, JobState.DONE)
+    assert scored(bench, job, "two") == Counter(range(SHARDS))
+    assert not bench.left(job)
+
+
+def test_a_cancelled_job_leaves_nothing_of_its_teacher(bench: Bench) -> None:
+    nowhere = bench.folder / "never"
+    job = submit(bench, "two", {"two": {"SOLLOL_STUB_HOLDS": f"distill.score:1={nowhere}"}})
+    until(lambda: shards(bench, job, "two"), "a shard")
+    bench.client.cancel_job(job)
+    view = bench.reaches(job, JobState.CANCELLED)
+    assert not bench.left(job)
+    assert [each.state for each in view.teachers] == ["gone"]
