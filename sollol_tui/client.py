@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without S
     from sollol_tui.model.evidence import Evidence
     from sollol_tui.model.happenings import Happening
     from sollol_tui.model.metrics import StepPoint
+    from sollol_tui.model.ranking import Ranked
     from sollol_tui.model.spec import JobSpec
     from sollol_tui.upkeep import Environment, Pruned, Step
 
@@ -388,6 +389,13 @@ class SOLLOLClient(Drafting, Trained):
 
         with self._lock:
             return read_evidence(self._store, self._store.find_job(job_id))
+
+    def ranking(self, job_id: str) -> "tuple[Ranked, ...]":
+        """The students of a job with mode: teacher_student as they stand, the best first."""
+        from sollol_tui.jobs.ranking import read_ranking
+
+        with self._lock:
+            return read_ranking(self._store, self._store.find_job(job_id))
 
     def revive(self) -> list[str]:
         """Restarts the supervisors of live jobs that have lost theirs; returns those jobs."""

@@ -17,6 +17,7 @@ from sollol_tui.cli.proof import ProofTeller
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.stages import Stages, counted
 from sollol_tui.cli.terminal import say
+from sollol_tui.model.ranking import ranking_lines
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean, clean_lines
@@ -102,6 +103,8 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
         if news.rings and sys.stderr.isatty():
             click.echo("\a", nl=False, err=True)
         if view.state in UNATTENDED:
+            for line in ranking_lines(client.ranking(job)) if view.state is JobState.DONE else ():
+                click.echo(line)
             return view
         state = told
         time.sleep(_POLL_S)

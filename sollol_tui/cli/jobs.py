@@ -16,6 +16,7 @@ from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.tables import NO_JOBS, job_lines, print_lines
 from sollol_tui.cli.terminal import folded
 from sollol_tui.model.columns import teacher_words
+from sollol_tui.model.ranking import ranking_lines
 from sollol_tui.model.snapshot import EvaluationView, JobView
 from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean, clean_lines
@@ -107,12 +108,14 @@ def show(session: Session, job: str, as_json: bool) -> None:
     with session.client() as client:
         view, evaluations = client.get_job_status(job), client.evaluations(job)
         evidence, evaluated = client.evidence(view.id), client.evaluated(view.id)
+        ranking = client.ranking(view.id)
     if as_json:
         told = {
             "job": asdict(view),
             "evaluations": [asdict(each) for each in evaluations],
             "evidence": asdict(evidence),
             "evaluated": [each.as_data() for each in evaluated],
+            "ranking": [asdict(each) for each in ranking],
         }
         click.echo(json.dumps({"schema": "sollol.job/1", **told}))
         return
@@ -122,6 +125,8 @@ def show(session: Session, job: str, as_json: bool) -> None:
         click.echo()
     for name, value in (*_facts(view, evaluations, evidence), *_evaluated(evaluated)):
         click.echo("\n".join(folded(value, head=f"{name:<10} ")))
+    for line in ranking_lines(ranking):
+        click.echo(line)
 
 
 def _evaluated(evaluations: "Sequence[Evaluation]") -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from sollol_tui.model.happenings import Happening
 from sollol_tui.model.links import Endpoint, Link, Remedy
 from sollol_tui.model.metrics import Series, StepPoint
 from sollol_tui.model.plan import Plan
+from sollol_tui.model.ranking import Ranked
 from sollol_tui.model.snapshot import CoordinatorView, EvaluationView, HostView, JobView
 from sollol_tui.model.states import JobState
 
@@ -95,7 +96,7 @@ def _jobs(shapes: _Shapes) -> Schema:
 def _job(shapes: _Shapes) -> Schema:
     return shapes.object(
         job=JobView, evaluations=list[EvaluationView], evidence=Evidence,
-        evaluated=_list(shapes.wider(Evaluation, schema=Literal[SCHEMA])),
+        evaluated=_list(shapes.wider(Evaluation, schema=Literal[SCHEMA])), ranking=list[Ranked],
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -16,8 +17,10 @@ from sollol_tui.jobs.events import add_events
 from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.events import decode
+from sollol_tui.model.output_schema import output_schema
+from sollol_tui.model.spec import JobSpec, Mode, Student, StudentLora
 from sollol_tui.model.states import JobState
-from tests.jobs.samples import add_job, line
+from tests.jobs.samples import INVENTORY, add_job, line
 
 HEAVY = {"textual", "torch", "numpy", "pyarrow", "transformers"}
 
@@ -263,6 +266,31 @@ def test_held_out_losses_are_on_the_screen(folder: Path, store: Store) -> None:
         "held-out loss 1.750 (perplexity 4.48) on 1,500 rows after step 6"
         in sollol("attach", job)[1]
     )
+
+
+def test_students_who_learn_apart_are_ranked_for_whoever_looks(folder: Path, store: Store) -> None:
+    job = add_job(store, "host w1")
+    students = (Student(lora=StudentLora(r=4)), Student(seed=7))
+    spec = JobSpec(model="m", dataset="d", mode=Mode.TEACHER_STUDENT, students=students)
+    store.note_wish(job, spec=spec, inventory=INVENTORY, same_hosts=())
+    lines = ["PLACE  STUDENT  HELD-OUT LOSS  STEP  SETTINGS"]
+    lines += ["-      w1       -              -     seed 42, lora.r 4"]
+    lines += ["-      w2       -              -     seed 7"]
+    assert sollol("show", job)[1].splitlines()[-3:] == lines
+    for slot, losses in enumerate([(1.9, 1.5), (2.0, 1.25)]):
+        said = [line("evaluation", slot, step=n, loss=x, rows=9) for n, x in enumerate(losses, 5)]
+        heard = [(n, event) for n, event in enumerate(map(decode, said)) if event is not None]
+        add_events(store, job, f"w{slot + 1}", f"events.{slot}.1.jsonl", heard, 99)
+    lines[1:] = ["1      w2       1.2500         6     seed 7"]
+    lines += ["2      w1       1.5000         6     seed 42, lora.r 4"]
+    assert sollol("show", job)[1].splitlines()[-3:] == lines
+    told = json.loads(sollol("show", job, "--json")[1])
+    assert [(each["host"], each["loss"]) for each in told["ranking"]] == [("w2", 1.25), ("w1", 1.5)]
+    jsonschema.validate(told, output_schema("sollol.job/1"))
+    for state in (JobState.PROVISIONING, JobState.STARTING, JobState.RUNNING, JobState.FINISHING):
+        store.move_job(job, state)
+    store.move_job(job, JobState.DONE)
+    assert sollol("attach", job)[1].splitlines()[-5:-2] == lines
 
 
 def test_what_the_ranks_say_is_told_once_and_clean_to_whoever_follows(
