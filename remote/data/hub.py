@@ -30,7 +30,7 @@ def fetch(place: str, say: Callable[[str], None]) -> Source | None:
         root = _download(repository, revision, [f"*{kind}" for kind in KINDS])
         names = _files(root)
     if not names:
-        wanted = f"a split {split!r}" if split else "files of rows"
+        wanted = f"split {split!r}" if split else "files of rows"
         raise SourceError(
             f"the repository has no {wanted}; files that make one are {', '.join(KINDS)} "
             "with the split's name in their path"

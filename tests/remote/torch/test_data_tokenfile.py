@@ -15,9 +15,10 @@ import numpy as np
 import psutil
 import pytest
 
-from remote.data import tokenfile, tokens
+from remote.data import tokenfile, tokenising
 from remote.data.render import DataError, render_prompt
-from remote.data.tokens import Dataset, tokenise
+from remote.data.tokenising import tokenise
+from remote.data.tokens import Dataset
 from remote.start import workdir_of
 from tests.remote.torch.fixtures import files_below
 
@@ -27,11 +28,11 @@ BUILD = """
 import sys
 from pathlib import Path
 from transformers import PreTrainedTokenizerFast
-from remote.data import tokens
-tokens.SMALL_BYTES = 1
+from remote.data import tokenising
+tokenising.SMALL_BYTES = 1
 tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[2])
 dataset, folder = Path(sys.argv[1]), Path(sys.argv[3])
-tokens.tokenise(dataset, "auto", tokenizer, 64, folder=folder, processes=int(sys.argv[4]))
+tokenising.tokenise(dataset, "auto", tokenizer, 64, folder=folder, processes=int(sys.argv[4]))
 """
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
 
@@ -102,8 +103,8 @@ def test_a_damaged_token_file_is_made_anew(tmp_path, tokenizer, name):
 def test_several_processes_make_what_one_makes(tmp_path, tokenizer, monkeypatch):
     dataset = write(tmp_path / "rows.jsonl", 9000)
     one, _ = made(dataset, tokenizer, tmp_path / "one")
-    monkeypatch.setattr(tokens, "SMALL_BYTES", 1)
-    monkeypatch.setattr(tokens, "TOLD_EVERY_S", 0.01)
+    monkeypatch.setattr(tokenising, "SMALL_BYTES", 1)
+    monkeypatch.setattr(tokenising, "TOLD_EVERY_S", 0.01)
     several, said = made(dataset, tokenizer, tmp_path, processes=2)
     assert said[0].startswith("tokenised about ")
     assert said[-1].endswith("with 2 processes")
@@ -116,7 +117,7 @@ def test_the_first_bad_row_is_named_whoever_reads_it(tmp_path, tokenizer, monkey
     lines = dataset.read_text().splitlines()
     lines[5000], lines[8999] = '{"prompt": "q"}', "{"
     dataset.write_text("\n".join(lines))
-    monkeypatch.setattr(tokens, "SMALL_BYTES", 1)
+    monkeypatch.setattr(tokenising, "SMALL_BYTES", 1)
     with pytest.raises(DataError, match=r"rows\.jsonl, row 5001, completion: is missing"):
         made(dataset, tokenizer, tmp_path, processes=2)
 
@@ -133,7 +134,7 @@ def test_a_disk_that_refuses_is_told_and_a_later_start_goes_on(
     tmp_path, tokenizer, monkeypatch, processes, most_bytes, then
 ):
     dataset = write(tmp_path / "rows.jsonl", 9000)
-    monkeypatch.setattr(tokens, "SMALL_BYTES", 1)
+    monkeypatch.setattr(tokenising, "SMALL_BYTES", 1)
     with files_below(most_bytes), pytest.raises(DataError) as refused:
         made(dataset, tokenizer, tmp_path, processes=processes)
     assert "the tokens of rows.jsonl cannot be kept in " in str(refused.value)
@@ -174,7 +175,7 @@ def test_a_rank_that_tokenises_on_many_cores_stays_below_600_mb(tmp_path, tokeni
 
 def test_a_process_that_is_killed_is_told_as_want_of_memory(tmp_path, tokenizer, monkeypatch):
     dataset = write(tmp_path / "rows.jsonl", 60_000)
-    monkeypatch.setattr(tokens, "SMALL_BYTES", 1)
+    monkeypatch.setattr(tokenising, "SMALL_BYTES", 1)
     said: list[Exception] = []
 
     def make() -> None:
@@ -229,7 +230,7 @@ def test_a_killed_start_is_gone_on_with_and_leaves_nobody_behind(
         merged.update({path.name: path.stat().st_ino for path in shards})
         return tokenfile.merge(shards, *rest)
 
-    monkeypatch.setattr(tokens, "merge", merge)
+    monkeypatch.setattr(tokenising, "merge", merge)
     whole, said = made(dataset, tokenizer, tmp_path)
     assert f"going on after {len(kept)} shards" in said[0]
     assert kept.items() <= merged.items(), "finished shards are made again"
@@ -379,7 +380,7 @@ def test_a_dataset_on_the_hub_is_the_files_of_its_split(tmp_path, tokenizer, hub
     assert len(data.training) == 7
     assert data.training.place(6) == "train-00001-of-00002.jsonl row 3"
     assert len(made("hub:org/name@main:test", tokenizer, tmp_path)[0].training) == 3
-    with pytest.raises(DataError, match="hub:org/name:dev: the repository has no a split 'dev'"):
+    with pytest.raises(DataError, match="hub:org/name:dev: the repository has no split 'dev'"):
         made("hub:org/name:dev", tokenizer, tmp_path)
     with pytest.raises(DataError, match="hub:org/none: cannot be fetched from the hub"):
         made("hub:org/none", tokenizer, tmp_path)
