@@ -1,5 +1,5 @@
-"""Room on the disk of a run: whether there is enough to go on, and a little that is kept back to
-say so when there is none. Deletes nothing of the run."""
+"""The disk of a run: whether it has room to go on, a little that is kept back to say so when it has
+none, and how its failures are told. Deletes nothing of the run."""
 
 import contextlib
 import errno
@@ -13,11 +13,21 @@ RESERVE_BYTES = 256 * 1024
 LEAST_BYTES = 64 * 1024**2
 LEAST_PART = 0.05  # of a disk so small that LEAST_BYTES were much of it
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_BROKEN = (errno.EROFS, errno.EIO)
 
 
 def is_full(error: OSError) -> bool:
     """Whether a disk, or the account's part of it, has no room."""
     return error.errno in _FULL
+
+
+def told(error: OSError) -> str:
+    """What an operating system's refusal is about, in words, and what to do next."""
+    words = [str(error.filename)] if error.filename is not None else []
+    words.append(error.strerror or str(error))
+    if error.errno in _BROKEN:
+        words[-1] += "; `dmesg` there says why, and `mount` how it is mounted"
+    return ": ".join(words)
 
 
 class Room:

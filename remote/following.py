@@ -1,6 +1,7 @@
 """Whether anybody follows a run: who streams it holds a lock as long as it lives, and a program
 that works for a follower alone ends without one. A training needs nobody."""
 
+import errno
 import fcntl
 import os
 import threading
@@ -51,5 +52,11 @@ def call_when_left(
 
 
 def _open(run_dir: Path) -> int:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(run_dir / FILE, flags, 0o600)
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(run_dir / FILE, os.O_RDWR | os.O_CREAT | flags, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        # What a run said before its disk became read-only can still be read.
+        return os.open(run_dir, os.O_RDONLY | flags)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from remote.disk import told
 from remote.following import follow
 from remote.lease import is_locked
 from remote.remains import stopped_agent
@@ -192,7 +193,7 @@ def main(arguments: list[str]) -> int:
     except Hangup:
         return 0
     except OSError as error:
-        print(f"{run_dir} can no longer be read: {error}", file=sys.stderr)
+        print(f"the run can no longer be read: {told(error)}", file=sys.stderr)
         return 3
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         print(f'the first line must be {{"v": 1, "offsets": {{...}}}}: {error}', file=sys.stderr)

@@ -1,7 +1,9 @@
 """A disk that has no room left: the run pauses and says so, and nothing on it is torn."""
 
+import fcntl
 import json
 import os
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from tests.remote.worker import Worker, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts small disks")
 DISK_BYTES = 16 * 1024**2
+EXT4_IOC_SHUTDOWN = 0x8004587D
 
 
 class SmallDisk:
@@ -188,3 +191,68 @@ def test_enough_is_one_more_checkpoint_and_some(small: SmallDisk) -> None:
     room.give()
     room.give()
     assert not (small.folder / disk.RESERVE).exists()
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own that can fail; as most are, it becomes read-only when it is told to."""
+    image, folder = tmp_path / "image", tmp_path / "failing"
+    image.touch()
+    os.truncate(image, DISK_BYTES)
+    folder.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    mount = ["mount", "-o", "loop,errors=remount-ro", str(image), str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this machine has no loop device for a disk of its own")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def becomes_read_only(folder: Path) -> None:
+    """An error was found in the file system."""
+    (device,) = (line.split()[0] for line in mounts() if line.split()[1] == str(folder))
+    place = Path("/sys/fs/ext4") / Path(device).name / "trigger_fs_error"
+    place.write_text("a test of sollol's")
+
+
+def fails(folder: Path) -> None:
+    """Nothing can be read or written any more."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, struct.pack("I", 2))
+    os.close(descriptor)
+
+
+def mounts() -> list[str]:
+    return Path("/proc/mounts").read_text().splitlines()
+
+
+@pytest.mark.parametrize("fault", [becomes_read_only, fails])
+def test_a_run_whose_disk_gives_out_ends_and_every_refusal_says_what_to_do(
+    make_worker: Callable[..., Worker], failing: Path, fault: Callable[[Path], None]
+) -> None:
+    worker = make_worker()
+    worker.run_dir = failing / "runs" / "j-1" / "w1"
+    worker.start()
+    worker.wait_for("step", "0", count=3)
+    ran = [remnant.identity for remnant in worker.remnants()]
+    fault(failing)
+    wait_until(lambda: not any(map(processes.is_alive, ran)), "nothing of the run is left")
+    refused = worker.start()
+    sentence = "Read-only file system" if fault is becomes_read_only else "Input/output error"
+    assert f"{worker.run_dir}: {sentence}; `dmesg` there says why" in refused["reason"]
+    with worker.begin("remote.stream", str(worker.run_dir)) as streaming:
+        assert streaming.stdin is not None
+        assert streaming.stdout is not None
+        assert streaming.stderr is not None
+        streaming.stdin.write('{"v": 1, "offsets": {}}\n')
+        streaming.stdin.flush()
+        if fault is fails:
+            assert "the run can no longer be read: " in (complaint := streaming.stderr.read())
+            assert "`dmesg` there says why" in complaint
+            return
+        heard = ""  # what it said, and that it is over
+        while not ('"kind":"step"' in heard and '"drained": true' in heard):
+            heard += (line := streaming.stdout.readline())
+            assert line, heard + streaming.stderr.read()
+        assert '"agent": false' in heard
+    assert worker.agent("clean")["processes"] == []
