@@ -7,7 +7,7 @@ import pytest
 from sollol_tui.hosts.steps import Step, StepState
 from sollol_tui.model.metrics import StepPoint
 from sollol_tui.model.snapshot import TeacherView
-from sollol_tui.ui.widgets.host_page import Work
+from sollol_tui.ui.widgets.host_work import Work
 from tests.ui.pilot import driven
 from tests.ui.sample import HOSTS, RUNNING, SampleClient, snapshot
 
@@ -49,7 +49,7 @@ async def test_a_teacher_and_an_errand_are_told_where_one_looks_at_their_host() 
         ([], (0, 5), 0.0, "connecting"),
         ([("workdir", "done", None)], (1, 5), 0.2, "workdir done"),
         ([("workdir", "done", None), ("uv", "working", None)], (1, 6), 1 / 6, "uv working"),
-        ([("python", "done", None), ("wheels", "working", 0.5)], (1, 6), 0.25, "wheels working 50%"),
+        ([("uv", "done", None), ("wheels", "working", 0.5)], (1, 7), 1.5 / 7, "wheels working 50%"),
     ],
 )  # fmt: skip
 def test_a_percentage_is_told_only_of_a_step_whose_size_is_known(

@@ -16,7 +16,8 @@ from sollol_tui.model.snapshot import HostState, HostView, JobView, Snapshot
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.filtered import FilteredView
 from sollol_tui.ui.widgets.filter_entry import FilterEntry
-from sollol_tui.ui.widgets.host_page import HostPage, Work
+from sollol_tui.ui.widgets.host_page import HostPage
+from sollol_tui.ui.widgets.host_work import Work
 from sollol_tui.ui.widgets.hosts_table import HostsTable
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
 
