@@ -160,7 +160,8 @@ def objection(folder: Folder) -> Objection | None:
     does. A folder that provisioning has filled before is not looked at for its files."""
     own = "set workdir to a folder of its own, such as ~/.sollol"
     if folder.obstacle:
-        return Objection(reason=f"{folder.obstacle} is no folder", remedy=own)
+        away = "move that away, or set workdir to another folder in the inventory"
+        return Objection(reason=f"{folder.obstacle} is no folder", remedy=away)
     path = posixpath.normpath(f"/{folder.path.lstrip('/')}")
     if folder.is_home or _SYSTEM.fullmatch(path):
         what = "the account's home" if folder.is_home else "one of the system's folders"

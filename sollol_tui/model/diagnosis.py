@@ -210,7 +210,7 @@ def judge_workdir(
     if folder.exists:
         found = f"{folder.path} ({folder.filesystem or 'unknown filesystem'}, mode 0{folder.mode})"
     else:
-        found = f"{folder.path} is not there yet"
+        found = folder.path if folder.obstacle else f"{folder.path} is not there yet"
     if folder.is_read_only:
         return _failed(
             Stage.WORKDIR,
