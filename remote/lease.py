@@ -13,6 +13,8 @@ from remote.run import Rank, Run
 
 FILE = "agent.lock"
 FOLDER = "leases"  # of the workdir, then the host's name, because homes may be shared
+HELD_FOR_AN_INSTANT_S = 1.0  # by who asks for a free port, and by an agent that ends
+POLL_S = 0.05
 _HOLDER_BYTES = 4096
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from remote import agent, processes, remains
+from remote import ports, processes, remains
 from remote.lease import hold_port, is_locked
 from tests.remote.worker import SECRET, Worker, unused_port, wait_until
 
@@ -310,18 +310,18 @@ def test_a_port_that_an_agent_has_reserved_is_passed_over() -> None:
     port = unused_port()
     lease = hold_port(port)
     assert lease is not None
-    assert agent.free_port("127.0.0.1", port, port) == {"port": None}
+    assert ports.free_port("127.0.0.1", port, port) == {"port": None}
     os.close(lease)
-    assert agent.free_port("127.0.0.1", port, port) == {"port": port}
+    assert ports.free_port("127.0.0.1", port, port) == {"port": port}
 
 
 def test_the_search_for_a_port_begins_anywhere_and_comes_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(agent.random, "randrange", lambda size: size - 1)
-    monkeypatch.setattr(agent, "_can_listen", lambda family, address, port: port != 109)
-    assert agent.free_port("127.0.0.1", 100, 108) == {"port": 108}
-    assert agent.free_port("127.0.0.1", 100, 109) == {"port": 100}
+    monkeypatch.setattr(ports.random, "randrange", lambda size: size - 1)
+    monkeypatch.setattr(ports, "_can_listen", lambda family, address, port: port != 109)
+    assert ports.free_port("127.0.0.1", 100, 108) == {"port": 108}
+    assert ports.free_port("127.0.0.1", 100, 109) == {"port": 100}
 
 
 def test_the_main_port_belongs_to_one_agent_for_its_life(make_worker: MakeWorker) -> None:
