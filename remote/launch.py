@@ -27,7 +27,6 @@ from remote.run import Lighthouse, Rank, Run, RunError
 ALL_CORES = "all"
 # Where a host runs out of memory the kernel takes a rank before the agent or anybody's editor.
 FIRST_TO_GO = "500"
-STRAGGLER_S = 120  # a lighthouse waits so long for a rank that lives: a slow step or a checkpoint
 PAYLOAD = Path(__file__).resolve().parent.parent
 # What a login shell or an outer launcher may have set and a rank of ours must not inherit.
 _FOREIGN = (
@@ -96,7 +95,7 @@ def prepare_lighthouse(
     """What to execute for one of the run's lighthouses, and its environment."""
     command = [
         *(sys.executable, "-P", "-m", "remote.engine.lighthouse"),
-        *(lighthouse.address, str(lighthouse.port), str(STRAGGLER_S)),
+        *(lighthouse.address, str(lighthouse.port)),
     ]
     env = {"PYTHONPATH": str(PAYLOAD), "PYTHONNOUSERSITE": "1", COOKIE: str(run_dir)}
     return [*_trampoline(agent_pid, run, None), *command], os.environ | env

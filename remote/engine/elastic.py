@@ -42,6 +42,7 @@ from remote.engine.quorum import (
     rule,
 )
 from remote.engine.shares import Shares
+from remote.engine.sidelight import Sidelight
 from remote.engine.voice import Record, Voice
 from remote.engine.words import row_of, word_of
 from remote.run import Lighthouse, Rank, Run
@@ -71,6 +72,7 @@ class ElasticEngine:
         self._launch = launch
         self._replica = f"{own.slot}.{launch}.{uuid.uuid4().hex}"
         self._store = OwnStore(own.address)
+        self._sidelight = Sidelight(own.address)
         self._lighthouses = tuple(lighthouses)
         self._lookout = Lookout(lighthouses, self._replica, say)
         self._orders = Orders(wanted)
@@ -117,9 +119,14 @@ class ElasticEngine:
             answer = self._lookout.ask(own, self._orders.obey)
             if own not in answer.voices:
                 continue  # an answer to what we said earlier
+            if any(voice.back for voice in answer.voices):
+                self._come_back()
             ruling = rule(answer.voices, own)
             match ruling:
                 case Go():
+                    self._memory.confirm(ruling.record)
+                    if ruling.aside:
+                        self._lookout.ask_aside()
                     if self._take_part(answer.quorum_id, ruling, state):
                         self._last_reason = ""
                         self._settled_step = state.step
@@ -130,8 +137,11 @@ class ElasticEngine:
                         waiting_since = self._wait(ruling, answer, began, waiting_since)
                 case Shrink():
                     self._take_record(ruling.record)
+                    if not own.leaving:
+                        self._lookout.greet(ruling.keeper)
                 case Left():
                     self._take_record(ruling.record)
+                    self._lookout.close()  # the sooner it is forgotten
                     raise DismissedError(Action.LEAVE)
                 case Superseded():
                     self._follow(ruling.record, "another rank has")
@@ -211,7 +221,11 @@ class ElasticEngine:
             group=self._group.key if self._group else "",
             group_size=self._group.size if self._group else 0,
             speed=self._shares.own_speed,
-            leaving=self._leaving,
+            # At a sidelight all are because of another, who has to be forgotten first.
+            leaving=self._leaving and not self._lookout.is_aside,
+            sidelight=self._sidelight.port,
+            greeted=self._lookout.greeted,
+            back=self._lookout.may_come_back,
         )
         return self._said
 
@@ -343,6 +357,12 @@ class ElasticEngine:
             for slot in who_is_loading(self._lighthouses, self._job, LOADING_S):
                 self._last_sign[slot] = now
         return [self._hosts.get(slot, f"slot {slot}") for slot in silent()]
+
+    def _come_back(self) -> None:
+        """All who were in the answer do, so that they meet at the usual lighthouse."""
+        if self._lookout.greeted == self._replica:
+            self._sidelight.renew()
+        self._lookout.come_back()
 
     def _obey_in_a_step(self) -> None:
         """The others wait for this rank's part of the sum, unless there is no one to tell it to."""

@@ -9,13 +9,11 @@ import re
 import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import timedelta
 from http.client import HTTPException
 
-from remote.engine.lighthouse import coordination
+from remote.engine.lighthouse import CALL_TIMEOUT, client_of
 from remote.run import Lighthouse
 
-TIMEOUT_S = 1.0
 PAGE_BYTES = 1 << 20
 NOT_BEGUN = 0  # what a rank calls its step at a lighthouse until it has taken part in one
 _HAS_BEGUN = re.compile(r"Step: [1-9]")
@@ -24,12 +22,10 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 def tell_loading(lighthouses: Iterable[Lighthouse], job: str, slot: int) -> None:
     """Says where the job's ranks may be waiting that this slot is getting ready."""
-    limit = timedelta(seconds=TIMEOUT_S)
     for lighthouse in lighthouses:
         if (page := _page(lighthouse)) and not _HAS_BEGUN.search(page):
             with suppress(OSError, RuntimeError):  # it went away meanwhile
-                client = coordination().LighthouseClient(lighthouse.url, connect_timeout=limit)
-                client.heartbeat(f"loading.{job}.{slot}", timeout=limit)
+                client_of(lighthouse).heartbeat(f"loading.{job}.{slot}", timeout=CALL_TIMEOUT)
 
 
 def who_is_loading(lighthouses: Iterable[Lighthouse], job: str, within_s: float) -> set[int]:
@@ -43,7 +39,7 @@ def who_is_loading(lighthouses: Iterable[Lighthouse], job: str, within_s: float)
 def _page(lighthouse: Lighthouse) -> str:
     """Who asked it last and who beats, as HTML; empty where none answers."""
     try:
-        with _DIRECT.open(f"{lighthouse.url}/status", timeout=TIMEOUT_S) as page:
+        with _DIRECT.open(f"{lighthouse.url}/status", timeout=CALL_TIMEOUT.total_seconds()) as page:
             text: bytes = page.read(PAGE_BYTES)
     except (OSError, HTTPException):
         return ""

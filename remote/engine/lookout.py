@@ -1,8 +1,8 @@
 """A rank's view of the lighthouses: asks one of them who is there, beats so that it is counted, and
-moves on to the next when that one falls silent. Knows nothing of steps and weights."""
+moves on to the next when that one falls silent; asks at a sidelight for the short time after a
+departure. Knows nothing of steps and weights."""
 
 import random
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +11,13 @@ from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from remote.engine.lighthouse import coordination
+from remote.engine.lighthouse import BEAT_S, CALL_TIMEOUT, client_of, coordination, knock
 from remote.engine.loading import NOT_BEGUN
+from remote.engine.sidelight import Visit
 from remote.engine.voice import Voice
 from remote.run import Lighthouse
 
-BEAT_S = 0.4  # a lighthouse takes 1.5 s without one for death
 SILENT_S = 5.0  # without an answer: on to the next lighthouse
-CALL_TIMEOUT_S = 1.0
 ASK_TIMEOUT_S = 600.0  # an answer may take the slowest rank's step
 PAUSE_S = 0.2  # between two tries that came to nothing
 LOOK_S = 0.05
@@ -46,7 +45,8 @@ class Lookout:
         self._answered_at = self._heard_at
         self._over = threading.Event()
         self._passed_over: set[Lighthouse] = set()  # said once, until it is heard again
-        self._asker: tuple[int, Any] | None = None
+        self._visit: Visit | None = None
+        self._asker: tuple[int | Visit, Any] | None = None
         self._counted = threading.Event()
         self._beats = threading.Thread(target=self._beat, name="beats", daemon=True)
 
@@ -75,21 +75,21 @@ class Lookout:
         """Waits until everybody who beats has asked, or has been given up by the lighthouse.
         `meanwhile` is called while it waits, and may raise."""
         while True:
-            place = self._place
+            post = self._post
             answer: SimpleQueue[Answer | None] = SimpleQueue()
             # Its own thread, which nobody waits for: a call to a host that is gone returns late,
             # and whoever asks has orders to hear meanwhile.
             threading.Thread(
-                target=self._call, args=(place, voice, answer), name="ask", daemon=True
+                target=self._call, args=(post, voice, answer), name="ask", daemon=True
             ).start()
-            while place == self._place:
+            while post == self._post:
                 try:
                     outcome = answer.get(timeout=LOOK_S)
                 except Empty:
                     meanwhile()
                     continue
                 if outcome is not None:
-                    self._hear(place)
+                    self._hear(post)
                     return outcome
                 meanwhile()
                 break
@@ -103,14 +103,52 @@ class Lookout:
             # Ranks that move in step could miss each other for ever.
             self._heard_at = time.monotonic() + random.uniform(0, SILENT_S / 4)
 
+    @property
+    def greeted(self) -> str:
+        """At whose sidelight we are counted, "" when at nobody's."""
+        return self._visit.keeper if self._visit and self._visit.goes_on else ""
+
+    def greet(self, keeper: Voice) -> None:
+        """Begins to be counted at a rank's sidelight, beside the lighthouse that is asked."""
+        self.come_back()
+        visit = Visit(keeper, self._replica)
+        self._visit = visit if visit.begin() else None
+
+    def ask_aside(self) -> None:
+        """Asks at the sidelight from now on. The usual lighthouse goes on hearing our beats, so
+        that nobody there goes on without us."""
+        if self._visit:
+            self._visit.ask_here()
+
+    def come_back(self) -> None:
+        """Asks the usual lighthouse from now on."""
+        if self._visit:
+            self._visit.end()
+            self._visit = None
+
+    @property
+    def is_aside(self) -> bool:
+        return isinstance(self._post, Visit)
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether who had left is no longer counted by the usual lighthouse."""
+        return self._visit is not None and self._visit.has_served
+
     def close(self) -> None:
         self._over.set()
+        self.come_back()
 
-    def _call(self, place: int, voice: Voice, answer: "SimpleQueue[Answer | None]") -> None:
+    @property
+    def _post(self) -> int | Visit:
+        """Where we ask: a place in the order of lighthouses, or a sidelight."""
+        return self._visit if self._visit and self._visit.is_asked else self._place
+
+    def _call(self, post: int | Visit, voice: Voice, answer: "SimpleQueue[Answer | None]") -> None:
         """Puts what the lighthouse answered, or None once it is judged why it did not."""
         try:
-            if self._asker is None or self._asker[0] != place:
-                self._asker = (place, self._connect(place))
+            if self._asker is None or self._asker[0] != post:
+                self._asker = (post, client_of(self._lighthouse(post)))
             quorum = self._asker[1].quorum(
                 self._replica,
                 timeout=timedelta(seconds=ASK_TIMEOUT_S),
@@ -121,7 +159,10 @@ class Lookout:
         except (OSError, RuntimeError):  # TimeoutError is an OSError
             self._asker = None
             self._over.wait(PAUSE_S)
-            self._judge(place)
+            if isinstance(post, Visit):
+                post.end()
+            else:
+                self._judge(post)
             answer.put(None)
             return
         heard = (Voice.of_data(participant.data) for participant in quorum.participants)
@@ -132,13 +173,10 @@ class Lookout:
             )
         )
 
-    def _connect(self, place: int) -> Any:
-        """A client; an OSError when nothing listens, which the client's own retries would hide."""
-        lighthouse = self._lighthouses[place % len(self._lighthouses)]
-        socket.create_connection((lighthouse.address, lighthouse.port), CALL_TIMEOUT_S).close()
-        return coordination().LighthouseClient(
-            lighthouse.url, connect_timeout=timedelta(seconds=CALL_TIMEOUT_S)
-        )
+    def _lighthouse(self, post: int | Visit) -> Lighthouse:
+        if isinstance(post, Visit):
+            return post.lighthouse
+        return self._lighthouses[post % len(self._lighthouses)]
 
     def _beat(self) -> None:
         client: Any = None
@@ -147,8 +185,8 @@ class Lookout:
             place = self._place
             try:
                 if client is None or connected != place:
-                    client, connected = self._connect(place), place
-                client.heartbeat(self._replica, timeout=timedelta(seconds=CALL_TIMEOUT_S))
+                    client, connected = client_of(self._lighthouse(place)), place
+                client.heartbeat(self._replica, timeout=CALL_TIMEOUT)
                 self._hear(place)
                 self._counted.set()
             except (OSError, RuntimeError):
@@ -156,18 +194,20 @@ class Lookout:
                 self._judge(place)
             self._over.wait(BEAT_S)
 
-    def _hear(self, place: int) -> None:
+    def _hear(self, post: int | Visit) -> None:
         with self._lock:
-            if place == self._place:
+            if isinstance(post, Visit):
+                self._answered_at = time.monotonic()
+            elif post == self._place:
                 self._answered_at = time.monotonic()
                 self._heard_at = max(self._heard_at, self._answered_at)
-                self._passed_over.discard(self._lighthouses[place % len(self._lighthouses)])
+                self._passed_over.discard(self._lighthouse(post))
 
     def _judge(self, place: int) -> None:
         """After a failed call: a port that refuses is an answer, silence is one after SILENT_S."""
-        lighthouse = self._lighthouses[place % len(self._lighthouses)]
+        lighthouse = self._lighthouse(place)
         try:
-            socket.create_connection((lighthouse.address, lighthouse.port), CALL_TIMEOUT_S).close()
+            knock(lighthouse)
         except ConnectionRefusedError:
             why = "nobody listens there"
         except OSError:

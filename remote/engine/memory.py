@@ -29,6 +29,13 @@ class Memory:
         if replace(old, attempt=0) != replace(record, attempt=0):
             write_atomic(self._file, json.dumps(asdict(record)).encode())
 
+    def confirm(self, record: Record) -> None:
+        """A majority is seen to hold what we hold. That stays true if the step comes to nothing;
+        and who was let go on the strength of it will not come back to bear it out."""
+        own = self.record
+        if self.holds and (record.attempt, record.members) == (own.attempt, own.members):
+            self.keep(replace(own, before=record.before))
+
     def released(self) -> Record | None:
         """What a supervisor lets a minority go on as: a higher generation in run.json."""
         try:

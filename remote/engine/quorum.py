@@ -48,9 +48,11 @@ class Unequal:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shrink:
     """All who are here take this record, in which those who leave no longer count, and ask again.
-    It binds nobody before a majority of the old members is seen to hold it."""
+    It binds nobody before a majority of the old members is seen to hold it. Those who stay greet
+    the keeper of the sidelight at which they will meet."""
 
     record: Record
+    keeper: Voice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,7 @@ class Go:
     attempt: int
     fresh_group: bool
     patients: tuple[Voice, ...] = ()  # healed from the source before they compute
+    aside: bool = False  # asks at the sidelight where all of them are counted, and who left is not
 
 
 Ruling = Wait | Superseded | Replaced | Unequal | Shrink | Left | Go
@@ -105,6 +108,7 @@ def rule(voices: Iterable[Voice], own: Voice) -> Ruling:
     attempt = max(voice.attempt for voice in members)
     record = _confirmed(record, source, members)
     leavers = _leavers(members)
+    aside = False
     if leavers and record.is_confirmed:
         stayers = tuple(voice for voice in members if voice.slot not in leavers)
         rest = tuple(slot for slot in record.members if slot not in leavers)
@@ -112,8 +116,9 @@ def rule(voices: Iterable[Voice], own: Voice) -> Ruling:
             if own.slot in leavers:
                 return Left(record=record)
             members, source = stayers, _source(stayers)
+            aside = all(voice.greeted == stayers[0].replica for voice in stayers)
         elif rest not in ((), record.members) and _are_one(source, members):
-            return Shrink(record=record.after_commit(attempt + 1, rest))
+            return Shrink(record=record.after_commit(attempt + 1, rest), keeper=stayers[0])
     return Go(
         members=members,
         source=source,
@@ -121,6 +126,7 @@ def rule(voices: Iterable[Voice], own: Voice) -> Ruling:
         attempt=attempt,
         fresh_group=not _is_group(members),
         patients=_patients(source, members),
+        aside=aside,
     )
 
 

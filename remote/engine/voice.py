@@ -60,6 +60,9 @@ class Voice:
     doing: str = GATHERING  # else the sum that it has computed its part of
     speed: float = 0.0
     leaving: bool = False  # wants the others to go on without it
+    sidelight: int = 0  # the port of the lighthouse that it keeps for those who stay
+    greeted: str = ""  # the replica at whose sidelight it is counted
+    back: bool = False  # need not ask at a sidelight any longer
 
     @property
     def generation(self) -> int:

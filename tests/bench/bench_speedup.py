@@ -94,7 +94,7 @@ class Hosts:
         return [json.loads(text.splitlines()[-1]) for text in told]
 
     def _light(self, host: Any, stop: threading.Event) -> None:
-        lighthouse = [self._python, "-m", "remote.engine.lighthouse", host.address, PORT, "60"]
+        lighthouse = [self._python, "-m", "remote.engine.lighthouse", host.address, PORT]
         while not stop.is_set():  # it ends when the lab kills what is left
             host.run(lighthouse, timeout_s=LIMIT_S, check=False, env=self._environment)
 

@@ -163,5 +163,5 @@ def test_an_elastic_rank_is_a_launch_of_its_own_and_its_agent_keeps_a_lighthouse
         assert f"\n{line}\n" in text
     [own] = run.own_lighthouses
     argv, env = prepare_lighthouse(run_dir, run, own, os.getpid())
-    assert argv[-4:] == ["remote.engine.lighthouse", "127.0.0.2", "29500", "120"]
+    assert argv[-3:] == ["remote.engine.lighthouse", "127.0.0.2", "29500"]
     assert env["SOLLOL_RUN"] == str(run_dir)  # so that `clean` finds it

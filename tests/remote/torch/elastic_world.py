@@ -230,7 +230,7 @@ class ElasticWorld:
     def __enter__(self) -> "ElasticWorld":
         for number in range(self._light_count):
             light = subprocess.Popen(
-                [sys.executable, "-m", "remote.engine.lighthouse", "127.0.0.1", "0", "60"],
+                [sys.executable, "-m", "remote.engine.lighthouse", "127.0.0.1", "0"],
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=ROOT,

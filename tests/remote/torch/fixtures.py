@@ -190,7 +190,7 @@ class World:
 @pytest.fixture
 def lighthouse() -> Iterator[dict[str, Any]]:
     """One entry of run.json's `lighthouses`, and the program behind it."""
-    command = [sys.executable, "-P", "-m", "remote.engine.lighthouse", "127.0.0.1", "0", "60"]
+    command = [sys.executable, "-P", "-m", "remote.engine.lighthouse", "127.0.0.1", "0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, env={"PYTHONPATH": str(ROOT)}, text=True
     ) as program:

@@ -1,12 +1,17 @@
 """Ranks that are asked to leave, that wait for what may never come, or that take long to load."""
 
+import signal
 import time
+from itertools import pairwise
 
 import pytest
 
 from remote.control import Action
+from remote.engine.lighthouse import DEAD_AFTER_MS
 from tests.remote.torch.elastic_world import ElasticWorld, frozen, run_of
 from tests.remote.torch.test_elastic import _share
+
+FORGOTTEN_S = DEAD_AFTER_MS / 1000
 
 
 @pytest.mark.parametrize(("slots", "leaver"), [(2, 0), (2, 1), (3, 0)])
@@ -27,6 +32,55 @@ def test_who_leaves_is_not_waited_for_and_may_come_again(tmp_path, slots, leaver
         world.until("all share a step", lambda: _share(world, others[0], everybody, left_at + 5))
         world.finish(*everybody)
         world.check(*everybody)
+
+
+def test_who_leaves_does_not_hold_the_others_until_its_beats_are_forgotten(tmp_path):
+    with ElasticWorld(tmp_path, 3) as world:
+        world.start(0, 1, 2)
+        world.reach(5, 0, 1, 2)
+        pauses = []
+        for slot in (2, 0, 1):
+            if pauses and pauses[-1] < FORGOTTEN_S / 2:
+                break  # else a busy machine may have held them up
+            others = [other for other in range(3) if other != slot]
+            pauses.append(_pause_of_a_leave(world, slot, others))
+            world.order(slot, Action.RUN)
+            world.start(slot)
+            after = world.step_of(others[0])
+            world.until("all", lambda: _share(world, others[0], [0, 1, 2], after))  # noqa: B023
+        assert pauses[-1] < FORGOTTEN_S / 2, pauses
+        world.finish(0, 1, 2)
+        world.check(0, 1, 2)
+        assert not any(world.told(slot, "lost") for slot in range(3))
+
+
+def _pause_of_a_leave(world, slot, others):
+    asked_at = time.monotonic()
+    world.order(slot, Action.LEAVE)
+    before = len(world.told(slot, "leave"))
+    world.until("it has left", lambda: len(world.told(slot, "leave")) > before)
+    left_at = world.told(slot, "leave")[-1]["t"]
+    world.until(
+        "past what the usual lighthouse takes",
+        lambda: world.told(others[0], "committed")[-1]["t"] > left_at + 2 * FORGOTTEN_S,
+    )
+    commits = [line["t"] for line in world.told(others[0], "committed")]
+    return max(later - at for at, later in pairwise(commits) if later > asked_at)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_who_keeps_the_sidelight_may_be_lost_while_the_others_ask_there(tmp_path, end):
+    with ElasticWorld(tmp_path, 4) as world:
+        world.start(0, 1, 2, 3)
+        world.reach(5, 0, 1, 2, 3)
+        world.order(3, Action.LEAVE)
+        world.until("it has left", lambda: world.told(3, "leave"))
+        world.signal(0, end)
+        after = world.step_of(1)
+        world.until("the two go on", lambda: _share(world, 1, [1, 2], after))
+        world.reach(after + 5, 1, 2)
+        world.finish(1, 2)
+        world.check(1, 2)
 
 
 def test_members_may_leave_one_after_the_other_until_one_is_left_which_stays(tmp_path):

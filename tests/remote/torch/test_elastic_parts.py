@@ -137,7 +137,7 @@ def test_a_lighthouse_says_that_it_cannot_listen():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(NoLighthouseError, match=rf"can listen on 127\.0\.0\.1:{port}"):
-            serve("127.0.0.1", port, 60)
+            serve("127.0.0.1", port)
 
 
 def test_a_rank_that_finds_no_lighthouse_says_where_it_looked():
@@ -212,7 +212,7 @@ def test_a_waiting_rank_obeys_at_once_or_gives_the_others_time_and_counts_each_w
 
 
 def test_who_is_loading_is_told_at_all_lighthouses_of_the_job():
-    servers = [serve("127.0.0.1", 0, 60) for _ in range(2)]
+    servers = [serve("127.0.0.1", 0) for _ in range(2)]
     lights = [
         Lighthouse(host="w1", address="127.0.0.1", port=int(server.address().rpartition(":")[2]))
         for server in servers

@@ -199,6 +199,18 @@ def test_who_leaves_is_not_needed_by_the_others_even_when_it_has_the_lowest_slot
     assert isinstance(rule([returned], returned), Wait)
 
 
+def test_those_who_stay_ask_aside_only_if_all_of_them_are_counted_there():
+    said = [voice(slot, leaving=slot == 0) for slot in range(3)]
+    shrink = rule(said, said[2])
+    assert isinstance(shrink, Shrink)
+    assert shrink.keeper == said[1]
+    for greeted, aside in (("1.1", True), ("1.0", False), ("", False)):
+        said = adopted(shrink.record, said)
+        heard = [said[0], replace(said[1], greeted="1.1"), replace(said[2], greeted=greeted)]
+        rulings = [rule(heard, own) for own in heard[1:]]
+        assert [isinstance(each, Go) and each.aside for each in rulings] == [aside, aside]
+
+
 def test_a_leave_that_only_one_side_heard_of_lets_nobody_go_on_alone():
     both = record(0, 1, attempt=1)
     said = [voice(0, record=both, leaving=True), voice(1, record=both)]
