@@ -20,7 +20,8 @@ from remote.checkpoint import Checkpoints, damage
 from remote.control import read_control
 from remote.cores import threads_of_rank
 from remote.data.render import DataError
-from remote.data.tokens import Dataset, tokenise
+from remote.data.tokenising import tokenise
+from remote.data.tokens import Dataset
 from remote.distill.reading import TeacherScores
 from remote.engine import Engine, WorldError
 from remote.engine.elastic import ElasticEngine

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from remote.data.formats import Conversation, Example, Examples
+from remote.data.examples import Conversation, Example, Examples
 from remote.data.plain import render_plain
 from remote.data.rows import PARQUET, Problem
 from remote.data.source import Source, SourceError, content_hash, find_source

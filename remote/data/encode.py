@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from remote.data.formats import Example, Examples
+from remote.data.examples import Example, Examples
 from remote.data.plain import Rendered
 from remote.data.render import DataError, Style, render
 from remote.data.rows import Problem

@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from remote.data.formats import Conversation, Example
+from remote.data.examples import Conversation, Example
 from remote.data.plain import Rendered, opening_plain, render_plain
 from remote.data.turns import THINKING, Turn
 

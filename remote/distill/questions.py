@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from remote.data.formats import Conversation, Examples
+from remote.data.examples import Conversation, Examples
 from remote.data.hub import fetch
 from remote.data.render import DataError, Style, render_opening
 from remote.data.rows import Problem

@@ -22,7 +22,7 @@ from pathlib import Path
 from time import perf_counter
 import remote.start  # torch, transformers, peft: what a rank holds
 from remote.base import load_tokenizer
-from remote.data.tokens import tokenise
+from remote.data.tokenising import tokenise
 dataset, model, folder, processes = sys.argv[1:]
 tokenizer = load_tokenizer(model)
 began = perf_counter()

@@ -61,8 +61,8 @@ def test_a_terminal_shows_every_host_in_a_line_of_its_own(
 
 
 def test_rows_that_a_worker_tokenises_are_counted_against_the_dataset() -> None:
-    """The notice is remote/data/tokens.py's."""
-    assert 'f"tokenised about {' in (CHECKOUT / "remote/data/tokens.py").read_text()
+    """The notice is remote/data/tokenising.py's."""
+    assert 'f"tokenised about {' in (CHECKOUT / "remote/data/tokenising.py").read_text()
     view = job_view(samples_total=124_000)
     notice = "  w1: tokenised about 28,000 rows so far"
     assert counted(notice, view, 2) == "w1: tokenising: 45% 28,000 of 62,000 rows"

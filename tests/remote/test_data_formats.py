@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.data.formats import Conversation, Examples, Text, Turn, read_examples
+from remote.data.examples import Conversation, Examples, Text, Turn, read_examples
 from remote.data.rows import Problem, read_rows
 
 ASKED = Turn(role="user", content="q", trained=False)

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from remote.data.check import check
-from remote.data.formats import FORMATS, Conversation, Text, read_examples
+from remote.data.examples import Conversation, Text, read_examples
+from remote.data.formats import FORMATS
 from remote.data.plain import render_plain
 from remote.data.rows import Problem
 from remote.data.turns import ROLES

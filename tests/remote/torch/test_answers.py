@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from remote.control import Action, write_control
-from remote.data.formats import Conversation, read_examples
+from remote.data.examples import Conversation, read_examples
 from remote.distill import answer as answering
 from remote.distill.answer import Writer, answer
 from remote.errand import carry_out

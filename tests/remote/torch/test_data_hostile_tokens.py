@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from remote import tiny
 from remote.data.render import DataError
-from remote.data.tokens import tokenise
+from remote.data.tokenising import tokenise
 
 MAX_LENGTH = 48
 TEMPLATES = {

@@ -7,8 +7,8 @@ import pytest
 
 from remote.data.encode import begin_of
 from remote.data.render import DataError
+from remote.data.tokenising import tokenise as tokenise_dataset
 from remote.data.tokens import Rows
-from remote.data.tokens import tokenise as tokenise_dataset
 
 # Like templates of thinking models: shows an answer otherwise once another turn follows it.
 FORGETFUL = (

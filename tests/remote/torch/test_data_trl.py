@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 
 from remote import tiny
 from remote.data.render import render_prompt
-from remote.data.tokens import tokenise
+from remote.data.tokenising import tokenise
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # TRL's own
 
