@@ -298,7 +298,7 @@ async def test_model_and_dataset_are_picked_among_the_files_here(client: DraftCl
         await opened(screen)
         await screen.press("ctrl+o")
         await screen.until(lambda: isinstance(screen.app.screen, Picker))
-        await screen.sees("1 of 3 fit")
+        await screen.sees("1 of 2 fit")
         await screen.press("enter")
         await screen.until(lambda: form(screen).typed == {"model": "model"})
         await screen.press("down", "ctrl+o", *"da", "enter")
@@ -307,7 +307,7 @@ async def test_model_and_dataset_are_picked_among_the_files_here(client: DraftCl
         await screen.press(*"mo", "enter")
         await screen.until(lambda: form(screen).typed.get("dataset") == "data/more.csv")
         await screen.press("ctrl+o")
-        await screen.sees("2 of 3 fit")
+        await screen.sees("2 of 2 fit")
         await screen.press("up", "up", "ctrl+s")  # the folder itself
         await screen.until(lambda: form(screen).typed.get("dataset") == "data")
         await screen.press("ctrl+o", "escape", "down")
@@ -334,6 +334,15 @@ async def test_nothing_in_a_dataset_is_markup_or_a_control_code(client: DraftCli
         assert all(text in screen.text for text in MARKUP)
         for strip in screen.app.screen._compositor.render_strips():
             assert all(segment.style is None or not segment.style.link for segment in strip)
+
+
+async def test_a_row_of_one_long_line_leaves_room_for_the_next(client: DraftClient) -> None:
+    rows = [{"prompt": f"{n}{'x' * 3000}", "completion": "y" * 3000} for n in range(3)]
+    Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    async with driven(client, size=(120, 40)) as screen:
+        await planned(screen)
+        await screen.sees("row 2")
+        await screen.sees("more characters]")
 
 
 async def test_what_is_given_is_dim_and_what_is_learnt_is_not(client: DraftClient) -> None:

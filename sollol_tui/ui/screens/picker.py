@@ -122,11 +122,12 @@ class Picker(ModalScreen[str | None]):
         found = [e for e in entries if e.name.lower().startswith(begin.lower())]
         if not begin:
             found = [entry for entry in found if not entry.name.startswith(".")]
-            if folder.parent != folder:
-                found.insert(0, Entry(name="..", is_folder=True))
-        more = f", the first {_MOST} shown" if len(found) > _MOST else ""
+        more = f", the first {_MOST} shown: type to narrow it down" if len(found) > _MOST else ""
         count = len([entry for entry in found if entry.is_wanted])
-        self._show(found[:_MOST], f"{count} of {len(found)} fit{more}" if found else "nothing here")
+        note = f"{count:,} of {len(found):,} fit{more}" if found else "nothing here"
+        if not begin and folder.parent != folder:
+            found.insert(0, Entry(name="..", is_folder=True))
+        self._show(found[:_MOST], note)
 
     def _show(self, entries: list[Entry], note: str) -> None:
         self._shown = entries

@@ -16,6 +16,7 @@ from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.ui.theme import tone_style
 
 _ROW_LINES = 12  # of one row; the rest is counted
+_LINE_CHARS = 240  # of one line, which is folded where the pane is narrower
 
 
 class DraftPane(VerticalScroll):
@@ -70,18 +71,27 @@ class DraftPane(VerticalScroll):
 
     def show_rows(self, examples: Sequence[Mapping[str, Any]]) -> None:
         """The first rows in pieces: what is learnt plain, what is only given dim."""
-        parts = [line for example in examples for line in _row(example)]
-        self.query_one("#draft-rows", Static).update(Group(Text(""), *parts) if parts else "")
+        parts: list[RenderableType] = [Text("")]
+        for example in examples:
+            parts.append(Text(f"row {example['row']}", style="bold"))
+            table = Table.grid(padding=(0, 1))  # what is folded stays behind its mark
+            for mark, line in _row(example):
+                table.add_row(mark, line)
+            parts.append(table)
+        self.query_one("#draft-rows", Static).update(Group(*parts) if examples else "")
 
 
-def _row(example: Mapping[str, Any]) -> list[Text]:
-    lines = [Text(f"row {example['row']}", style="bold")]
+def _row(example: Mapping[str, Any]) -> list[tuple[str, Text]]:
+    """Its lines, each with the mark of what is learnt."""
+    lines: list[tuple[str, Text]] = []
     for piece in example["pieces"]:
-        mark, style = ("> ", "") if piece["learnt"] else ("  ", "dim")
-        told = clean_lines(str(piece["text"]))
-        lines += [Text(f"{mark}{line}", style=style) for line in told]
+        mark, style = (">", "") if piece["learnt"] else ("", "dim")
+        for line in clean_lines(str(piece["text"])):
+            more = len(line) - _LINE_CHARS
+            told = line if more <= 0 else f"{line[:_LINE_CHARS]} [{more:,} more characters]"
+            lines.append((mark, Text(told, style)))
         if left_out := piece.get("left_out"):
-            lines.append(Text(f"{mark}[{left_out:,} more characters]", style=style))
+            lines.append((mark, Text(f"[{left_out:,} more characters]", style)))
     if (more := len(lines) - _ROW_LINES) > 1:
-        lines = [*lines[:_ROW_LINES], Text(f"  [{more} more lines]", style="dim")]
+        lines = [*lines[:_ROW_LINES], ("", Text(f"[{more} more lines]", "dim"))]
     return lines
