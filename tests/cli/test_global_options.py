@@ -22,7 +22,7 @@ def silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port = listener.getsockname()[1]
-        host = {"address": "127.0.0.1", "port": port, "user": "ml"}
+        host = {"address": "127.0.0.1", "port": port, "user": "ml", "connect_timeout": 100}
         (tmp_path / "inventory.yaml").write_text(json.dumps({"hosts": {"w1": host}}))
         yield port
 
@@ -34,7 +34,7 @@ def test_timeout_takes_the_place_of_each_connect_timeout(silent: int, command: l
     began = time.monotonic()
     _, out, err = sollol("--timeout", "0.4", *command)
     assert "within 0.4 s" in out + err
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 60
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "soon", "1e9", "nan"])

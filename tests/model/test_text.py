@@ -87,9 +87,9 @@ def test_a_line_is_cut_and_says_so() -> None:
     ids=["osc", "csi", "esc", "cr", "oscs", "text"],
 )  # fmt: skip
 def test_ten_megabytes_in_one_line_are_no_burden(raw: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()  # a busy machine is no reason
     assert len(clean(raw)) <= MAX_LINE
-    assert time.monotonic() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 def unsafe(text: str) -> list[str]:
