@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -38,11 +39,15 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
-def nodes(folder: Path) -> Iterator[tuple[str, ast.AST]]:
-    """Every syntax node of a package with the place it stands at."""
-    for path in files(folder):
-        for node in ast.walk(ast.parse(path.read_text(), str(path))):
-            yield f"{path.relative_to(CHECKOUT)}:{getattr(node, 'lineno', 0)}", node
+@cache
+def nodes(folder: Path) -> list[tuple[str, ast.AST]]:
+    """Every syntax node that a rule asks about, with the place it stands at; read once for all."""
+    return [
+        (f"{path.relative_to(CHECKOUT)}:{getattr(node, 'lineno', 0)}", node)
+        for path in files(folder)
+        for node in ast.walk(ast.parse(path.read_text(), str(path)))
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Call | ast.keyword)
+    ]
 
 
 def imports_of(folder: Path, *packages: str) -> list[str]:

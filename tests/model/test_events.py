@@ -72,7 +72,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=200) | JSON.map(lambda value: json.dumps(value).encode()))
 @example(b"\xff\xfe")
 @example(b"null")
@@ -80,7 +80,7 @@ def test_no_line_crashes_the_decoder(raw: bytes) -> None:
     decode(raw)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.sampled_from([*GOOD, "code", "world_size", "text"]), JSON))
 def test_an_event_with_odd_fields_is_harmless(changes: dict[str, Any]) -> None:
     event = decode(line(**changes))

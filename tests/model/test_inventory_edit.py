@@ -258,7 +258,7 @@ def comments(text: str) -> list[str]:
     return re.findall(r"(?:^|(?<=\s))#[^\r\n]*", text, re.MULTILINE)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(inventories())
 def test_adding_and_removing_a_host_gives_the_same_text(text: str) -> None:
     added = add_host(text, "new", {}, file=FILE)
@@ -267,7 +267,7 @@ def test_adding_and_removing_a_host_gives_the_same_text(text: str) -> None:
     assert remove_host(added, "new", file=FILE) == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(inventories(), st.data())
 def test_a_value_comes_and_goes_and_every_comment_stays(text: str, data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(names(text)))
@@ -279,7 +279,7 @@ def test_a_value_comes_and_goes_and_every_comment_stays(text: str, data: st.Data
     assert comments(freed) == comments(text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(inventories(), st.data())
 def test_removing_any_host_leaves_the_others_as_they_were(text: str, data: st.DataObject) -> None:
     before = names(text)
@@ -290,7 +290,7 @@ def test_removing_any_host_leaves_the_others_as_they_were(text: str, data: st.Da
     assert names(after) == [host for host in before if host != name]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(inventories(), st.text(max_size=12))
 def test_no_name_breaks_the_file(text: str, name: str) -> None:
     try:

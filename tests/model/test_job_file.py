@@ -239,7 +239,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=2000)
+@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from([*job_keys(), *ALIASES, *FOREIGN, "lora", "x"]), VALUES, max_size=6
@@ -250,7 +250,7 @@ def test_no_data_crashes_the_reader(data: dict[str, object]) -> None:
         assert isinstance(spec_from_data(data), JobSpec)
 
 
-@settings(max_examples=200, deadline=2000)
+@settings(max_examples=100, deadline=None)
 @given(st.sampled_from(job_keys()), st.text(max_size=30))
 def test_no_setting_crashes_the_reader(key: str, value: str) -> None:
     with suppress(InputError):
