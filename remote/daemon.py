@@ -31,6 +31,7 @@ from remote.run import Lighthouse, Rank, Run, RunError
 
 CONTROL_INTERVAL_S = 0.25
 STOP_TIMEOUT_S = 120.0  # a step, a checkpoint and a slow disk fit in
+TERMINATION_S = 8.0  # from a SIGTERM on; whoever sends one seldom waits for more than 10 s
 CRASH_GRACE_S = 5.0  # the others may still be writing why they fail too
 RESTART_AFTER_S = (1.0, 2.0, 4.0)  # a crashed rank of an elastic run, each time
 OUT_OF_MEMORY_RESTARTS = 1  # the same settings need the same memory again
@@ -62,6 +63,7 @@ class Daemon:
         self._action = Action.RUN
         self._give_up_at: float | None = None
         self._removing = False
+        self._is_terminated = False
         self._seen: set[processes.Identity] = set()
 
     def work(self) -> None:
@@ -140,7 +142,7 @@ class Daemon:
         while self._running or self._restarts:
             woken = signal.sigtimedwait(_WAKING, CONTROL_INTERVAL_S)
             if woken and woken.si_signo == signal.SIGTERM:
-                self._action = Action.KILL
+                self._save_and_leave()
             self._reap()
             if self._action is not Action.KILL:
                 self._obey(read_control(self._run_dir))
@@ -155,6 +157,19 @@ class Daemon:
             if now >= metrics_at:
                 metrics_at = now + INTERVAL_S
                 self._report_metrics()
+
+    def _save_and_leave(self) -> None:
+        """Takes a SIGTERM for what it mostly is: the host is wanted for something else, soon. What
+        was learnt is kept, as far as a few seconds allow; a second one allows none."""
+        if self._is_terminated or self._action is not Action.RUN:
+            self._action = Action.KILL
+            return
+        self._is_terminated = True
+        others_go_on = self._run.is_elastic and len(self._run.own_ranks) < len(self._run.world)
+        action = Action.LEAVE if others_go_on else Action.STOP
+        write_control(self._run_dir, action)
+        self._obey(action)
+        self._give_up_at = time.monotonic() + TERMINATION_S
 
     def _obey(self, action: Action) -> None:
         if action in _PARTINGS and self._action is Action.RUN:
@@ -327,6 +342,8 @@ class Daemon:
         self._events.close()
 
     def _outcome(self, overdue: bool) -> tuple[str, str | None]:
+        if self._is_terminated and set(self._endings) != {"finished"}:
+            return "killed", f"somebody on {self._run.host} ended it with SIGTERM"
         if self._action is Action.KILL:
             return "killed", "asked to leave at once"
         if self._failure:

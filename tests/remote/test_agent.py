@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from remote import ports, processes, remains
+from remote.control import Action, read_control
 from remote.lease import hold_port, is_locked
 from tests.remote.worker import SECRET, Worker, unused_port, wait_until
 
@@ -137,7 +138,9 @@ def test_strays_of_a_run_that_is_done_are_ended_too(make_worker: MakeWorker) -> 
     assert not any(processes.is_alive(stray) for stray in strays)
 
 
-def test_sigterm_to_the_agent_is_kill_and_sighup_is_nothing(make_worker: MakeWorker) -> None:
+def test_sigterm_to_the_agent_saves_and_leaves_and_sighup_is_nothing(
+    make_worker: MakeWorker,
+) -> None:
     # A GPU driver that hangs: its thread must not take the signal that the agent waits for.
     driver = "import time\nclass NVMLError(Exception): ...\ndef nvmlInit(): time.sleep(600)\n"
     worker = make_worker()
@@ -148,7 +151,28 @@ def test_sigterm_to_the_agent_is_kill_and_sighup_is_nothing(make_worker: MakeWor
     steps = len(worker.events("0"))
     worker.wait_for("step", "0", count=steps + 5)
     os.kill(pid, signal.SIGTERM)
-    assert worker.wait_for("agent_finished")["outcome"] == "killed"
+    finished = worker.wait_for("agent_finished")
+    assert finished["outcome"] == "killed"
+    assert finished["reason"] == "somebody on w1 ended it with SIGTERM"
+    stopped = worker.wait_for("stopped", "0")
+    assert (worker.run_dir / "checkpoints" / f"checkpoint-{stopped['step']}").is_dir()
+
+
+@pytest.mark.parametrize(("patience_s", "signals"), [(0.2, 1), (600.0, 2)])
+def test_a_rank_that_is_deaf_does_not_hold_up_a_sigterm(
+    make_worker: MakeWorker, patience_s: float, signals: int
+) -> None:
+    worker = make_worker(SOLLOL_STUB_DEAF="1")
+    worker.shorten("daemon", "TERMINATION_S", 8.0, patience_s)
+    worker.shorten("remains", "TERM_GRACE_S", 5.0, 0.2)
+    pid = worker.start()["pid"]
+    worker.wait_for("step", "0")
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: read_control(worker.run_dir) is Action.STOP, "the first was heard")
+    if signals > 1:
+        os.kill(pid, signal.SIGTERM)
+    finished = worker.wait_for("agent_finished")
+    assert (finished["outcome"], finished["leftover_processes"]) == ("killed", 0)
 
 
 def test_an_agent_that_a_signal_has_stopped_is_woken_by_a_word(make_worker: MakeWorker) -> None:
