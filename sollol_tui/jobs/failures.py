@@ -33,5 +33,7 @@ def failure_of(error: BaseException) -> Failure:
             return Failure(host=error.host, reason=reason)
         case SollolError():
             return Failure(host="", reason=str(error))
+        case OSError(filename=str(file), strerror=str(why)):
+            return Failure(host="", reason=f"{file} cannot be used: {why}")
         case _:
             return Failure(host="", reason=f"sollol itself failed: {type(error).__name__}: {error}")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from sollol_tui.client import SOLLOLClient
+from sollol_tui.model.errors import StateError
 from sollol_tui.model.states import JobState
-from tests.jobs.bench import Bench, until
+from tests.jobs.bench import COPIED, Bench, until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
 DISK_BYTES = 64 * 1024**2
@@ -91,3 +92,31 @@ def test_a_disk_here_without_a_byte_of_room_ends_nothing_and_leaves_no_gap(small
     small.lay_out({"SOLLOL_STUB_STEPS": str(paused.step + 5)}, {})
     small.client.resume_job(job)
     assert small.reaches(job, JobState.DONE).step == paused.step + 5
+
+
+def test_a_state_that_cannot_be_written_for_a_while_ends_nothing_and_is_told(bench: Bench) -> None:
+    job = bench.submit(env=LONG)
+    bench.takes_steps(job)
+    copies = [p for p in bench.home.job(job).rglob("*") if p.name.startswith(COPIED)]
+    refusing = [str(p) for p in (*bench.home.root.glob("state.db*"), *copies)]
+    if subprocess.run(["chattr", "+i", *refusing], check=False, capture_output=True).returncode:
+        pytest.skip("no file can be made immutable on this file system")
+    try:
+        lines = rank_lines(bench, job)
+        until(lambda: rank_lines(bench, job) > lines + 50, "the training goes on")
+        log = bench.home.job(job) / "supervisor.log"
+        until(lambda: "this machine: " in log.read_text(), "its supervisor tries again")
+        told = next(line for line in log.read_text().splitlines() if "this machine: " in line)
+        assert f"this machine: the state in {bench.home.database} cannot be written" in told or (
+            f"this machine: {bench.home.job(job)}" in told
+            and "cannot be used: Operation not permitted" in told
+        )
+        with pytest.raises(StateError, match="set SOLLOL_HOME to a folder that you can write"):
+            SOLLOLClient(bench.inventory, home=bench.home.root).list_jobs()
+    finally:
+        subprocess.run(["chattr", "-i", *refusing], check=True)
+    bench.client.pause_job(job)
+    paused = bench.reaches(job, JobState.PAUSED)
+    assert paused.reason == f"at step {paused.step}"
+    assert bench.copies_are_equal(job)
+    assert bench.left(job) == []
