@@ -3,7 +3,7 @@
 # A fresh machine needs make, Python 3.11-3.13 with venv, and a package registry. Everything that is
 # made here lies in this folder: .venv (coordinator), .venv-worker (a worker), .cache, dist.
 
-.PHONY: help demo test check lint soak bench lock docs screenshots wheel wheel-demo clean
+.PHONY: help demo test test-cluster test-training check lint soak bench lock docs screenshots wheel wheel-demo clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -15,7 +15,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 
 # Whole files go to one process, so that what a file sets up once is set up once.
 # Most of the slow ones wait for hosts, so more of them than there are cores run at once.
-PARALLEL ?= -n 4 --dist loadfile --no-loadscope-reorder
+PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 # Containers often set this. The tests start thousands of Pythons, and each of them would compile
 # everything that it imports: half of what they cost.
@@ -53,11 +53,19 @@ help:
 demo: .venv/installed
 	@$(BIN)/sollol demo
 
+# Both at once: those of the cluster wait for hosts most of their time, those of training for nobody.
 test: .venv/developer .venv-worker/installed
+	@$(MAKE) --no-print-directory -j2 test-cluster test-training
+
+test-cluster: .venv/developer .venv-worker/installed
 	@echo "tests of the coordinator and the cluster"
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not long" --ignore=tests/remote/torch --ignore=tests/bench --ignore=tests/soak
-	@echo "tests of training, in a worker's environment"
-	@.venv-worker/bin/python -m pytest tests/remote/torch
+
+# Shown as a whole at its end: two reports line by line among each other can be read by nobody.
+test-training: .venv/developer .venv-worker/installed
+	@mkdir -p .cache
+	@.venv-worker/bin/python -m pytest tests/remote/torch >.cache/test-training.log 2>&1 || failed=1; \
+	echo; echo "tests of training, in a worker's environment"; cat .cache/test-training.log; exit $$failed
 
 check: lint test
 
