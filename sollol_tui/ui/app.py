@@ -233,10 +233,13 @@ class SollolApp(App[str]):
         """Begins a dialogue. Before the first one an empty frame is seen for as long as it takes
         to load what dialogues need."""
 
+        frame = None
+        if not all(module in sys.modules for module in _OF_DIALOGUES):
+            # At once: the next key may be there already, and the screen below must not take it.
+            self.push_screen(frame := Opening())
+
         async def dialogue() -> None:
-            if not all(module in sys.modules for module in _OF_DIALOGUES):
-                frame = Opening()
-                await self.push_screen(frame)
+            if frame is not None:
                 for module in _OF_DIALOGUES:
                     await asyncio.to_thread(import_module, module)
                 if self.screen is not frame:  # somebody did not want to wait

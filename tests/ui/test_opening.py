@@ -29,8 +29,9 @@ async def main():
                 while not holds():
                     await pilot.pause(0.01)
         await until(lambda: shown.snapshot is not None)
-        await pilot.press("a", "x")
-        await until(lambda: isinstance(shown.screen, Opening))
+        shown.action_new_job()
+        print("at once:", type(shown.screen).__name__)
+        await pilot.press("x")
         await pilot.press("escape")
         await until(lambda: not isinstance(shown.screen, Opening))
         may_load.set()
@@ -46,4 +47,5 @@ def test_a_form_is_loaded_beside_the_screen_and_may_be_left_meanwhile() -> None:
     told = subprocess.run([sys.executable, "-c", PROGRAM], cwd=CHECKOUT, capture_output=True,
                           text=True, timeout=120, check=False)  # fmt: skip
     assert told.returncode == 0, told.stderr
-    assert told.stdout.splitlines() == ["on the screen's thread: False", "left: Overview"]
+    said = ["at once: Opening", "on the screen's thread: False", "left: Overview"]
+    assert told.stdout.splitlines() == said
