@@ -98,7 +98,7 @@ async def inspect_dataset(
     except asyncio.CancelledError:
         with suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()  # its pipes too have to end before the loop may
         raise
     lines = [json.loads(line) for line in out.splitlines() if line.startswith(b"{")]
     summary = next((line for line in lines if line.get("kind") == "summary"), None)
