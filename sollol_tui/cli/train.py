@@ -55,7 +55,7 @@ _KEYS = {  # flags whose keys lie deeper
 @click.option(
     "--teacher-host",
     metavar="HOST[,HOST]",
-    help="Where the teacher computes.  [default: coordinator]",
+    help="Where the teacher computes; several share the work.  [default: coordinator]",
 )
 @click.option(
     "--teacher-text",

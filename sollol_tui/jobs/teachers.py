@@ -11,6 +11,7 @@ from sollol_tui.model.devices import flops_of_cpu, flops_of_gpu
 from sollol_tui.model.errors import NoWorkersError, UnsuitableError
 from sollol_tui.model.facts import HostFacts
 from sollol_tui.model.inventory import Host, Inventory
+from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan, PlannedWorker
 from sollol_tui.model.spec import Engine, JobSpec, Resources
 from sollol_tui.model.teacher import Lesson, Path, PlannedTeacher, TeacherHost
@@ -21,11 +22,15 @@ _OPERATIONS: Final = 2  # per parameter and token of a model that only reads
 
 
 def teacher_hosts(spec: JobSpec, inventory: Inventory) -> tuple[Host, ...]:
-    """The hosts on which the teacher computes; none without one. Raises NotFoundError."""
+    """The hosts on which the teacher may compute, in the order in which they are named, or that of
+    the inventory where a pattern means them; none without a teacher. Raises NotFoundError."""
     if not spec.mode.has_teacher:
         return ()
     everyone = inventory.with_coordinator()
     names = [name.strip() for name in spec.teacher.host.split(",")]
+    patterns = {"all", *inventory.groups}
+    if any(name in patterns or name.startswith(("tag:", "!")) for name in names):
+        return select(inventory, spec.teacher.host).hosts
     return tuple(everyone.host(name) for name in dict.fromkeys(names))
 
 
@@ -39,18 +44,26 @@ def with_teacher(
     taken: Taken | None,
 ) -> Plan:
     """The plan with its teacher, as it was `asked` for or planned before. A host that is a worker
-    too shares its first device with it. Raises NoWorkersError when one cannot be had, or cannot
-    hold the teacher."""
+    too shares its first device with it. Of several hosts those that cannot be had, or cannot hold
+    the teacher, are left out. Raises NoWorkersError when none is left."""
     if asked is None:
         return plan
     lesson = asked if isinstance(asked, Lesson) else asked.lesson
-    if lesson.path is Path.ANSWERS:
-        hosts = hosts[:1]  # what is written there is one file
-    found = [_host(plan, spec, host, facts, unusable, taken) for host in hosts]
-    if spec.teacher.quantize != "none":
-        for worker in found:
-            if worker.accelerator != "cuda":
-                raise _cannot(worker.host, "teacher.quantize: nf4 needs a CUDA GPU")
+    found: list[PlannedWorker] = []
+    rooms: list[tuple[int, int]] = []
+    refused: dict[str, NoWorkersError] = {}
+    for host in hosts:
+        try:
+            worker = _host(plan, spec, host, facts, unusable, taken)
+            rooms.append(_check_fit(spec, worker, facts[host.name], lesson.parameters))
+        except NoWorkersError as error:
+            refused[host.name] = error
+        else:
+            found.append(worker)
+            if lesson.path is Path.ANSWERS:
+                break  # what is written there is one file
+    if not found:
+        raise _nowhere(spec, refused)
     read = plan.prediction.samples_per_s if plan.prediction else None
     tokens = sample_tokens(spec, plan.dataset)
     teacher = PlannedTeacher(
@@ -59,14 +72,10 @@ def with_teacher(
         top_k=spec.teacher.top_k,
         tokens=plan.rows * tokens,
         students_per_s=None if read is None else read * tokens,
+        need_bytes=max(need for need, _ in rooms) if lesson.parameters is not None else None,
+        room_bytes=min(room for _, room in rooms),
+        left_out={name: _reason(error) for name, error in refused.items()},
     )
-    if lesson.parameters is not None:
-        rooms = [_check_fit(spec, worker, facts, lesson.parameters) for worker in found]
-        teacher = replace(
-            teacher,
-            need_bytes=max(need for need, _ in rooms),
-            room_bytes=min(room for _, room in rooms),
-        )
     if isinstance(asked, PlannedTeacher):
         teacher = replace(teacher, content=asked.content, answers=asked.answers)
     return replace(plan, teacher=teacher)
@@ -101,6 +110,18 @@ def _host(
     return replace(worker, ranks=worker.ranks[:1])
 
 
+def _nowhere(spec: JobSpec, refused: Mapping[str, NoWorkersError]) -> NoWorkersError:
+    """What a person reads where no host can have the teacher."""
+    if len(refused) == 1:
+        return next(iter(refused.values()))
+    return NoWorkersError(
+        f"the teacher cannot compute on any host of {spec.teacher.host} now",
+        {host: _reason(error) for host, error in refused.items()},
+        remedy="name another host with --teacher-host",
+        wait=next((error.wait for error in refused.values() if error.wait), ""),
+    )
+
+
 def _cannot(host: str, reason: str, wait: str = "") -> NoWorkersError:
     return NoWorkersError(
         f"the teacher cannot compute on {host} now",
@@ -129,14 +150,23 @@ def _with_speed(worker: PlannedWorker, facts: HostFacts, lesson: Lesson) -> Teac
     )
 
 
+def _reason(error: NoWorkersError) -> str:
+    """Why a host is left out."""
+    return next(iter(error.reasons.values()), error.message)
+
+
 def _check_fit(
-    spec: JobSpec, worker: PlannedWorker, facts: Mapping[str, HostFacts], parameters: int
+    spec: JobSpec, worker: PlannedWorker, facts: HostFacts, parameters: int | None
 ) -> tuple[int, int]:
-    """What the teacher needs on a host and what there is. Raises NoWorkersError, which says what
-    would fit."""
+    """What the teacher needs on a host and what there is; nothing where its size is not known.
+    Raises NoWorkersError, which says what would fit."""
+    if spec.teacher.quantize != "none" and worker.accelerator != "cuda":
+        raise _cannot(worker.host, f"teacher.quantize: {spec.teacher.quantize} needs a CUDA GPU")
+    if parameters is None:
+        return 0, 0
     on_gpu = worker.accelerator != "cpu"
     need = _need(parameters, spec.teacher.quantize if on_gpu else "none", on_gpu=on_gpu)
-    room, of = memory_room(facts[worker.host], worker, free=False)
+    room, of = memory_room(facts, worker, free=False)
     if need <= room:
         return need, room
     smaller = _need(parameters, "nf4", on_gpu=True)

@@ -75,7 +75,8 @@ class Teacher:
     model: Annotated[str, MinLen(1)] | None = None
     """The teacher, a folder or a Hub id; left out, `model` is the teacher and `student` learns."""
     host: Annotated[str, MinLen(1)] = "coordinator"
-    """Where it computes: a host, or several (HOST,HOST), which share the work."""
+    """Where it computes: a host, or several (HOST,HOST, a group, tag:NAME), which share the work,
+    also that of one that is lost."""
     top_k: Annotated[int, Ge(1), Le(1024)] = 32
     """Of how many of its likeliest tokens the chances are kept."""
     alpha: Annotated[float, Ge(0), Le(1)] = 0.5

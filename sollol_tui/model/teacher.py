@@ -88,6 +88,7 @@ class PlannedTeacher:
         """What a person reads of it."""
         where = ", ".join(f"{host.host} ({_device(host)})" for host in self.hosts)
         lines = [f"{name} on {where}"]
+        lines += [f"without {host}: {reason}" for host, reason in self.left_out.items()]
         if self.lesson.path is Path.SCORES:
             size = format_bytes(self.lesson.cache_bytes(self.tokens, self.top_k))
             lines.append(

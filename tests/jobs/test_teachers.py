@@ -25,6 +25,7 @@ from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import STUDENT, JobSpec
 from sollol_tui.model.teacher import Lesson, Path
+from sollol_tui.model.units import GIB
 from tests.jobs.samples import DATASET, add_job, facts, gpus, plan
 
 INVENTORY = parse_inventory(b"hosts: [a, b, c]", "inventory.yaml").with_coordinator()
@@ -90,6 +91,33 @@ def test_several_hosts_share_the_work_and_an_answer_is_written_by_one() -> None:
     alone = planned(text, **{"teacher.host": "b, c"}).teacher
     assert alone is not None
     assert [host.host for host in alone.hosts] == ["b"]
+
+
+def test_a_pattern_may_say_which_hosts_teach() -> None:
+    inventory = parse_inventory(
+        b"hosts: {a: {tags: [x]}, b: {}, c: {tags: [x]}}\ngroups: {both: {match: 'tag:x'}}",
+        "inventory.yaml",
+    )
+    for pattern in ("tag:x", "both", "!b", "c, a"):
+        found = teacher_hosts(spec(**{"teacher.host": pattern}), inventory)
+        assert sorted(host.name for host in found) == ["a", "c"], pattern
+
+
+def test_of_several_hosts_those_that_cannot_teach_are_left_out_with_the_reason() -> None:
+    large = Lesson(model="big", path=Path.SCORES, why="", parameters=13_000_000_000)
+    small = {"b": facts(ram_bytes=GIB), "c": facts(ram_bytes=200 * GIB)}
+    taken = {"host a": "j-1"}
+    asked = {"teacher.host": "a, b, c", "workers": "coordinator"}
+    teacher = planned(large, taken, small, **asked).teacher
+    assert teacher is not None
+    assert teacher.scorers == ("c",)
+    told = [line for line in teacher.lines("big") if line.startswith("without")]
+    assert told[0] == "without a: in use by j-1"
+    assert told[1].startswith("without b: the teacher does not fit on b: its 13.00 billion")
+    with pytest.raises(NoWorkersError, match="on any host of a, b now") as caught:
+        planned(large, taken, small, **asked | {"teacher.host": "a, b"})
+    assert set(caught.value.reasons) == {"a", "b"}
+    assert caught.value.wait == "waits for the teacher's host a: in use by j-1"
 
 
 def test_a_teacher_whose_host_is_taken_is_waited_for() -> None:
