@@ -12,6 +12,7 @@ from sollol_tui.jobs.store import Store
 if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without SSH and pydantic
     from sollol_tui.jobs.figures import MetricReader
     from sollol_tui.jobs.prune import Remains
+    from sollol_tui.jobs.taught import Taught
     from sollol_tui.model.checkpoints import CheckpointSurvey
     from sollol_tui.model.spec import JobSpec
 
@@ -102,3 +103,18 @@ class Keeping:
         with self._lock:
             jobs = [self._store.find_job(job) for job in job_ids]
         return run(prune(self._store, jobs, forget=forget))
+
+    def unneeded_scores(self, without: Sequence[str] = ()) -> "tuple[Taught, ...]":
+        """What teachers said and wrote, kept here, that no job of the list learns from but those
+        named. Changes nothing."""
+        from sollol_tui.jobs.taught import unneeded
+
+        with self._lock:
+            return unneeded(self._store, {self._store.find_job(job) for job in without})
+
+    def prune_scores(self) -> "tuple[Taught, ...]":
+        """Removes from this machine what no job of the list learns from."""
+        from sollol_tui.jobs.taught import remove_unneeded
+
+        with self._lock:
+            return remove_unneeded(self._store)

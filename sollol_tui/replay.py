@@ -107,7 +107,7 @@ class ReplayClient(SOLLOLClient):
         raise JobError("this is a replay of what was", remedy="leave it with q to act on real jobs")
 
     cancel_job = pause_job = resume_job = join_job = leave_job = _refuse
-    start_job = prune_jobs = fetch = write_inventory = _refuse
+    start_job = prune_jobs = prune_scores = fetch = write_inventory = _refuse
 
     async def _refuse_later(self, *_: Any, **__: Any) -> NoReturn:
         self._refuse()

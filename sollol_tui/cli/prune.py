@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +18,7 @@ from sollol_tui.model.units import format_bytes, format_duration, parse_duration
 
 if TYPE_CHECKING:
     from sollol_tui.jobs.prune import Remains
+    from sollol_tui.jobs.taught import Taught
 
 
 def age(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:
@@ -40,23 +42,28 @@ def prune_jobs(
 ) -> int:
     with session.client(acts=not dry_run) as client:
         found = client.prunable_jobs(older_than_s=older_than_s, keep=keep)
-        if dry_run or not found:
-            _tell(found, as_json, removed=False)
+        taught = client.unneeded_scores([each.job for each in found])
+        if dry_run or not (found or taught):
+            _tell(found, taught, as_json, removed=False)
             return ExitCode.OK
         if not as_json:
-            _tell(found, as_json, removed=False)
+            _tell(found, taught, as_json, removed=False)
         if not session.yes:
             _ask(len(found))
         removed = client.prune_jobs([each.job for each in found], forget=forget)
+        taught = client.prune_scores()
     if as_json:
-        _tell(removed, as_json, removed=True)
+        _tell(removed, taught, as_json, removed=True)
         return _code(removed)
     for each in removed:
         for place, reason in each.obstacles.items():
             kept = "" if forget and "" not in each.obstacles else " stays in the list"
             click.echo(f"{each.job}{kept}: {place or 'here'}: {clean(reason)}", err=True)
     gone = [each for each in removed if not each.obstacles or (forget and "" not in each.obstacles)]
-    click.echo(f"removed {_counted(gone)}")
+    if removed:
+        click.echo(f"removed {_counted(gone)}")
+    if taught:
+        click.echo(f"removed {_of_teachers(taught)}")
     return _code(removed)
 
 
@@ -68,15 +75,20 @@ def _ask(count: int) -> None:
     if not sys.stdin.isatty():
         raise SollolError("nobody can be asked here", remedy="add -y: sollol -y jobs --prune")
     what = "this job" if count == 1 else f"these {count} jobs"
-    click.confirm(f"remove {what} from the list and from the hosts?", abort=True, err=True)
+    question = f"remove {what} from the list and from the hosts?" if count else "remove them?"
+    click.confirm(question, abort=True, err=True)
 
 
-def _tell(found: "Sequence[Remains]", as_json: bool, *, removed: bool) -> None:
+def _tell(
+    found: "Sequence[Remains]", taught: "Sequence[Taught]", as_json: bool, *, removed: bool
+) -> None:
     if as_json:
-        listed = [each.as_data() for each in found]
-        data = {"schema": "sollol.prune/1", "removed": removed, "jobs": listed}
+        listed, said = [each.as_data() for each in found], [asdict(each) for each in taught]
+        data = {"schema": "sollol.prune/1", "removed": removed, "jobs": listed, "taught": said}
         click.echo(json.dumps(data))
         return
+    if taught:
+        click.echo(f"{_of_teachers(taught)}: no other job of the list learns from that")
     if not found:
         click.echo("no ended job is that old, or none is left over")
         return
@@ -99,6 +111,12 @@ def _lines(each: "Remains") -> Iterator[str]:
 def _places(each: "Remains") -> str:
     sizes = {"here": each.here_bytes, **each.workers}
     return "  ".join(f"{place} {format_bytes(size)}" for place, size in sizes.items())
+
+
+def _of_teachers(taught: "Sequence[Taught]") -> str:
+    size = format_bytes(sum(each.size_bytes for each in taught))
+    caches = f"{len(taught)} cache{'' if len(taught) == 1 else 's'}"
+    return f"what teachers said, kept here: {caches}, {size}"
 
 
 def _counted(found: "Sequence[Remains]") -> str:

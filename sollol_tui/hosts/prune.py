@@ -1,9 +1,9 @@
 """Removes from a workdir what nobody needs: environments, payloads and wheels that provisioning
 left, and the halves of builds, transfers and tokenising that were killed.
 
-Refuses whatever the current lock, a run directory or a living process uses, and what was changed so
-lately that somebody may be about to use it or go on with it. Whole datasets and models stay, and so
-do runs.
+What a teacher said or wrote goes too: the coordinator has it, and sends it again. Refuses whatever
+the current lock, a run directory or a living process uses, and what was changed so lately that
+somebody may be about to use it or go on with it. Whole datasets and models stay, and so do runs.
 """
 
 import asyncio
@@ -95,6 +95,18 @@ for half in models/*.part datasets/*.part datasets/*/*.part tokens/*.part tokens
   remove "half of ${half%.*}" "$@"
   exec 9>&-
   case $half in datasets/*/*) [ -n "$dry" ] || rmdir -- "${half%/*}" 2>/dev/null ;; esac
+done
+teaching=
+for run in runs/*/*/run.json; do
+  grep -sq '"distill"' "$run" && in_use "$workdir/${run%/run.json}" >/dev/null &&
+    teaching=${run%/run.json}
+done
+for told in scores/*/ answers/*; do
+  told=${told%/}; exists "$told" || continue
+  if [ -n "$teaching" ]; then keep "$told" "$teaching may use it"
+  elif fresh "$told" -maxdepth 0; then keep "$told" "it was changed within the last day"
+  else remove "$told" "$told"
+  fi
 done
 if [ -z "$building" ]; then
   for folder in wheels/*/; do

@@ -9,7 +9,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path as File
-from typing import Final
 
 from sollol_tui.hosts.shards import MOST_BYTES, SHA256, fetch_file
 from sollol_tui.hosts.ssh import HostConnection
@@ -29,7 +28,6 @@ from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.teacher import Path
 
 log = logging.getLogger("sollol.supervisor")
-FOLDER: Final = "answers"
 
 
 async def have_answers(case: Attended) -> None:
@@ -64,7 +62,7 @@ def answers_file(home: Home, spec: JobSpec, plan: Plan) -> File:
     parts = [asked["teacher_hash"], asked["quantize"], asked["answers"], spec.format]
     parts += [plan.dataset.sha256 or plan.dataset.path]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-    return home.root / FOLDER / f"{key}.jsonl"
+    return home.answers / f"{key}.jsonl"
 
 
 async def _write(case: Attended) -> File:
@@ -127,7 +125,7 @@ async def _fetch(said: Event, workdir: str, file: File, connection: HostConnecti
     if not SHA256.fullmatch(sha256) or "/" in name or not 0 < size <= MOST_BYTES:
         raise HostError(connection.host.name, "says nonsense of its teacher's answers")
     file.parent.mkdir(mode=0o700, exist_ok=True)
-    await fetch_file(connection, f"{workdir}/{FOLDER}", name, size, sha256, file)
+    await fetch_file(connection, f"{workdir}/answers", name, size, sha256, file)
 
 
 def _hear(case: Attended, run: TeacherRun, event: Event) -> None:

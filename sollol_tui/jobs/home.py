@@ -60,6 +60,11 @@ class Home:
         """What teachers said of tokens, in a folder for each teacher and data."""
         return self.root / "scores"
 
+    @property
+    def answers(self) -> Path:
+        """What teachers wrote, a file for each teacher and data."""
+        return self.root / "answers"
+
     def copies(self, job: str, host: str) -> Path:
         """Byte-for-byte copies of a worker's events and logs."""
         return self.job(job) / host

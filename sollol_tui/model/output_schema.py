@@ -178,7 +178,8 @@ def _prune(shapes: _Shapes) -> Schema:
         job=str, name=str, state=JobState, ended_at=float, here_bytes=int, size_bytes=int,
         workers=dict[str, int], obstacles=dict[str, str], adapter=str,
     )  # fmt: skip
-    return shapes.object(removed=bool, jobs=_list(job))
+    taught = shapes.object(path=str, size_bytes=int)
+    return shapes.object(removed=bool, jobs=_list(job), taught=_list(taught))
 
 
 def _supervise(shapes: _Shapes) -> Schema:

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from sollol_tui.cli import supervise
 from sollol_tui.hosts.shell import unit_word
 from sollol_tui.jobs.store import Store
+from sollol_tui.model.output_schema import output_schema
 from sollol_tui.model.states import JobState
 from tests.cli.shell import sollol
 
@@ -45,6 +47,7 @@ def test_config_tells_where_things_lie_and_what_counts(store: Store, tmp_path: P
     assert told["readonly"] == (False, "default")
     assert told["state"] == (str(store.home.root), "environment, SOLLOL_HOME")
     assert told["network.ports"][1] == str(tmp_path / "inventory.yaml")
+    assert told["inventory"] == (str(tmp_path / "inventory.yaml"), "found")
     (tmp_path / "inventory.yaml").unlink()
     code, out, _ = sollol("config", "path")
     assert code == 0
@@ -109,6 +112,15 @@ def test_prune_shows_asks_and_removes(store: Store, running: str) -> None:
     assert sollol("show", running)[0] == 5
     assert sollol("jobs", "--keep", "3")[0] == 2
     assert sollol("--readonly", "jobs", "--prune")[0] == 1
+    (store.home.scores / "old").mkdir(parents=True)
+    (store.home.scores / "old" / "000000.scores").write_bytes(b"x" * 5000)
+    kept = "what teachers said, kept here: 1 cache, 8.0 KiB"
+    shown = sollol("jobs", "--prune", "--dry-run")[1]
+    assert f"{kept}: no other job of the list learns from that\n" in shown
+    told = json.loads(sollol("jobs", "--prune", "--dry-run", "--json")[1])
+    jsonschema.validate(told, output_schema("sollol.prune/1"))
+    assert f"removed {kept}\n" in sollol("-y", "jobs", "--prune")[1]
+    assert [*store.home.scores.iterdir()] == []
 
 
 def test_a_failed_job_begins_with_whose_traceback_it_is(store: Store, running: str) -> None:

@@ -58,6 +58,26 @@ async def test_what_nobody_needs_goes_and_the_rest_stays(site: Site) -> None:
     assert await pruned(site) == Pruned(removed=(), kept=())
 
 
+async def test_what_a_teacher_said_goes_unless_a_run_may_use_it_or_it_is_new(site: Site) -> None:
+    long_ago = time.time() - 90_000
+    scores = [put(site, f"scores/{name}", age=age) for name, age in (("a", long_ago), ("b", OLD_S))]
+    answers = Path(put(site, "answers"), "c.jsonl")
+    answers.write_text("{}")
+    os.utime(answers, (long_ago, long_ago))
+    run = put(site, "runs/j-1/w1")
+    (run / "run.json").write_text('{"distill": {}}')
+    student = await asyncio.create_subprocess_exec("sleep", "600", env={"SOLLOL_RUN": str(run)})
+    try:
+        assert "scores/a: runs/j-1/w1 may use it" in (await pruned(site)).kept
+    finally:
+        student.kill()
+        await student.wait()
+    done = await pruned(site)
+    assert names(site, done) == ["scores/a", "answers/c.jsonl"]
+    assert done.kept == ("scores/b: it was changed within the last day",)
+    assert [path.exists() for path in (*scores, answers)] == [False, True, False]
+
+
 async def test_files_that_the_cache_has_too_free_nothing(site: Site, tmp_path: Path) -> None:
     old = put(site, "envs/0ld")
     (tmp_path / "cached").hardlink_to(old / ".complete")

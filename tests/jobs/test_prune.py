@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,10 +13,15 @@ import pytest
 
 from sollol_tui.client import SOLLOLClient
 from sollol_tui.hosts.runs import Run, weigh_runs
+from sollol_tui.jobs.events import add_events
 from sollol_tui.jobs.output import JOB_FILE
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import LOCK
+from sollol_tui.model.events import decode
 from sollol_tui.model.states import JobState
+from sollol_tui.model.teacher import Lesson, PlannedTeacher
+from sollol_tui.model.teacher import Path as Teaching
+from tests.jobs.samples import add_job, line, plan
 from tests.jobs.saved import run_dir_of, write_checkpoint
 
 WAY = (JobState.PROVISIONING, JobState.STARTING, JobState.RUNNING, JobState.FINISHING)
@@ -169,3 +175,38 @@ async def test_a_host_that_says_nothing_of_a_run_is_not_taken_to_have_removed_it
     assert weights["j-2"].obstacle.startswith(
         "the host says" if b"?" in answer else "the host said"
     )
+
+
+def test_what_teachers_said_goes_with_the_last_job_that_learns_from_it(
+    plain_client: SOLLOLClient, ended: str
+) -> None:
+    home = plain_client.home
+    for place in ("scores/mine/000000.scores", "scores/old/000000.scores", "answers/old.jsonl"):
+        (home.root / place).parent.mkdir(parents=True, exist_ok=True)
+        (home.root / place).write_bytes(b"x" * 5000)
+    lesson = Lesson(model="big", path=Teaching.SCORES, why="")
+    teacher = PlannedTeacher(lesson=lesson, hosts=(), top_k=8, tokens=1)
+    with Store(home) as store:
+        live = add_job(store, "host w3")
+        store.note_plan(live, replace(plan("w3"), teacher=teacher))
+        assert plain_client.unneeded_scores() == (), "one that goes on has not said what it needs"
+        said = decode(line("scores", 0, key="live"))
+        assert said is not None
+        add_events(store, live, "w3", "events.0.1.jsonl", [(0, said)], 9)
+        store.note_plan(ended, replace(plan("w1"), teacher=teacher))
+        said = decode(line("scores", 0, key="mine"))
+        assert said is not None
+        add_events(store, ended, "w1", "events.0.1.jsonl", [(0, said)], 9)
+
+    def left() -> list[str]:
+        return sorted(path.name for path in (*home.scores.iterdir(), *home.answers.iterdir()))
+
+    assert {Path(each.path).name for each in plain_client.unneeded_scores([ended])} == {
+        "mine", "old", "old.jsonl",
+    }  # fmt: skip
+    removed = plain_client.prune_scores()
+    assert min(each.size_bytes for each in removed) > 0
+    assert left() == ["mine"]
+    plain_client.prune_jobs([ended])
+    plain_client.prune_scores()
+    assert left() == []
