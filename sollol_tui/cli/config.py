@@ -100,8 +100,19 @@ def _options(root: click.Context) -> list[tuple[str, object, str]]:
         if isinstance(option, click.Option) and name in root.params:
             came = _SOURCES.get(root.get_parameter_source(name) or ParameterSource.DEFAULT)
             variable = f", SOLLOL_{name.upper()}" if came == "environment" else ""
-            found.append((name, root.params[name], f"{came}{variable}" if came else "default"))
+            told = (name, root.params[name], f"{came}{variable}" if came else "default")
+            found.append(_found_inventory() if name == "inventory" and not came else told)
     return found
+
+
+def _found_inventory() -> tuple[str, object, str]:
+    """The inventory that counts where nobody named one."""
+    from sollol_tui.inventories import find_inventory
+
+    try:
+        return "inventory", str(find_inventory()), "found"
+    except NotFoundError:
+        return "inventory", None, "default"
 
 
 def _of_inventory(session: Session) -> list[tuple[str, object, str]]:
