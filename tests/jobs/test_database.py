@@ -1,10 +1,13 @@
-"""A state of an earlier version is brought to this one's shape, with what is in it."""
+"""A state of an earlier version is brought to this one's shape, with what is in it; and what is in
+one survives a power loss."""
 
 import json
 import sqlite3
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
+
+import pytest
 
 from sollol_tui.jobs.database import VERSION
 from sollol_tui.jobs.home import Home, open_home
@@ -13,9 +16,11 @@ from sollol_tui.jobs.records import dump
 from sollol_tui.jobs.roster import membership_requests
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.view import read_jobs
+from sollol_tui.model.errors import StateError
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import JobState
 from tests.jobs.samples import INVENTORY, add_job, plan
+from tests.loop_disk import loop_disk
 
 
 def write_version_1(home: Home) -> None:
@@ -102,3 +107,17 @@ def test_a_new_state_and_a_migrated_one_have_the_same_shape(tmp_path: Path) -> N
             rows = store.connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name")
             shapes.append([tuple(row) for row in rows])
     assert shapes[0] == shapes[1]
+
+
+def test_what_was_stored_before_a_power_loss_is_there_after_it(tmp_path: Path) -> None:
+    """All that was not flushed is lost."""
+    with loop_disk(tmp_path, 16 * 1024**2) as disk:
+        home = open_home(disk.folder / "home")
+        with Store(home) as store:
+            jobs = [add_job(store) for _ in range(3)]
+            disk.fails()
+            with pytest.raises(StateError, match="cannot be written"):
+                add_job(store)
+        disk.is_there_again()
+        with Store(home) as store:
+            assert [store.job(job).state for job in jobs] == [JobState.QUEUED] * 3

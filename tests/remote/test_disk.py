@@ -1,9 +1,7 @@
 """A disk that has no room left: the run pauses and says so, and nothing on it is torn."""
 
-import fcntl
 import json
 import os
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +12,11 @@ from remote import disk, processes, remains
 from remote.control import Action, read_control, write_control
 from remote.events import BACKLOG_BYTES, EventWriter
 from remote.lease import is_locked
+from tests.loop_disk import LoopDisk, loop_disk
 from tests.remote.worker import Worker, wait_until
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts small disks")
 DISK_BYTES = 16 * 1024**2
-EXT4_IOC_SHUTDOWN = 0x8004587D
 
 
 class SmallDisk:
@@ -194,51 +192,26 @@ def test_enough_is_one_more_checkpoint_and_some(small: SmallDisk) -> None:
 
 
 @pytest.fixture
-def failing(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own that can fail; as most are, it becomes read-only when it is told to."""
-    image, folder = tmp_path / "image", tmp_path / "failing"
-    image.touch()
-    os.truncate(image, DISK_BYTES)
-    folder.mkdir()
-    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
-    mount = ["mount", "-o", "loop,errors=remount-ro", str(image), str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("this machine has no loop device for a disk of its own")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+def failing(tmp_path: Path) -> Iterator[LoopDisk]:
+    with loop_disk(tmp_path, DISK_BYTES) as disk:
+        yield disk
 
 
-def becomes_read_only(folder: Path) -> None:
-    """An error was found in the file system."""
-    (device,) = (line.split()[0] for line in mounts() if line.split()[1] == str(folder))
-    place = Path("/sys/fs/ext4") / Path(device).name / "trigger_fs_error"
-    place.write_text("a test of sollol's")
-
-
-def fails(folder: Path) -> None:
-    """Nothing can be read or written any more."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.ioctl(descriptor, EXT4_IOC_SHUTDOWN, struct.pack("I", 2))
-    os.close(descriptor)
-
-
-def mounts() -> list[str]:
-    return Path("/proc/mounts").read_text().splitlines()
-
-
-@pytest.mark.parametrize("fault", [becomes_read_only, fails])
+@pytest.mark.parametrize("fault", [LoopDisk.becomes_read_only, LoopDisk.fails])
 def test_a_run_whose_disk_gives_out_ends_and_every_refusal_says_what_to_do(
-    make_worker: Callable[..., Worker], failing: Path, fault: Callable[[Path], None]
+    make_worker: Callable[..., Worker], failing: LoopDisk, fault: Callable[[LoopDisk], None]
 ) -> None:
     worker = make_worker()
-    worker.run_dir = failing / "runs" / "j-1" / "w1"
+    worker.run_dir = failing.folder / "runs" / "j-1" / "w1"
     worker.start()
     worker.wait_for("step", "0", count=3)
     ran = [remnant.identity for remnant in worker.remnants()]
     fault(failing)
     wait_until(lambda: not any(map(processes.is_alive, ran)), "nothing of the run is left")
     refused = worker.start()
-    sentence = "Read-only file system" if fault is becomes_read_only else "Input/output error"
+    sentence = (
+        "Read-only file system" if fault is LoopDisk.becomes_read_only else "Input/output error"
+    )
     assert f"{worker.run_dir}: {sentence}; `dmesg` there says why" in refused["reason"]
     with worker.begin("remote.stream", str(worker.run_dir)) as streaming:
         assert streaming.stdin is not None
@@ -246,7 +219,7 @@ def test_a_run_whose_disk_gives_out_ends_and_every_refusal_says_what_to_do(
         assert streaming.stderr is not None
         streaming.stdin.write('{"v": 1, "offsets": {}}\n')
         streaming.stdin.flush()
-        if fault is fails:
+        if fault is LoopDisk.fails:
             assert "the run can no longer be read: " in (complaint := streaming.stderr.read())
             assert "`dmesg` there says why" in complaint
             return

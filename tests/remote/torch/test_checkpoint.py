@@ -1,13 +1,16 @@
 """Checkpoint folders: whole or absent, verified, the newest few kept."""
 
 import errno
+import os
 import pickle
 from dataclasses import replace
+from itertools import count
 
 import pytest
 import torch
 
 from remote.checkpoint import Checkpoints, Snapshot, damage, write_folder
+from tests.loop_disk import loop_disk
 from tests.remote.torch.fixtures import files_below
 
 
@@ -127,3 +130,30 @@ def test_a_pickled_optimizer_is_never_executed(checkpoints):
     (checkpoints.path(1) / "optimizer.pt").write_bytes(pickle.dumps(Bomb(), protocol=2))
     with pytest.raises(pickle.UnpicklingError):
         checkpoints.load(1)
+
+
+def test_a_power_loss_in_the_middle_of_a_save_costs_none_that_was_reported(tmp_path, monkeypatch):
+    """All that was not flushed is lost, at each of the moments at which something is."""
+    flush, flushes_left = os.fsync, 0
+    with loop_disk(tmp_path, 16 * 1024**2) as disk:
+
+        def fsync(descriptor):
+            nonlocal flushes_left
+            flushes_left -= 1
+            if flushes_left == 0:
+                disk.fails()
+            flush(descriptor)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        for moment in count(1):
+            opened = Checkpoints(disk.folder / "checkpoints", 2, lambda folder: None)
+            assert save(opened, 2 * moment) == [opened.path(2 * moment)]
+            flushes_left = moment
+            (outcome,) = save(opened, 2 * moment + 1)
+            opened.close()
+            if outcome == opened.path(2 * moment + 1):
+                break  # it was over before
+            disk.is_there_again()
+            assert 2 * moment in opened.steps()
+            assert {damage(opened.path(step)) for step in opened.steps()} == {None}
+    assert moment > 6, "a save flushes its files, their folder and its parent"
