@@ -5,6 +5,7 @@ nobody without it and no page of another origin; a tab is a process that ends wi
 import asyncio
 import errno
 import hmac
+import json
 import os
 import secrets
 import socket
@@ -13,21 +14,21 @@ from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp_jinja2
 import jinja2
 import psutil
 import textual_serve
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 from textual_serve.app_service import AppService
 from textual_serve.download_manager import DownloadManager
 
 from sollol_tui.model.errors import SollolError
 
 _ASSETS: Final = Path(textual_serve.__file__).parent
-_MOST_TABS: Final = 12  # each is a process of its own
+MOST_TABS: Final = 12  # each is a process of its own
 _END_S: Final = 5.0  # that a tab's process may take to leave
 _PORTS: Final = 20  # tried after the one that is taken
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
@@ -118,19 +119,20 @@ class Dashboard:
         return web.Response(text=whole, content_type="text/html")
 
     async def _connect(self, request: web.Request) -> web.WebSocketResponse:
-        if len(self.tabs) >= _MOST_TABS:
-            raise web.HTTPServiceUnavailable(text=f"{_MOST_TABS} tabs are open; close one.\n")
+        if len(self.tabs) >= MOST_TABS:
+            raise web.HTTPServiceUnavailable(text=f"{MOST_TABS} tabs are open; close one.\n")
         browser = web.WebSocketResponse(heartbeat=15, max_msg_size=1 << 20)
-        await browser.prepare(request)
         tab = Tab(self._command, browser)
-        self.tabs.add(tab)
+        self.tabs.add(tab)  # before anything is awaited: many may come at once
         try:
+            await browser.prepare(request)
             await tab.start(_cells(request, "width", 80), _cells(request, "height", 24))
             await tab.listen()
         finally:
             await tab.stop()
             self.tabs.discard(tab)
-            await browser.close()
+            if browser.prepared:
+                await browser.close()
         return browser
 
     async def _close(self, _app: web.Application) -> None:
@@ -184,9 +186,9 @@ class Tab(AppService):
         async for message in self.browser:
             if message.type is not WSMsgType.TEXT:
                 continue
-            match message.json():
+            match _said(message.data):
                 case ["stdin", str(typed)]:
-                    await self.send_bytes(typed.encode())
+                    await self.send_bytes(typed.encode(errors="replace"))
                 case ["resize", {"width": int(width), "height": int(height)}]:
                     await self.set_terminal_size(_within(width), _within(height))
                 case ["ping", said]:
@@ -195,15 +197,18 @@ class Tab(AppService):
                     await self.focus()
                 case ["blur", *_]:
                     await self.blur()
+                case _:  # our page says nothing else; who does is no browser of ours
+                    await self.browser.close(code=WSCloseCode.POLICY_VIOLATION)
 
     async def stop(self) -> None:
         """Returns once the process is gone, asked first and killed then."""
         if self._process is None:
             return
-        with suppress(TimeoutError, ConnectionError):
-            async with asyncio.timeout(_END_S):
-                await super().stop()
-                await self._process.wait()
+        # Apart: what the first one waits for takes a cancellation for its end, and then goes on.
+        for leave in (super().stop, self._process.wait):
+            with suppress(TimeoutError, ConnectionError):
+                async with asyncio.timeout(_END_S):
+                    await leave()
         os.close(self._life)
         with suppress(ProcessLookupError):
             self._process.kill()
@@ -266,6 +271,14 @@ def _name_of(host: str) -> str:
 
 def _is_same(given: str, wanted: str) -> bool:
     return hmac.compare_digest(given.encode(), wanted.encode())
+
+
+def _said(text: str) -> Any:
+    """What a message says; None when it is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _cells(request: web.Request, key: str, otherwise: int) -> int:

@@ -21,12 +21,19 @@ pytest.importorskip("textual_serve")
 from sollol_tui.jobs.home import open_home  # noqa: E402
 from sollol_tui.jobs.store import Store  # noqa: E402
 from sollol_tui.model.states import JobState  # noqa: E402
-from sollol_tui.ui.served import Dashboard, listen_on, serve, tab_command  # noqa: E402
+from sollol_tui.ui.served import MOST_TABS, Dashboard, listen_on, serve, tab_command  # noqa: E402
 from tests.cli.furnished import supervised  # noqa: E402
 from tests.jobs.samples import add_job  # noqa: E402
 from tests.ui.browser import IS_WANTED, Browser, open_browser  # noqa: E402
 
 DEADLINE_S = 60.0
+LISTENS = ["sh", "-c", "head -c 1 >/dev/null"]  # until it is told anything, such as to leave
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +172,63 @@ async def test_a_process_ends_with_its_tab_and_not_before(running: str) -> None:
                     painted += (await browser.receive()).data
         await until(lambda: not process.is_running(), "the tab's process ends")
         await until(lambda: not it.dashboard.tabs, "nothing is left of it here")
+
+
+async def test_of_many_tabs_at_once_no_more_are_let_in_than_there_may_be() -> None:
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with served(LISTENS) as it, aiohttp.ClientSession(cookie_jar=jar) as owner:
+        async with owner.get(it.door):
+            pass
+
+        async def status() -> int:
+            async with owner.get(it.ws, headers=HANDSHAKE | {"Origin": it.url}) as answer:
+                return answer.status
+
+        opened = await asyncio.gather(*(status() for _ in range(30)))
+        assert (opened.count(101), opened.count(503)) == (MOST_TABS, 30 - MOST_TABS)
+
+
+async def test_a_tab_that_does_not_hear_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sollol_tui.ui.served._END_S", 0.1)
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with served(["sleep", "600"]) as it, aiohttp.ClientSession(cookie_jar=jar) as owner:
+        async with owner.get(it.door):
+            pass
+        async with owner.ws_connect(it.ws, origin=it.url) as browser:
+            await browser.send_str('["stdin", "\\ud800"]')  # half a character is no harm
+            await browser.send_str('["ping", 1]')
+            async with asyncio.timeout(DEADLINE_S):
+                assert await browser.receive_str() == '["pong", 1]'
+            (process,) = await until(lambda: psutil.Process().children(), "it has a process")
+        await until(lambda: not it.dashboard.tabs, "nothing is left of it here")
+        assert not process.is_running()
+
+
+NONSENSE = {
+    "no JSON": "{no json",
+    "no text": '["stdin", 5]',
+    "deep": "[" * 100_000,
+    "what only a server may say": '["quit"]',
+    "no list": "5",
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE)
+async def test_what_our_page_never_says_ends_the_tab_without_a_trace(
+    nonsense: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    jar = aiohttp.CookieJar(unsafe=True)
+    async with served(LISTENS) as it, aiohttp.ClientSession(cookie_jar=jar) as owner:
+        async with owner.get(it.door):
+            pass
+        async with owner.ws_connect(it.ws, origin=it.url) as browser:
+            await browser.send_str('["ping", 1]')
+            await browser.send_str(nonsense)
+            async with asyncio.timeout(DEADLINE_S):
+                said = [message.data async for message in browser]
+            assert (said, browser.close_code) == (['["pong", 1]'], 1008)
+        await until(lambda: not it.dashboard.tabs, "nothing is left of it here")
+    assert not [each for each in caplog.records if each.name.startswith("aiohttp")]
 
 
 @contextmanager
