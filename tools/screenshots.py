@@ -31,7 +31,7 @@ _VIEWS: Final = {  # name of the picture: keys that lead there, words that it sh
     "overview": ("1", "step"),
     "job": ("2", "measured"),
     "logs": ("4", "smp/s"),
-    "metrics": ("5", "loss of"),
+    "metrics": ("5", "gradient norm"),
 }
 
 
