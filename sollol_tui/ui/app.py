@@ -1,21 +1,17 @@
-"""The application: asks the client for snapshots, hands them to its screens, and leaves jobs alone.
+"""The application: hands snapshots to its screens, opens dialogues, and leaves jobs alone.
 
 It reads no file and opens no connection of its own; a failing poll is a line on the screen.
 """
 
 import asyncio
-import contextlib
 import sys
-import time
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.reactive import reactive
 from textual.screen import Screen
 
@@ -24,7 +20,8 @@ from sollol_tui.model.states import UNATTENDED, JobState
 from sollol_tui.model.text import clean
 from sollol_tui.preferences import PreferencesFile
 from sollol_tui.ui.looks import Looks
-from sollol_tui.ui.palette import Targets
+from sollol_tui.ui.palette import Palette, Targets
+from sollol_tui.ui.rounds import Rounds, sentence
 from sollol_tui.ui.screens.columns import ChooseColumns
 from sollol_tui.ui.screens.events import Events
 from sollol_tui.ui.screens.help import HelpScreen
@@ -42,10 +39,6 @@ from sollol_tui.ui.widgets.keyed_table import KeyedTable
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
 
-_POLL_S: Final = 0.1  # how soon news is noticed
-_NEWS_S: Final = 0.25  # between two snapshots while news keeps coming: a repaint costs 20-30 ms
-_AGES_S: Final = 2.0  # without news, often enough for "4m ago" to be true
-_PROBE_S: Final = 10.0
 _OF_DIALOGUES: Final = (  # what they need, the largest parts first
     "sollol_tui.jobs.submit",
     "sollol_tui.jobs.survey",
@@ -94,14 +87,6 @@ class SollolApp(App[str]):
     snapshot: reactive[Snapshot | None] = reactive(None)
     trouble: reactive[str] = reactive("")
 
-    @dataclass
-    class SnapshotTaken(Message):
-        snapshot: Snapshot
-
-    @dataclass
-    class PollFailed(Message):
-        reason: str
-
     def __init__(
         self, client: "SOLLOLClient", *, readonly: bool = False, job: str | None = None
     ) -> None:
@@ -110,8 +95,7 @@ class SollolApp(App[str]):
         self._readonly = readonly
         self._looks = Looks(self, PreferencesFile(), keeps=not readonly)
         self.job_id = job
-        self._look_now = asyncio.Event()
-        self._probe_now = asyncio.Event()
+        self._rounds = Rounds(client, self, self._hosts_are_seen)
         self._poll_trouble = self._probe_trouble = ""
 
     def on_mount(self) -> None:
@@ -119,55 +103,29 @@ class SollolApp(App[str]):
         for view in _VIEWS:
             self.add_mode(view.NAME, partial(view, self._client, readonly=self._readonly))
         self.switch_mode(Overview.NAME)
-        self.run_worker(self._poll(), group="poll", exit_on_error=False)
-        self.run_worker(self._probe(), group="probe", exit_on_error=False)
+        self.run_worker(self._rounds.poll(), group="poll", exit_on_error=False)
+        self.run_worker(self._rounds.probe(), group="probe", exit_on_error=False)
 
     @property
     def views(self) -> tuple[str, ...]:
         """Their names, in the order of the keys that open them."""
         return tuple(view.NAME for view in _VIEWS)
 
-    async def _poll(self) -> None:
-        """Takes a snapshot whenever the state changed, and often enough for the ages on screen."""
-        seen: int | None = None
-        taken_at = 0.0
-        while True:
-            try:
-                version = await asyncio.to_thread(self._client.state_version)
-                due_after = _AGES_S if version == seen else _NEWS_S
-                if time.monotonic() - taken_at >= due_after or self._look_now.is_set():
-                    self._look_now.clear()
-                    snapshot = await asyncio.to_thread(self._client.snapshot)
-                    seen, taken_at = version, time.monotonic()
-                    self.post_message(self.SnapshotTaken(snapshot))
-                pause = _POLL_S
-            except Exception as error:  # whatever it is, the screen stays and says it
-                self.post_message(self.PollFailed(_sentence(error)))
-                pause = _AGES_S
-            await asyncio.sleep(pause)
+    def _hosts_are_seen(self) -> bool:
+        return any(isinstance(s, View) and s.SHOWS_HOSTS and s.is_shown for s in self.screen_stack)
 
-    async def _probe(self) -> None:
-        """Asks the hosts for their figures while someone looks at them, one round at a time."""
-        while True:
-            self._probe_now.clear()
-            if any(isinstance(s, View) and s.SHOWS_HOSTS and s.is_shown for s in self.screen_stack):
-                try:
-                    await self._client.probe_hosts()
-                    self._probe_trouble = ""
-                except Exception as error:  # the screen says it and the next round tries again
-                    self._probe_trouble = f"hosts cannot be asked: {_sentence(error)}"
-                self._say_trouble()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._probe_now.wait(), _PROBE_S)
-
-    def on_sollol_app_snapshot_taken(self, message: SnapshotTaken) -> None:
+    def on_rounds_snapshot_taken(self, message: Rounds.SnapshotTaken) -> None:
         self._poll_trouble = message.snapshot.inventory_problem
         self._say_trouble()
         self.snapshot = message.snapshot
 
-    def on_sollol_app_poll_failed(self, message: PollFailed) -> None:
+    def on_rounds_poll_failed(self, message: Rounds.PollFailed) -> None:
         old = "" if self.snapshot is None else "what you see is old: "
         self._poll_trouble = f"{old}{message.reason}"
+        self._say_trouble()
+
+    def on_rounds_probed(self, message: Rounds.Probed) -> None:
+        self._probe_trouble = message.trouble
         self._say_trouble()
 
     def _say_trouble(self) -> None:
@@ -263,17 +221,17 @@ class SollolApp(App[str]):
             try:
                 await dialogue
             except Exception as error:  # said to the person who began it
-                self.notify(_sentence(error), severity="error", timeout=10, markup=False)
+                self.notify(sentence(error), severity="error", timeout=10, markup=False)
 
         self.run_worker(hold(), group="dialogue", exclusive=True, exit_on_error=False)
 
     def action_look_again(self) -> None:
-        self._look_now.set()
-        self._probe_now.set()
+        self._rounds.look_now()
+        self._rounds.probe_now()
 
     def action_view(self, name: str) -> None:
         self.switch_mode(name)
-        self._probe_now.set()
+        self._rounds.probe_now()
 
     def show_job(self, job_id: str, view: str) -> None:
         """Looks at a job in the view of that name."""
@@ -283,9 +241,13 @@ class SollolApp(App[str]):
     async def show_host(self, name: str) -> None:
         """Looks at a host among all hosts."""
         await self.switch_mode(Hosts.NAME)
-        self._probe_now.set()
+        self._rounds.probe_now()
         if isinstance(self.screen, Hosts):
             self.screen.look_at(name)
+
+    def action_command_palette(self) -> None:
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Of those of the toolkit what no key of ours does."""
@@ -323,7 +285,3 @@ def run_app(client: "SOLLOLClient", *, readonly: bool = False, job: str | None =
     """Runs until the user leaves; returns the sentence to print then, or ""."""
     with lent_signals():
         return SollolApp(client, readonly=readonly, job=job).run() or ""
-
-
-def _sentence(error: Exception) -> str:
-    return clean(str(error) or type(error).__name__, limit=400)

@@ -1,17 +1,19 @@
-"""What the palette offers: the jobs and hosts that are shown, and what can be done now, by name. It
-does nothing that no key does.
+"""The palette, and what it offers: the jobs and hosts that are shown, and what can be done now, by
+name. It does nothing that no key does.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
-from textual.app import App
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.markup import escape
 from textual.types import IgnoreReturnCallbackType
+from textual.widgets import Footer
 
 from sollol_tui.model.columns import jobs_in_order
 from sollol_tui.model.text import clean
@@ -28,6 +30,26 @@ class _Target:
     name: str
     act: IgnoreReturnCallbackType
     help: str
+
+
+class Palette(CommandPalette):
+    """Its footer stands where that of the screen below would promise keys that do nothing here."""
+
+    DEFAULT_CSS = """
+    Palette > Footer {
+        visibility: visible;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "", "Do it", id="palette.do", tooltip="Do what is chosen"),
+        Binding("down", "cursor_down", "Next", id="palette.down", tooltip="The next of what fits"),
+        Binding("escape", "escape", "Leave", id="palette.leave", key_display="esc",
+                tooltip="Back to the screen"),
+    ]  # fmt: skip
+
+    def compose(self) -> ComposeResult:
+        yield from super().compose()
+        yield Footer(show_command_palette=False, compact=True)
 
 
 class Targets(Provider):

@@ -46,6 +46,10 @@ async def test_the_palette_goes_to_a_job_its_log_and_to_a_host() -> None:
 async def test_the_palette_does_what_keys_do_and_nothing_that_is_greyed_out() -> None:
     client = SampleClient()
     async with driven(client) as screen:
+        await screen.press("ctrl+p")
+        await screen.sees("esc Leave")
+        assert "p Pause/resume" not in screen.text  # which would do nothing here
+        await screen.press("escape")
         await choose(screen, "Pause")
         await screen.until(lambda: client.paused == ["j-7f3a"])
     async with driven(client, readonly=True) as screen:

@@ -102,8 +102,5 @@ class Jobs(FilteredView):
     def command(self) -> tuple[str, ...]:
         return ("sollol", "jobs") if self.job_id is None else ("sollol", "show", self.job_id)
 
-    def action_log(self) -> None:
-        self.sollol.action_view("logs")
-
     def show_only(self, text: str) -> None:
         self.query_one(JobsTable).show_only(text)

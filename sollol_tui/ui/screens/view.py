@@ -1,13 +1,10 @@
-"""What the numbered screens share: the header, and the keys that act on the job one looks at.
-
-A view hears of news only while somebody can see it. What it asks for is never taken for done: the
-next snapshots say what became of it.
+"""What the numbered screens share: the header, the job one looks at, and the keys that tell of what
+is under the cursor. A view hears of news only while somebody can see it.
 """
 
-import asyncio
 import subprocess
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -15,7 +12,6 @@ from textual import events
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.reactive import reactive
-from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
@@ -23,11 +19,9 @@ from sollol_tui.hosts.shell import quote
 from sollol_tui.model.columns import jobs_in_order
 from sollol_tui.model.errors import SollolError
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
-from sollol_tui.model.states import TERMINAL, JobState
 from sollol_tui.model.text import clean, clean_lines
-from sollol_tui.ui.screens.confirm import ConfirmCancel, ConfirmKill
+from sollol_tui.ui.screens.job_keys import JobKeys
 from sollol_tui.ui.screens.sheet import Sheet
-from sollol_tui.ui.screens.workers import Wanted, Workers
 from sollol_tui.ui.widgets.header import Header
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
 
@@ -37,24 +31,16 @@ if TYPE_CHECKING:
 
 TOO_SMALL: Final = "sollol needs 50 columns and 12 rows\nq leaves; jobs go on"
 _SSH_FAILED: Final = 255  # of its own; else it is the status of the last command
-_UNPAUSABLE: Final = TERMINAL | {JobState.PAUSING, JobState.STOPPING, JobState.FINISHING}
 
 
-class View(Screen[None]):
+class View(JobKeys):
     """`job_id` is the job under the cursor; it stays when another view is opened."""
 
     NAME: ClassVar[str]
     SHOWS_HOSTS: ClassVar[bool] = False  # so they are asked for their figures while it is shown
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("p", "pause", "Pause/resume", id="job.pause",
-                tooltip="Pause the job under the cursor after a checkpoint, or let it go on"),
-        Binding("x", "cancel", "Cancel job", id="job.cancel",
-                tooltip="Stop the job under the cursor after a checkpoint; asks first"),
-        Binding("X", "kill", "Kill job", id="job.kill", show=False,
-                tooltip="Stop the job under the cursor at once, without a checkpoint; asks for "
-                "its name first"),
-        Binding("w", "workers", "Workers", id="job.workers", show=False,
-                tooltip="Who takes part in the job under the cursor; to join and to leave"),
+        Binding("l", "log", "Log", id="job.log", show=False,
+                tooltip="The log of the job under the cursor"),
         Binding("d", "describe", "Describe", id="row.describe", show=False,
                 tooltip="All that is said of what is under the cursor: a job's settings, a host"),
         Binding("s", "enter_host", "Shell", id="host.shell", show=False,
@@ -71,16 +57,11 @@ class View(Screen[None]):
                 tooltip="Previous pane"),
     ]  # fmt: skip
 
-    snapshot: reactive[Snapshot | None] = reactive(None)
     trouble: reactive[str] = reactive("")
     job_id: reactive[str | None] = reactive(None)
-    can_cancel: reactive[bool] = reactive(False, bindings=True)
-    can_pause: reactive[bool] = reactive(False, bindings=True)
 
     def __init__(self, client: "SOLLOLClient", *, readonly: bool) -> None:
-        super().__init__()
-        self._client = client
-        self._readonly = readonly
+        super().__init__(client, readonly=readonly)
         self._wanted_job: str | None = None  # what another view looked at, until it is found here
 
     def compose(self) -> ComposeResult:
@@ -170,100 +151,23 @@ class View(Screen[None]):
             self.sollol.job_id = self.job_id
             self.judge_actions()
 
-    def judge_actions(self) -> None:
-        """What ended or ends cannot be paused or cancelled, and --readonly acts on nothing."""
-        job = self.job
-        self.can_pause = not self._readonly and job is not None and job.state not in _UNPAUSABLE
-        self.can_cancel = (
-            not self._readonly
-            and job is not None
-            and not job.state.is_terminal
-            and job.state is not JobState.STOPPING
-        )
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None greys a key out."""
         can = {
-            "cancel": self.can_cancel,
-            "pause": self.can_pause,
-            "kill": self.can_kill,
-            "workers": self.can_kill,
+            "log": self.job is not None,
             "describe": self.described_host is not None or self.job is not None,
             "enter_host": self.described_host is not None and not self._readonly,
         }
-        return True if can.get(action, True) else None
-
-    @property
-    def can_kill(self) -> bool:
-        """Also what stops already: a kill cuts the wait for its checkpoint short."""
-        job = self.job
-        return not self._readonly and job is not None and not job.state.is_terminal
-
-    def action_pause(self) -> None:
-        if (job := self.job) is None:
-            return
-        if job.state is JobState.PAUSED:
-            self.ask(job, "go on", self._client.resume_job)
-        else:
-            self.ask(job, "pause", self._client.pause_job)
-
-    def action_cancel(self) -> None:
-        job, snapshot = self.job, self.snapshot
-        if job is None or snapshot is None:
-            return
-
-        def answered(confirmed: bool | None) -> None:
-            if confirmed:
-                self.ask(job, "stop", self._client.cancel_job)
-
-        self.app.push_screen(ConfirmCancel(job, snapshot.at), answered)
-
-    def action_kill(self) -> None:
-        job, snapshot = self.job, self.snapshot
-        if job is None or snapshot is None:
-            return
-
-        def answered(confirmed: bool | None) -> None:
-            if confirmed:
-                self.ask(job, "stop at once", lambda id_: self._client.cancel_job(id_, now=True))
-
-        self.app.push_screen(ConfirmKill(job, snapshot.at), answered)
-
-    def action_workers(self) -> None:
-        job, snapshot = self.job, self.snapshot
-        if job is None or snapshot is None:
-            return
-
-        def answered(wanted: Wanted | None) -> None:
-            for host in () if wanted is None else wanted.join:
-                self.ask(job, f"take in {host}", partial(self._client.join_job, host=host))
-            for host in () if wanted is None else wanted.leave:
-                self.ask(job, f"let {host} go", partial(self._client.leave_job, host=host))
-
-        self.app.push_screen(Workers(job, snapshot.hosts, snapshot.at), answered)
-
-    def ask(self, job: JobView, wish: str, ask: Callable[[str], object]) -> None:
-        """Asks something of a job, beside what the screen does."""
-        self.run_worker(self._ask(job.id, wish, ask), group="requests", exit_on_error=False)
-
-    async def _ask(self, job_id: str, wish: str, ask: Callable[[str], object]) -> None:
-        try:
-            await asyncio.to_thread(ask, job_id)
-        except Exception as error:  # said to the person who asked; the job is as it was
-            self.notify(
-                clean(str(error), limit=400),
-                title=f"{clean(job_id)} was not asked to {wish}",
-                severity="error",
-                timeout=15,
-                markup=False,
-            )
-        else:
-            self.notify(f"asked {clean(job_id)} to {wish}", markup=False)
+        return super().check_action(action, parameters) if can.get(action, True) else None
 
     @property
     def described_host(self) -> HostView | None:
         """The host under the cursor, where that is on one."""
         return None
+
+    def action_log(self) -> None:
+        if (job := self.job) is not None:
+            self.sollol.show_job(job.id, "logs")
 
     def action_describe(self) -> None:
         if (host := self.described_host) is not None:

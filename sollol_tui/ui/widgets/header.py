@@ -31,17 +31,29 @@ class ViewStrip(Static):
         self._current = current
 
     def on_mount(self) -> None:
+        self._draw()
+
+    def on_resize(self) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
         text = Text(no_wrap=True, overflow="ellipsis")
-        for number, view in enumerate(self._views, 1):
-            style = "bold reverse" if view == self._current else "dim"
-            text.append(f" {number} {view.capitalize()} ", style)
+        for view, words in self._words():
+            text.append(words, "bold reverse" if view == self._current else "dim")
             text.append(_GAP)
         self.update(text)
 
+    def _words(self) -> list[tuple[str, str]]:
+        """Each view and what stands for it: where there is little room the others are numbers."""
+        words = [(view, f" {at} {view.capitalize()} ") for at, view in enumerate(self._views, 1)]
+        if sum(len(each) + len(_GAP) for _, each in words) - len(_GAP) <= self.size.width:
+            return words
+        return [(v, each if v == self._current else f" {each.split()[0]} ") for v, each in words]
+
     def on_click(self, event: events.Click) -> None:
         begin = 0
-        for number, view in enumerate(self._views, 1):
-            end = begin + len(f" {number} {view} ")
+        for view, words in self._words():
+            end = begin + len(words)
             if begin <= event.x < end:
                 self.post_message(self.Chosen(view))
             begin = end + len(_GAP)
