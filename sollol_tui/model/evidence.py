@@ -58,7 +58,7 @@ class SpeedEvidence(Keyed):
         if len(self.ranks) == 1:
             return ""
         return (
-            f"of each step's {self.step_s:.3g} s {self.adding_s:.2g} s adding up and "
+            f"of each step's {self.step_s:.3g} s, {self.adding_s:.2g} s adding up and "
             f"{self.waiting_s:.2g} s waiting for the slowest, {self.slowest_host}"
         )
 

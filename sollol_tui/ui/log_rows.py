@@ -1,7 +1,7 @@
 """How a line of a log becomes rows on the screen: whose it is, when it came, folded where it is
 long. Pure; decides nothing about which lines are shown."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
@@ -28,12 +28,19 @@ class KeptLine:
     def of(cls, rank: str, text: str, at: float | None) -> Self:
         return cls(rank=rank, said=f"{rank} {BAR} {text}", at=at)
 
-    def shown(self, *, stamped: bool) -> str:
-        if not stamped:
-            return self.said
+    def shown(self, *, rank_width: int, stamped: bool) -> str:
+        """The bar stands below those of the other ranks."""
+        blanks = rank_width - cell_len(self.rank)
+        row = (
+            self.said if blanks <= 0 else f"{self.rank}{' ' * blanks}{self.said[len(self.rank) :]}"
+        )
+        return f"{self._stamp}{row}" if stamped else row
+
+    @property
+    def _stamp(self) -> str:
         if self.at is None:
-            return _NO_STAMP + self.said
-        return datetime.fromtimestamp(self.at).astimezone().strftime(_STAMP) + self.said
+            return _NO_STAMP
+        return datetime.fromtimestamp(self.at).astimezone().strftime(_STAMP)
 
 
 def folded(lines: Iterable[str], width: int) -> list[str]:
@@ -49,11 +56,6 @@ def folded(lines: Iterable[str], width: int) -> list[str]:
     return rows
 
 
-def begins_line(row: str) -> bool:
-    """Whether a row is the first of its line."""
-    return not row.startswith(_FOLD)
-
-
-def said_in(rows: Iterable[str], *, stamped: bool) -> str:
-    """What the line said of which these are the rows."""
-    return "".join(row.removeprefix(_FOLD) for row in rows)[len(_NO_STAMP) if stamped else 0 :]
+def first_rows(rows: Sequence[str]) -> list[int]:
+    """Where lines begin."""
+    return [at for at, row in enumerate(rows) if not row.startswith(_FOLD)]

@@ -27,7 +27,7 @@ def test_a_speed_says_the_speed_up_and_names_the_slowest() -> None:
     assert speed is not None
     assert speed.sentence == "14.8 smp/s, 1.58x hydra alone, 91% of the sum of all"
     assert speed.losses == (
-        "of each step's 8.6 s 0.63 s adding up and 0.12 s waiting for the slowest, attic"
+        "of each step's 8.6 s, 0.63 s adding up and 0.12 s waiting for the slowest, attic"
     )
 
 

@@ -94,12 +94,14 @@ async def test_t_shows_when_lines_came_and_who_reads_goes_on_where_he_was() -> N
     client = SampleClient()
     client.say("j-7f3a", "early words", *FILLER, at=NOW)
     client.say("j-7f3a", f"KeyError: {'long ' * 40}END", *FILLER)
+    client.say("j-7f3a", "there", host="desktop")
     moment = datetime.fromtimestamp(NOW).astimezone().strftime("%m-%d %H:%M:%S")
     async with driven(client) as screen:
         await screen.press("4")
-        await screen.until(lambda: len(view(screen).lines) == 122)
+        await screen.until(lambda: len(view(screen).lines) == 123)
         await screen.press("t")
-        await screen.until(lambda: view(screen).lines[0] == f"{moment} hydra/0 │ early words")
+        await screen.until(lambda: view(screen).lines[0] == f"{moment} hydra/0   │ early words")
+        assert view(screen).lines[-1] == f"{' ' * 15}desktop/0 │ there"  # bar below bar
         assert first_shown(screen).startswith(" " * 15)  # nobody took down when
         await screen.press("E")
         for key in ("t", "w", "t"):

@@ -163,7 +163,7 @@ async def test_the_log_view_without_a_chosen_job_takes_the_first() -> None:
     client = SampleClient(shown=snapshot(jobs=()))
     async with driven(client) as screen:
         await screen.press("4")
-        await screen.sees("the log of the job under the cursor appears here")
+        await screen.sees("no jobs yet - press a")
         client.say("j-7f3a", "the first line")
         client.show(snapshot(jobs=(RUNNING,)))
         await screen.sees("the first line")
@@ -191,9 +191,45 @@ async def test_events_are_newest_first_of_one_job_or_of_all() -> None:
         client.show(snapshot(at=NOW + 1))
         await screen.sees("hydra is back")
         assert table.key_under_cursor == "j-7f3a.4"
-        await screen.press("j", "j", "enter")
+        await screen.press("j", "j", "y")
+        assert screen.app.clipboard == "is done"
+        await screen.press("enter")
         await screen.until(lambda: shown(screen).job_id == "j-1c55")
         assert isinstance(screen.app.screen, Logs)
+        await screen.press("6", "left_square_bracket")
+        await screen.sees("events of j-3b02")
+        await screen.press("l")
+        await screen.until(lambda: isinstance(screen.app.screen, Logs))
+        await screen.sees("log j-3b02")
+
+
+async def test_a_view_that_nobody_sees_rests_and_wakes_without_a_gap() -> None:
+    client = SampleClient()
+    client.say("j-7f3a", "the first")
+    client.points = {"j-7f3a": points(2.5, 1.75)}
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.sees("the first")
+        overview, log = screen.overview, screen.log
+        await screen.press("5")
+        await screen.sees("1.750")
+        await screen.press("6")
+        lines, steps = len(log.lines), client.points["j-7f3a"]
+        asked, taken = client.probes, overview.snapshot
+        client.say("j-7f3a", "meanwhile")
+        client.happened.append(happening("goes on"))
+        for at in (1, 2):
+            client.show(snapshot(at=NOW + at))
+            await screen.until(lambda at=at: shown(screen).snapshot.at == NOW + at)
+        await screen.sees("goes on")  # so whoever wanted to read has read
+        assert (overview.snapshot, len(log.lines)) == (taken, lines)
+        assert client.probes == asked
+        steps += points(2.5, 1.75, 1.25)[2:]
+        await screen.press("1")
+        await screen.sees("meanwhile")
+        await screen.until(lambda: client.probes == asked + 1)
+        assert list(log.lines)[-2:] == ["hydra/0 │ the first", "hydra/0 │ meanwhile"]
+        await screen.press("5")
+        await screen.sees("1.250")
 
 
 async def test_events_are_filtered_and_the_one_under_the_cursor_is_whole() -> None:

@@ -21,7 +21,8 @@ from sollol_tui.ui.widgets.filter_entry import FilterEntry
 from sollol_tui.ui.widgets.keyed_table import KeyedTable, Row
 
 _MOST: Final = 1000  # of the newest
-NOTHING_YET = "nothing has happened yet"
+NOTHING_YET = "nothing has happened yet - a begins a new job"
+NONE_ADMITTED = "no event passes the filter - esc clears it"
 _TONES: Final = {None: Tone.PLAIN, "done": Tone.GOOD}  # of an occasion; of all others bad
 
 
@@ -30,6 +31,12 @@ class Events(FilteredView):
     CSS_PATH = ["view.tcss", "events.tcss"]  # noqa: RUF012
     AUTO_FOCUS = "#events-table"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left_square_bracket", "job(-1)", "Job before", id="events.before", show=False,
+                key_display="[", tooltip="The events of the job before this one"),
+        Binding("right_square_bracket", "job(1)", "Next job", id="events.next", show=False,
+                key_display="]", tooltip="The events of the next job"),
+        Binding("y", "copy", "Copy event", id="events.copy", show=False,
+                tooltip="Copy what the event under the cursor says"),
         Binding("o", "scope", "This job/all", id="events.scope",
                 tooltip="The events of the job one looks at, or of all jobs"),
     ]  # fmt: skip
@@ -88,6 +95,7 @@ class Events(FilteredView):
             row for row in map(_row, self._happened) if self._filter.admits(" ".join(row.cells))
         ]
         self.query_one("#happenings").set_class(not rows, "-empty")
+        self.query_one(".empty", Static).update(NONE_ADMITTED if self._happened else NOTHING_YET)
         table.show_rows(EVENT_COLUMNS, rows)
         if is_at_top and rows:
             table.move_cursor(row=0)
@@ -113,6 +121,21 @@ class Events(FilteredView):
     def command(self) -> tuple[str, ...]:
         words = ("sollol", "events")
         return words if self._of_all or self.job_id is None else (*words, self.job_id)
+
+    @property
+    def key_to_copy(self) -> str | None:
+        return None if (found := self._under_cursor) is None else found.sentence
+
+    def watch_job_id(self) -> None:
+        super().watch_job_id()
+        if self.is_mounted:
+            self._reading.want()
+
+    def action_job(self, places: int) -> None:
+        """Also from the events of all jobs to those of one."""
+        self._of_all = False
+        self.step_job(places)
+        self._reading.want()
 
     def action_scope(self) -> None:
         self._of_all = not self._of_all

@@ -9,6 +9,7 @@ from textual.widget import Widget
 from sollol_tui.model.snapshot import Snapshot
 from sollol_tui.ui.log_feed import LogFeed
 from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.widgets.jobs_table import NO_JOBS
 from sollol_tui.ui.widgets.log_pane import LogPane
 
 
@@ -45,7 +46,7 @@ class Logs(View):
     ]  # fmt: skip
 
     def panes(self) -> Iterable[Widget]:
-        yield LogPane(id="log")
+        yield LogPane(id="log", without_job=NO_JOBS)
 
     def on_mount(self) -> None:
         self._feed = LogFeed(self._client, self, self.pane)

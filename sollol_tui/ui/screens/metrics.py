@@ -18,13 +18,15 @@ from sollol_tui.model.text import clean
 from sollol_tui.ui.curves import Curves
 from sollol_tui.ui.reading import Reading
 from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.widgets.jobs_table import NO_JOBS
 
 if TYPE_CHECKING:
     from sollol_tui.model.evidence import Evidence
     from sollol_tui.ui.widgets.loss_plot import Curve
 
 NO_FIGURES = "no step has been told yet - the curve begins with the first one"
-_SPARK_WIDTHS: Final = (20, 60)
+_SPARK_WIDTHS: Final = (20, 120)
+_GAP: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,14 +99,17 @@ class Metrics(View):
     def _show(self, figures: Figures | None) -> None:
         from sollol_tui.ui.widgets.loss_plot import LossPlot
 
-        if figures is None:  # there is no job at all
-            self.query_one("#curves").add_class("-empty")
+        pane = self.query_one("#curves")
+        if figures is None:
+            pane.add_class("-empty")
+            pane.border_title = "loss"
+            self.query_one(".empty", Static).update(NO_JOBS)
             return
+        self.query_one(".empty", Static).update(NO_FIGURES)
         if figures == self._shown:
             return
         self._shown = figures
         curves = _curves(figures)
-        pane = self.query_one("#curves")
         pane.set_class(not any(curve.points for curve in curves), "-empty")
         names = {job.id: clean(job.name, limit=80) for job in self.jobs}
         beside = f" beside {figures.other_job}" if figures.other_job else ""
@@ -113,16 +118,22 @@ class Metrics(View):
         self.query_one("#figures", Static).update(self._table(figures))
 
     def _table(self, figures: Figures) -> Table:
-        table = Table.grid(padding=(0, 2))
+        rows = [
+            (series.name, _figure(series, series.values[-1]), series.values, _range(series))
+            for series in step_series(figures.points)
+        ]
         least, most = _SPARK_WIDTHS
-        width = min(most, max(least, self.size.width - 56))
-        for series in step_series(figures.points):
-            table.add_row(series.name, _figure(series, series.values[-1]),
-                          sparkline(series.values, width), _range(series))  # fmt: skip
+        texts = sum(max((len(row[at]) + _GAP for row in rows), default=0) for at in (0, 1, 3))
+        width = min(most, max(least, self.query_one("#figures").content_size.width - texts))
+        table = Table.grid(padding=(0, _GAP))
+        for name, figure, values, span in rows:
+            table.add_row(name, figure, sparkline(values, width), span)
+        facts = Table.grid(padding=(0, _GAP))
+        for name, said in _facts(figures):
+            facts.add_row(name, Text(said))
         whole = Table.grid()
         whole.add_row(table)
-        for sentence in _sentences(figures):
-            whole.add_row(Text(sentence))
+        whole.add_row(facts)
         return whole
 
     def action_overlay(self) -> None:
@@ -157,9 +168,9 @@ def _losses(points: Sequence[StepPoint]) -> tuple[tuple[int, float], ...]:
     return tuple((point.step, point.loss) for point in points if point.loss is not None)
 
 
-def _sentences(figures: Figures) -> list[str]:
-    sentences = [figures.evaluations[-1].sentence] if figures.evaluations else []
-    return sentences + [f"{name} {said}".strip() for name, said in figures.evidence.facts()]
+def _facts(figures: Figures) -> list[tuple[str, str]]:
+    held_out = [("held-out", figures.evaluations[-1].sentence)] if figures.evaluations else []
+    return held_out + figures.evidence.facts()
 
 
 def _figure(series: Series, value: float) -> str:
@@ -168,4 +179,6 @@ def _figure(series: Series, value: float) -> str:
 
 def _range(series: Series) -> str:
     low, high = min(series.values), max(series.values)
+    if low == high:
+        return "always"
     return f"{low:.{series.digits}f} to {high:.{series.digits}f}"

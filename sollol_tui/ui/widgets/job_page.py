@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -14,7 +15,6 @@ from sollol_tui.model.columns import (
     NOTHING,
     Tone,
     age,
-    host_cells,
     job_sentence,
     job_tone,
     progress_bar,
@@ -22,17 +22,16 @@ from sollol_tui.model.columns import (
 )
 from sollol_tui.model.evidence import Evidence
 from sollol_tui.model.metrics import StepPoint, sparkline
-from sollol_tui.model.snapshot import HostView, JobView, JobWorkerView
+from sollol_tui.model.snapshot import HostView, JobView
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
 from sollol_tui.ui.theme import tone_style
+from sollol_tui.ui.widgets.crew_table import crew_table
 
 NO_JOB = "the page of the job under the cursor appears here"
-_BAR_WIDTH = 40  # where there is room; else half of it
-_ROOMY = 100
-_SHARE_BAR = 12
+_BAR_WIDTHS = (10, 40)
+_SCORED_BAR = 12
 _LONGEST_LINE = 60
-_COLUMNS = ("WORKER", "STATE", "SHARE", "SPEED", "GPU", "UTIL", "VRAM", "TEMP", "CPU", "RAM")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ class JobPage(VerticalScroll):
         self._shown = shown
         name = "" if job is None else f" {clean(job.id, limit=80)} {clean(job.name, limit=80)}"
         self.border_title = Text(f"job{name}")
-        page = NO_JOB if job is None else self._page(job, figures, now, proof)
+        page = Text(NO_JOB, "dim") if job is None else self._page(job, figures, now, proof)
         self.query_one(Static).update(page)
 
     def _page(
@@ -102,11 +101,14 @@ class JobPage(VerticalScroll):
             Text(job_sentence(job, now), tone_style(self.app, job_tone(job)))
         ]
         if job.samples_total:
-            bar_width = _BAR_WIDTH if self.size.width >= _ROOMY else _BAR_WIDTH // 2
-            parts.append(Text(_progress(job, bar_width)))
-        parts.append(Text(_times(job, now), tone_style(self.app, Tone.MUTED)))
+            parts.append(Text(_progress(job, self._room)))
+        parts.append(
+            Text(_in_lines(_times(job, now), self._room), tone_style(self.app, Tone.MUTED))
+        )
         if job.workers and not job.state.is_terminal:
-            parts += [Text(""), self._workers(job, figures, now, proof)]
+            there = {host.name: host for host in figures if host is not None}
+            speeds = {} if proof is None else proof.speeds
+            parts += [Text(""), crew_table(job, there, speeds, now, self._room)]
         if (facts := self._facts(job, proof)).row_count:
             parts += [Text(""), facts]
         if job.traceback:
@@ -114,13 +116,17 @@ class JobPage(VerticalScroll):
             parts += [Text(""), *lines]
         return Group(*parts)
 
+    @property
+    def _room(self) -> int:
+        return self.scrollable_content_region.width
+
     def _facts(self, job: JobView, proof: Proof | None) -> Table:
         """How far its teacher is, the loss as a line of blocks and what it is made of, and the
         sentences of the evidence."""
         table = Table.grid(padding=(0, 2))
         for teacher in job.teachers:
             part = teacher.done / teacher.total if teacher.total else 0.0
-            bar = f"{part:4.0%} {progress_bar(part, _SHARE_BAR)}  " if teacher.total else ""
+            bar = f"{part:4.0%} {progress_bar(part, _SCORED_BAR)}  " if teacher.total else ""
             table.add_row(
                 "teacher", f"{bar}{clean(teacher.host, limit=80)} {teacher_words(teacher)}"
             )
@@ -138,51 +144,23 @@ class JobPage(VerticalScroll):
             table.add_row(name, sentence)
         return table
 
-    def _workers(
-        self,
-        job: JobView,
-        figures: Sequence[HostView | None],
-        now: float,
-        proof: Proof | None,
-    ) -> Table:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-        speeds = {} if proof is None else proof.speeds
-        for title in _COLUMNS:
-            table.add_column(title, no_wrap=True)
-        count = len(job.workers)
-        for worker, host in zip(job.workers, figures[:count], strict=True):
-            cells = (NOTHING,) * 6 if host is None else host_cells(host, now)[2:8]
-            share = NOTHING
-            if worker.share:
-                share = f"{worker.share:4.0%} {progress_bar(worker.share, _SHARE_BAR)}"
-            speed = format_rate(speeds.get(worker.host))
-            table.add_row(clean(worker.host, limit=80), _state(worker, now), share, speed, *cells)
-        for teacher, host in zip(job.teachers, figures[count:], strict=True):
-            cells = (NOTHING,) * 6 if host is None else host_cells(host, now)[2:8]
-            speed = f"{teacher.tokens_per_s:,.0f} tok/s" if teacher.tokens_per_s else NOTHING
-            name = f"{clean(teacher.host, limit=80)} (teacher)"
-            table.add_row(name, clean(teacher.state, limit=40), NOTHING, speed, *cells)
-        return table
 
-
-def _state(worker: JobWorkerView, now: float) -> str:
-    text = clean(worker.state, limit=40)
-    if worker.unseen_since is not None:
-        text += f", unseen {age(now - worker.unseen_since)}"
-    return f"{text}: {clean(worker.reason, limit=200)}" if worker.reason else text
-
-
-def _progress(job: JobView, bar_width: int) -> str:
+def _progress(job: JobView, width: int) -> str:
+    """The bar gets the room that the figures leave it."""
     facts = [f"{job.samples_done:,} of {job.samples_total:,} samples"]
     if not job.state.is_terminal:
         facts.append(format_rate(job.samples_per_s))
         if job.eta_s is not None:
             facts.append(f"{format_duration(job.eta_s)} to go")
-    bar = progress_bar(job.progress, bar_width)
-    return f"{job.progress:4.0%} {bar}  " + "   ".join(fact for fact in facts if fact != NOTHING)
+    facts = [fact for fact in facts if fact != NOTHING]
+    # Rounded down as in the table: all is done only when all is.
+    part = f"{int(job.progress * 100)}% "
+    least, most = _BAR_WIDTHS
+    bar_width = min(most, max(least, width - len(part) - sum(len(fact) + 3 for fact in facts)))
+    return _in_lines([f"{part}{progress_bar(job.progress, bar_width)}", *facts], width)
 
 
-def _times(job: JobView, now: float) -> str:
+def _times(job: JobView, now: float) -> list[str]:
     facts = [f"made {age(now - job.created_at)} ago"]
     if job.started_at is not None:
         end = now if job.ended_at is None else job.ended_at
@@ -191,4 +169,16 @@ def _times(job: JobView, now: float) -> str:
         facts.append(f"model {clean(job.model, limit=200)}")
     if job.dataset:
         facts.append(f"data {clean(job.dataset, limit=200)}")
-    return "   ".join(facts)
+    return facts
+
+
+def _in_lines(facts: Sequence[str], width: int) -> str:
+    """Facts beside each other as far as they go; none is broken that fits a line."""
+    lines = [""]
+    for fact in facts:
+        longer = f"{lines[-1]}   {fact}" if lines[-1] else fact
+        if lines[-1] and cell_len(longer) > width:
+            lines.append(fact)
+        else:
+            lines[-1] = longer
+    return "\n".join(lines)

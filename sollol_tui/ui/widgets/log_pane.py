@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -17,13 +18,14 @@ from sollol_tui.model.columns import Tone
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.text import MAX_LINE, clean
 from sollol_tui.ui.log_filter import EVERYTHING, LogFilter, parse_filter
-from sollol_tui.ui.log_rows import KeptLine, begins_line, folded, said_in
+from sollol_tui.ui.log_rows import KeptLine, first_rows, folded
 from sollol_tui.ui.theme import tone_style
 from sollol_tui.ui.widgets.filter_entry import FilterEntry
 from sollol_tui.ui.widgets.log_head import LogHead
 from sollol_tui.ui.widgets.log_view import LogStyle, LogView, tells_of_error
 
 KEPT_LINES: Final = 20_000
+_WIDEST_RANK: Final = 20
 NO_JOB: Final = "the log of the job under the cursor appears here"
 
 
@@ -34,13 +36,16 @@ class LogPane(Vertical):
     now: reactive[float] = reactive(0.0, init=False)
     trouble: reactive[str] = reactive("", init=False)
 
-    def __init__(self, *, id: str) -> None:  # noqa: A002
+    def __init__(self, *, id: str, without_job: str = NO_JOB) -> None:  # noqa: A002
+        """`without_job` stands in for lines where there is no job."""
         super().__init__(id=id)
+        self._without_job = without_job
         self._kept: deque[KeptLine] = deque(maxlen=KEPT_LINES)
         self._waiting: deque[KeptLine] = deque(maxlen=KEPT_LINES)
         self._unseen = 0
         self._filter: LogFilter = EVERYTHING
         self._ranks: set[str] = set()
+        self._rank_width = 0  # cells that every rank gets, so that bars stand below each other
         self._rank = ""  # whose lines alone are shown; "" those of all
         self._searches = False  # the filter finds lines among all, and leaves none out
         self._found_at = -1
@@ -51,7 +56,7 @@ class LogPane(Vertical):
 
     def compose(self) -> ComposeResult:
         yield LogHead()
-        yield Static(NO_JOB, classes="empty", markup=False)
+        yield Static(self._without_job, classes="empty", markup=False)
         log = LogView(highlight=True, max_lines=KEPT_LINES, id="log-view")
         log.highlighter = self._style = LogStyle(self.app)
         yield log
@@ -84,6 +89,7 @@ class LogPane(Vertical):
         """Begins with another job: nothing of the last one stays but the filter."""
         self._kept.clear()
         self._ranks.clear()
+        self._rank_width = 0
         self._rank = ""
         self.trouble = ""
         self.job = job
@@ -92,8 +98,12 @@ class LogPane(Vertical):
     def append(self, lines: Sequence[tuple[str, str, float | None]]) -> None:
         """Adds lines (whose, text, when it came), or counts them while the pane is frozen."""
         fresh = [KeptLine.of(rank, _safe(text), at) for rank, text, at in lines]
-        self._kept.extend(fresh)
         self._ranks.update(line.rank for line in fresh)
+        width = min(_WIDEST_RANK, max(map(cell_len, self._ranks), default=0))
+        if width > self._rank_width:
+            with self._staying():
+                self._rank_width = width
+        self._kept.extend(fresh)
         admitted = [line for line in fresh if self._admits(line)]
         log = self.query_one(LogView)
         if log.follows:
@@ -137,15 +147,18 @@ class LogPane(Vertical):
                 return True
         return False
 
+    @property
+    def _shown(self) -> list[KeptLine]:
+        """The lines that stand in the view, but for oldest ones that it has no room for."""
+        admitted = [line for line in self._kept if self._admits(line)]
+        return admitted[: len(admitted) - len(self._waiting)]
+
     def _lines(self) -> list[tuple[int, str]]:
-        """Of each line that is shown its first row and what it said."""
-        rows = self.query_one(LogView).lines
-        begins = _begins(rows)
-        ends = [*begins[1:], len(rows)]
-        return [
-            (begin, said_in(rows[begin:end], stamped=self._stamps))
-            for begin, end in zip(begins, ends, strict=True)
-        ]
+        """Of each line in the view its first row and what it said."""
+        begins, shown = first_rows(self.query_one(LogView).lines), self._shown
+        count = min(len(begins), len(shown))
+        lines = zip(begins[len(begins) - count :], shown[len(shown) - count :], strict=True)
+        return [(begin, line.said) for begin, line in lines]
 
     @property
     def line_here(self) -> str | None:
@@ -175,21 +188,20 @@ class LogPane(Vertical):
         """Draws the same lines in another form, which is chosen meanwhile: who reads goes on at the
         line at the top."""
         log = self.query_one(LogView)
-        begins = _begins(log.lines)
+        begins = first_rows(log.lines)
         # Counted from the end: what is kept and what the view has room for begin elsewhere.
         found = len(begins) - bisect(begins, self._found_at) + 1 if self._found_at >= 0 else 0
         top = 0 if log.follows else len(begins) - bisect(begins, round(log.scroll_y)) + 1
         yield
-        shown = [line for line in self._kept if self._admits(line)]
-        rows = self._rows(shown[: len(shown) - len(self._waiting)])[-KEPT_LINES:]
-        begins = _begins(rows)
+        rows = self._rows(self._shown)[-KEPT_LINES:]
+        begins = first_rows(rows)
         self._found_at = begins[-found] if 0 < found <= len(begins) else -1
         log.replace(rows, top=begins[-top] if 0 < top <= len(begins) else None)
         self._say()
 
     def _rows(self, lines: Iterable[KeptLine]) -> list[str]:
         """The rows that these lines take."""
-        shown = [line.shown(stamped=self._stamps) for line in lines]
+        shown = [line.shown(rank_width=self._rank_width, stamped=self._stamps) for line in lines]
         width = self.query_one(LogView).scrollable_content_region.width
         return folded(shown, width) if self._wraps else shown
 
@@ -290,7 +302,7 @@ class LogPane(Vertical):
         empty = self.query_one(".empty", Static)
         empty.display = not log.lines
         if self.job is None:
-            words = NO_JOB
+            words = self._without_job
         elif (self._filter.text or self._rank) and self._kept:
             words = "no line passes the filter - esc clears it"
         else:
@@ -300,11 +312,6 @@ class LogPane(Vertical):
 
     def _say_head(self) -> None:
         self.query_one(LogHead).tell(self.job, self.now, self.trouble)
-
-
-def _begins(rows: Sequence[str]) -> list[int]:
-    """Where lines begin."""
-    return [at for at, row in enumerate(rows) if begins_line(row)]
 
 
 def _safe(text: str) -> str:
