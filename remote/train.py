@@ -68,11 +68,14 @@ def take_steps(session: Session, cursor: Cursor, learnt: Learnt, reports: Report
     )
     speeds = Speeds(sum_bytes=session.gradients.values.numel() * WIRE_BYTES[session.settings.wire])
     pulse = Pulse(session.run_dir, session.own.slot, session.events.attempt)
+    # The start has settled it where the run goes on: the others compute, and wait for our part.
+    settled = session.engine.heals and cursor.step > 0
     while True:
         step_began = time.monotonic()
         pulse.begin_step()
         # First of all, so that nobody leaves before all hold the last step.
-        members = session.engine.settle(learnt)
+        members = session.engine.members() if settled else session.engine.settle(learnt)
+        settled = False
         if cursor.stopping or cursor.samples_done == session.samples_total:
             pulse.now(Doing.APART)
             return

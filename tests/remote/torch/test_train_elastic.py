@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from remote.checkpoint import damage
+from remote.control import Action
+from remote.engine.elastic import ElasticEngine
 from remote.session import Cursor
 from remote.state import Learnt, make_moments
 from remote.step import commit, compute, next_step
@@ -41,6 +43,34 @@ def test_elastic_ranks_learn_what_one_learns_even_when_one_of_them_is_killed(
     assert three.events("step")[-1]["world_size"] == 2
     said = [event["message"] for event in three.events("notice")]
     assert any("w3 (slot 2)" in message and "go on" in message for message in said)
+
+
+def test_who_joins_a_run_that_goes_on_is_settled_with_the_others_once(
+    make_world, tiny_model, dataset, lighthouse, monkeypatch
+):
+    world = elastic(make_world("alone").plan(tiny_model, dataset, 1, save_steps=2), lighthouse)
+    acts: list[str] = []
+    for act in ("settle", "reduce"):
+        monkeypatch.setattr(ElasticEngine, act, _noted(acts, act))
+    arguments = [str(world.run_dir()), "0"]
+    monkeypatch.setattr("remote.train.read_control", lambda _: Action.STOP)
+    assert main([*arguments, "1"]) == 0
+    assert acts == ["settle", "settle", "reduce", "settle"]  # what precedes the first step is slow
+    acts.clear()
+    monkeypatch.setattr("remote.train.read_control", lambda _: Action.RUN)
+    assert main([*arguments, "2"]) == 0
+    # Those who did not begin anew have computed their part of this sum, and wait for ours.
+    assert acts[:3] == ["settle", "reduce", "settle"]
+
+
+def _noted(acts, act):
+    real = getattr(ElasticEngine, act)
+
+    def noting(*arguments):
+        acts.append(act)
+        return real(*arguments)
+
+    return noting
 
 
 def test_when_the_first_rank_dies_over_the_result_the_next_one_leaves_it(
