@@ -39,7 +39,7 @@ Outcome = TypeVar("Outcome")
 def check_reach(model: Model, data: Dataset, say: Say) -> None:
     """Refuses tokens for which the base has no embedding, and more tokens in a row than it has
     places for: a device would say of either that an index is out of range, if it said anything."""
-    config = model.network.get_base_model().config.get_text_config()
+    config = model.network.config.get_text_config()
     vocabulary, highest = config.vocab_size, data.training.highest_token
     if highest >= vocabulary:
         raise ModelError(
@@ -47,20 +47,27 @@ def check_reach(model: Model, data: Dataset, say: Say) -> None:
             f"{vocabulary - 1} only: they do not belong together; take the tokenizer that came "
             "with the model, or save the model with resized embeddings"
         )
-    places = getattr(config, "max_position_embeddings", None)
     longest = max(int(rows.lengths.max(initial=0)) for rows in (data.training, data.validation))
+    check_places(model, f"the longest row has {longest:,} tokens", longest, "max_length", say)
+
+
+def check_places(model: Model, what: str, longest: int, keys: str, say: Say) -> None:
+    """Refuses more tokens in a row than the base looks up places for, and says so where it works
+    them out and was made for fewer. `keys` are what would make them fewer."""
+    config = model.network.config.get_text_config()
+    places = getattr(config, "max_position_embeddings", None)
     if places is None or longest <= places:
         return
-    if _learns_places(model, vocabulary, places):
+    if _learns_places(model, config.vocab_size, places):
         raise ModelError(
-            f"the longest row has {longest} tokens and {model.base_name} has {places} places for "
-            f"them; set max_length: {places}"
+            f"{what} and {model.base_name} has {places:,} places for them; lower {keys} to keep "
+            "within"
         )
     scaling = getattr(config, "rope_parameters", None) or {}
     if scaling.get("rope_type", "default") == "default":
         say(
-            f"rows have up to {longest:,} tokens and {model.base_name} was made for {places:,} "
-            "(max_position_embeddings); what lies beyond may be learnt badly, or lower max_length"
+            f"{what} and {model.base_name} was made for {places:,} (max_position_embeddings), so "
+            f"it may make little of what lies beyond; lower {keys} to keep within"
         )
 
 

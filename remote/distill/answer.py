@@ -23,13 +23,14 @@ from remote.distill.teacher import AT_ONCE, TeacherError, load_teacher
 from remote.engine import DismissedError
 from remote.errand import main
 from remote.events import EventWriter
-from remote.fit import in_memory
+from remote.fit import check_places, in_memory
 from remote.model import Model
 from remote.presence import Presence
 from remote.run import Answers, Run
 from remote.session import Say, speaker
 from remote.start import device_of, quieten, workdir_of
 
+PLACE_KEYS = "teacher.max_prompt_tokens or teacher.max_new_tokens"
 EMPTY, CUT = "empty", "cut"  # answers that teach nothing: nothing said, or said without an end
 
 
@@ -47,11 +48,15 @@ def answer(run: Run, run_dir: Path, events: EventWriter) -> dict[str, Any]:
         answered = Answered(workdir_of(run_dir), run, source)
         left_out: Counter[str] = Counter(duplicates=0, too_long=0)
         found = questions_of(source, run.train.format, Style.of(tokenizer), left_out)
-        blocks = in_blocks(_short(found, tokenizer, distill.answers, left_out))
+        lengths: list[int] = []
+        blocks = in_blocks(_short(found, tokenizer, distill.answers, left_out, lengths))
         lacking = answered.lacking(len(blocks))
         if lacking:
             presence.doing = f"the teacher {distill.teacher_name}"
             teacher = load_teacher(run, tokenizer, device)
+            longest = max(lengths, default=0) + distill.answers.max_new_tokens
+            what = f"the longest question may have {longest:,} tokens with its answer"
+            check_places(teacher, what, longest, PLACE_KEYS, say)
     asked = sum(map(len, blocks))
     if not asked:
         raise DataError(
@@ -93,13 +98,19 @@ def in_blocks(questions: Iterator[Question]) -> list[list[Question]]:
 
 
 def _short(
-    questions: Iterator[Question], tokenizer: Any, settings: Answers, counts: Counter[str]
+    questions: Iterator[Question],
+    tokenizer: Any,
+    settings: Answers,
+    counts: Counter[str],
+    lengths: list[int],
 ) -> Iterator[Question]:
+    """Those that are not too long, whose `lengths` in tokens are noted."""
     for question in questions:
         ids = tokenizer(question.opening, add_special_tokens=False).input_ids
         if len(ids) > settings.max_prompt_tokens:
             counts["too_long"] += 1
         else:
+            lengths.append(len(ids))
             yield question
 
 

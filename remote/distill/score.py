@@ -18,6 +18,7 @@ from remote.distill.teacher import Scorer, TeacherError, check_tokens, load_teac
 from remote.engine import DismissedError
 from remote.errand import main
 from remote.events import EventWriter
+from remote.fit import check_reach
 from remote.presence import Presence
 from remote.pulse import Doing, Pulse
 from remote.run import Distill, Run
@@ -39,7 +40,8 @@ def score(run: Run, run_dir: Path, events: EventWriter) -> dict[str, Any]:
     with Presence(None, events, f"the tokens of {Path(run.dataset).name}") as presence:
         check_tokens(distill, run.model, say)
         tokenizer = load_tokenizer(run.model, weights=False)
-        rows = tokens_of(run, run_dir, tokenizer, say).training
+        data = tokens_of(run, run_dir, tokenizer, say)
+        rows = data.training
         cache = Cache(workdir_of(run_dir), distill, rows)
         places = cache.places
         cache.describe()
@@ -49,7 +51,9 @@ def score(run: Run, run_dir: Path, events: EventWriter) -> dict[str, Any]:
         scorer = None
         if lacking:
             presence.doing = f"the teacher {distill.teacher_name}"
-            scorer = Scorer(load_teacher(run, tokenizer, device), run, rows, say)
+            teacher = load_teacher(run, tokenizer, device)
+            check_reach(teacher, data, say)
+            scorer = Scorer(teacher, run, rows, say)
     part_tokens = sum(map(places.tokens_of, part))
     events.emit(
         "scoring",

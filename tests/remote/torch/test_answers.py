@@ -1,11 +1,14 @@
 """A teacher's answers become a dataset: each question once, only what ends, the same again."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from remote.base import load_tokenizer
 from remote.control import Action, write_control
 from remote.data.examples import Conversation, read_examples
 from remote.distill import answer as answering
@@ -103,6 +106,25 @@ def test_a_teacher_that_never_ends_is_told_by_name(teacher: Scoring) -> None:
     [failed] = events(run_dir, "failed")
     assert failed["foreseen"]
     assert "none of the 41 answers of the-teacher came to an end within 1 tokens" in failed["error"]
+
+
+def test_a_teacher_with_too_few_places_for_its_answers_is_refused(
+    tmp_path: Path, tiny_model: Path, questions: Path
+) -> None:
+    small = GPT2Config(vocab_size=260, n_positions=48, n_embd=16, n_layer=1, n_head=1)
+    folder = tmp_path / "small"
+    GPT2LMHeadModel(small).save_pretrained(folder)
+    load_tokenizer(str(tiny_model)).save_pretrained(folder)
+    run_dir = Scoring(tmp_path, folder, folder, questions, program="distill.answer").plan(
+        answers=ANSWERS
+    )
+    assert ask(run_dir) == 1
+    [failed] = events(run_dir, "failed")
+    assert failed["foreseen"]
+    assert re.search(
+        r"the longest question may have \d+ tokens with its answer and the-teacher has 48 places",
+        failed["error"],
+    )
 
 
 def test_plain_text_has_no_questions(tmp_path: Path, teacher_model: Path) -> None:

@@ -300,7 +300,9 @@ def test_rows_longer_than_a_table_of_positions_are_refused(session, tiny_model, 
     config = GPT2Config(vocab_size=260, n_positions=48, n_embd=16, n_layer=1, n_head=1)
     model = other_model(session, tiny_model, tmp_path / "gpt2", GPT2LMHeadModel(config))
     data = Dataset(training=session.rows, validation=session.rows)
-    with pytest.raises(ModelError, match=r"the longest row has 9\d tokens .* set max_length: 48"):
+    with pytest.raises(
+        ModelError, match=r"the longest row has 9\d tokens .* 48 places .* lower max_length"
+    ):
         check_reach(model, data, session.say)
 
 
