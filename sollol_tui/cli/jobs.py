@@ -140,7 +140,8 @@ def _facts(
     view: JobView, evaluations: Sequence[EvaluationView], evidence: "Evidence"
 ) -> list[tuple[str, str]]:
     now = time.time()
-    reason = f": {clean(view.reason)}" if view.reason else ""
+    why = view.reason or ("" if view.state.is_terminal else view.stage)
+    reason = f": {clean(why)}" if why else ""
     facts = [
         ("job", f"{view.id}  {clean(view.name)}"),
         ("state", f"{view.state}{reason}"),

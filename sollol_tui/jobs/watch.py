@@ -24,6 +24,10 @@ log = logging.getLogger("sollol.supervisor")
 LAST_WORDS_S: Final = 5.0  # how long the last events of a run are waited for
 STORE_EVERY_S: Final = 0.5  # each time is a write that waits for the disk
 _LOOK_S: Final = 0.25
+_BLIND: Final = (
+    "none of its workers is in sight: this machine may have lost its network, or all of them their "
+    "power; the job goes on by itself as soon as one is seen"
+)
 
 
 class RunFailedError(Exception):
@@ -55,6 +59,7 @@ class Watch:
         self._stopped: dict[str, int] = {}  # agents that a signal has stopped, by host
         self.unseen: dict[str, str] = {}
         """Why a host is out of sight, "" for one that is seen."""
+        self._is_blind = False
         self.sight = Sight()
         self._steps_judged = progress.steps_heard
 
@@ -256,6 +261,15 @@ class Watch:
         log.warning("%s: %s", host, reason or "seen again")
         since = time.time() if reason else None
         self._store.note_worker(self._job, host, unseen_since=since, reason=reason)
+        if bool(reason) != bool(known) and len(self._workers) > 1:
+            self._tell_blindness()
+
+    def _tell_blindness(self) -> None:
+        """Where all are out of sight none is judged: what is waited for stands beside the job."""
+        seen = [w for w in self._workers if not self.unseen.get(w.host.name)]
+        if self._is_blind != (not seen):
+            self._is_blind = not seen
+            self._store.note_stage(self._job, _BLIND if self._is_blind else "")
 
 
 def _told_stopped(pid: int) -> str:

@@ -22,6 +22,7 @@ from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.regroup import lose, plan_next
 from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.view import read_jobs
 from sollol_tui.jobs.worker import Place, Worker
 from sollol_tui.model.errors import UnreachableError
 from sollol_tui.model.events import decode
@@ -244,3 +245,22 @@ async def test_hosts_are_asked_for_their_checkpoints_at_once(
     monkeypatch.setattr(Worker, "over_ssh", over_ssh)
     with pytest.raises(UnreachableError):
         await asyncio.wait_for(bring_newest(store.home, job, crew.workers), 20)
+
+
+def test_while_none_of_the_workers_is_in_sight_the_job_says_what_is_waited_for(
+    store: Store,
+) -> None:
+    job = running(store, "w1", "w2")
+    watch = Crew(store, store.job(job), lambda host, text: None).watch
+
+    def stage() -> str:
+        [view] = read_jobs(store)
+        return view.stage
+
+    watch._on_seen("w1", "no route to host")
+    assert stage() == ""
+    watch._on_seen("w2", "no answer")
+    assert "none of its workers is in sight: " in stage()
+    assert "goes on by itself" in stage()
+    watch._on_seen("w1", "")
+    assert stage() == ""

@@ -29,6 +29,7 @@ def test_an_elastic_job_whose_hosts_all_lost_power_goes_on_as_they_come_back(
             host.power_off()
         job.until(lambda: all(w.unseen_since for w in job.view.workers), "nobody is seen", 60)
         assert job.view.state is JobState.RUNNING  # it may be this machine's own network
+        assert "none of its workers is in sight: " in coordinator.sollol("show", job.id)
         first.boot()
 
         def trains(*hosts: str) -> JobView | None:
