@@ -72,6 +72,17 @@ def test_the_inventory_is_edited_too_and_asked_about_at_a_terminal(
     assert file.read_text() == "# my lab\nhosts: [hydra, attic]\n"
 
 
+def test_an_inventory_that_would_not_be_read_is_not_written(
+    screen: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = Path("inventory.yaml").absolute()
+    writes(monkeypatch, "hosts:\n  hydra: {adress: 192.0.2.1}\n")
+    code, out, err = sollol("config", "edit", "inventory")
+    assert (code, out, file.read_text()) == (2, "", INVENTORY)
+    assert f"{file}:2:11  unknown key 'adress' - did you mean 'address'?" in err
+    assert "your edit is kept in" in err
+
+
 def test_what_changed_meanwhile_is_not_overwritten(
     screen: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

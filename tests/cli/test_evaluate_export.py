@@ -196,6 +196,16 @@ def test_ollama_is_called_where_it_is_and_its_refusal_is_told(
     assert "ollama does not take it: Error: no such base; the folder is" in error
 
 
+def test_without_ollama_the_command_for_where_it_is_is_told(
+    done: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    code, out, error = sollol("export", done, "--ollama", "tools")
+    assert (code, out) == (0, f"adapter  {tmp_path}/out-adapter\n")
+    command = f"ollama create tools -f {tmp_path}/out-adapter/Modelfile"
+    assert error.splitlines()[-1] == f"Ollama is not installed here; where it is: {command}"
+
+
 def test_what_ollamas_adapters_cannot_is_told_before_anything_is_made(
     store: Store, done: str, tmp_path: Path
 ) -> None:
