@@ -7,13 +7,13 @@ from typing import Final, Literal
 
 import click
 
-from sollol_tui.cli.bars import Bars
+from sollol_tui.cli.errands import on_a_worker
 from sollol_tui.cli.params import HOST, JOB, checkpoint_step
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say, width
 from sollol_tui.model.evaluation import Evaluation, Example
 from sollol_tui.model.text import clean, clean_lines
-from sollol_tui.model.units import format_bytes, format_duration
+from sollol_tui.model.units import format_duration
 
 MOST_SAMPLES: Final = 20
 _INDENT: Final = 10
@@ -57,36 +57,20 @@ def evaluate(
     \b
     Example: sollol evaluate j-7f3a --samples 5
     """
-    bars = Bars(beside_json=as_json)
-
-    def tell(text: str) -> None:
-        bars.clear()  # so that the next one is drawn at once: it may stay for long
-        bars.show("evaluate", None, clean(text))
-
-    def progress(part: str, done: int, total: int) -> None:
-        bars.show(part, done / max(total, 1), f"{done:,} of {total:,} rows")
-
-    def report(done: int, total: int) -> None:
-        bars.show("adapter", done / max(total, 1), f"{format_bytes(done)} of {format_bytes(total)}")
-
-    with session.client(acts=True) as client:
-        try:
-            evaluation = client.evaluate(
-                adapter,
-                dataset=dataset,
-                checkpoint=checkpoint,
-                host=host,
-                samples=samples,
-                say=tell,
-                progress=progress,
-                report=report,
-            )
-        except KeyboardInterrupt:
-            bars.clear()
-            click.echo("interrupted: nothing of it is left on the worker", err=True)
-            raise
-        finally:
-            bars.clear()
+    with (
+        session.client(acts=True) as client,
+        on_a_worker("evaluate", beside_json=as_json) as doing,
+    ):
+        evaluation = client.evaluate(
+            adapter,
+            dataset=dataset,
+            checkpoint=checkpoint,
+            host=host,
+            samples=samples,
+            say=doing.tell,
+            progress=doing.count_rows,
+            report=doing.count_bytes("adapter"),
+        )
     if as_json:
         click.echo(json.dumps(evaluation.as_data()))
         return

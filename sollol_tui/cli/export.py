@@ -5,12 +5,11 @@ from typing import Literal
 
 import click
 
-from sollol_tui.cli.bars import Bars
+from sollol_tui.cli.errands import on_a_worker
 from sollol_tui.cli.params import HOST, JOB, checkpoint_step
 from sollol_tui.cli.session import Session, pass_session
 from sollol_tui.cli.terminal import say
 from sollol_tui.model.text import clean
-from sollol_tui.model.units import format_bytes
 
 
 @click.command()
@@ -54,40 +53,22 @@ def export(
         raise click.UsageError("--host goes with --merge: nothing else needs a worker")
     if base is not None and ollama is None:
         raise click.UsageError("--from goes with --ollama")
-    bars = Bars(beside_json=as_json)
-
-    def tell(text: str) -> None:
-        bars.clear()  # so that the next one is drawn at once: it may stay for long
-        bars.show("export", None, clean(text))
-
-    def notice(text: str) -> None:
-        bars.clear()
-        say(clean(text))
-
-    def report(done: int, total: int) -> None:
-        told = f"{format_bytes(done)} of {format_bytes(total)}"
-        bars.show("bringing", done / max(total, 1), told)
-
-    with session.client(acts=True) as client:
-        try:
-            exported = client.export(
-                job,
-                checkpoint=checkpoint,
-                to=to,
-                merge=merge,
-                host=host,
-                ollama=ollama,
-                base=base,
-                say=tell,
-                notice=notice,
-                report=report,
-            )
-        except KeyboardInterrupt:
-            bars.clear()
-            click.echo("interrupted: nothing of it is left on the worker", err=True)
-            raise
-        finally:
-            bars.clear()
+    with (
+        session.client(acts=True) as client,
+        on_a_worker("export", beside_json=as_json) as doing,
+    ):
+        exported = client.export(
+            job,
+            checkpoint=checkpoint,
+            to=to,
+            merge=merge,
+            host=host,
+            ollama=ollama,
+            base=base,
+            say=doing.tell,
+            notice=doing.notice,
+            report=doing.count_bytes("bringing"),
+        )
     if as_json:
         click.echo(json.dumps(exported.as_data()))
         return

@@ -15,7 +15,7 @@ from sollol_tui.cli.news import News
 from sollol_tui.cli.params import JOB
 from sollol_tui.cli.proof import ProofTeller
 from sollol_tui.cli.session import Session, pass_session
-from sollol_tui.cli.stages import Stages, counted
+from sollol_tui.cli.stages import Stages, counted, scored
 from sollol_tui.cli.terminal import say
 from sollol_tui.model.ranking import ranking_lines
 from sollol_tui.model.snapshot import JobView
@@ -92,8 +92,11 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
         now = time.monotonic()
         last = view.state is not JobState.RUNNING
         if view.step > step and view.step and (last or now - printed_at >= _LINE_EVERY_S):
+            stages.give_way()
             click.echo(progress_line(view))
             step, printed_at = view.step, now
+        for teaching in scored(view):
+            stages.show(teaching)
         for line in lines:
             if (stage := counted(line, view, epochs)) is not None:
                 stages.show(stage)

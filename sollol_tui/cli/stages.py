@@ -28,6 +28,15 @@ def counted(notice: str, job: JobView, epochs: int) -> str | None:
     return f"{said['host']}: tokenising: {percent}% {said['rows']} of {rows:,} rows"
 
 
+def scored(job: JobView) -> list[str]:
+    """The stage of each host on which the job's teacher scores now."""
+    return [
+        f"{each.host}: scoring: {min(99, 100 * each.done // each.total)}% {each.progress}"
+        for each in job.teachers
+        if each.state == "scoring" and each.total
+    ]
+
+
 class Stages:
     """Takes stages as they come; `settle` before anything else is printed."""
 
@@ -56,6 +65,10 @@ class Stages:
     def settle(self) -> None:
         """What was drawn stays as it is."""
         self._bars.settle()
+
+    def give_way(self) -> None:
+        """Nothing that was drawn stays above what is printed next; news is drawn below that."""
+        self._bars.clear()
 
     def _print_sometimes(self, measured: re.Match[str]) -> None:
         key, now = (measured["host"], measured["what"]), time.monotonic()

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 import pytest
 
-from sollol_tui.cli.stages import Stages, counted
+from sollol_tui.cli.stages import Stages, counted, scored
 from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.view import read_job
-from sollol_tui.model.snapshot import JobView
+from sollol_tui.model.snapshot import JobView, TeacherView
 from tests.jobs.samples import add_job
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -68,3 +68,23 @@ def test_rows_that_a_worker_tokenises_are_counted_against_the_dataset() -> None:
     assert counted(notice, view, 2) == "w1: tokenising: 45% 28,000 of 62,000 rows"
     assert counted("  w1: tokenised rows.jsonl in 3.1 s with one process", view, 2) is None
     assert counted(notice, job_view(samples_total=0), 2) is None
+
+
+def test_how_far_a_teacher_is_stands_in_a_log_and_below_the_steps_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    busy = TeacherView(host="attic", state="scoring", done=600, total=2400, hits=100)
+    others = (TeacherView(host="hydra", state="done", done=9, total=9), replace(busy, total=0))
+    [stage] = scored(replace(job_view(samples_total=1), teachers=(busy, *others)))
+    Stages().show(stage)
+    said = "25% 600 of 2,400 scored, 100 of them found in a cache"
+    assert capsys.readouterr().out == f"  attic: scoring: {said}\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    stages = Stages()
+    stages.show(stage)
+    stages.give_way()
+    shown = capsys.readouterr().err
+    assert click.unstyle(shown).startswith("  attic  ####..............  25% scoring 600 of 2,400 ")
+    assert shown.endswith("\x1b[1F\x1b[J")
