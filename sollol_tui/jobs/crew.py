@@ -25,7 +25,7 @@ from sollol_tui.jobs.watch import RunFailedError, Watch
 from sollol_tui.jobs.worker import CLEANUP_LIMIT_S, LOST_PATIENCE_S, Ending, Place, Worker
 from sollol_tui.model.errors import HostError, StateError, UnsuitableError
 from sollol_tui.model.inventory import Host, Inventory
-from sollol_tui.model.plan import Plan, PlannedLighthouse, PlannedWorker
+from sollol_tui.model.plan import Plan, PlannedWorker
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import WorkerState
 
@@ -189,7 +189,7 @@ class Crew:
 
     async def reserve_port(self) -> int:
         """Leases a port that is free at the main worker's address, and wherever a lighthouse of the
-        job will listen."""
+        job or a student who learns apart will listen."""
         first, last = self.plan.ports
         while True:
             port = await self.main.choose_port(first, last) if first <= last else None
@@ -201,21 +201,25 @@ class Crew:
                         "set network.ports in the inventory",
                     )
                 )
-            lighthouses = self.plan.lighthouses(port)
+            others = [(light.host, light.port) for light in self.plan.lighthouses(port)]
+            if self.plan.apart:
+                hosts = [worker.host.name for worker in self.workers]
+                others += [(host, self.plan.meeting_port(host, port)) for host in hosts]
+            addresses = {worker.host: worker.address for worker in self.plan.workers}
             taken = {(self.main.planned.address, port)}
-            taken |= {(light.address, light.port) for light in lighthouses}
+            taken |= {(addresses[host], at) for host, at in others}
             try:
-                await asyncio.gather(*map(self._check_port, lighthouses))
+                await asyncio.gather(*(self._check_port(host, at) for host, at in others))
                 self._store.leases.take(self.job, [f"port {where}:{at}" for where, at in taken])
             except (TakenError, UnsuitableError):
                 first = port + 1
             else:
                 return port
 
-    async def _check_port(self, light: PlannedLighthouse) -> None:
-        """Raises UnsuitableError when a lighthouse could not listen there."""
-        worker = next(worker for worker in self.workers if worker.host.name == light.host)
-        await worker.choose_port(light.port, light.port)
+    async def _check_port(self, host: str, port: int) -> None:
+        """Raises UnsuitableError when nobody could listen there."""
+        worker = next(worker for worker in self.workers if worker.host.name == host)
+        await worker.choose_port(port, port)
 
     async def launch(self, spec: JobSpec, main_port: int, secrets: Mapping[str, str]) -> None:
         """Starts every worker's agent, or adopts those that an earlier try has started."""

@@ -56,7 +56,7 @@ def run_file(
             }
             for number, (worker, rank) in enumerate(ranks)
         ],
-        "main_port": main_port,
+        "main_port": plan.meeting_port(host.name, main_port),
         "lighthouses": [asdict(light) for light in plan.lighthouses(main_port)],
         "start_timeout_s": spec.start_timeout,
         "cpu_cores": plan.worker(host.name).cpu_cores,

@@ -107,6 +107,15 @@ class Plan:
         """Whether the others go on when a worker is lost."""
         return self.engine == "elastic"
 
+    def meeting_port(self, host: str, main_port: int) -> int:
+        """Where the ranks of a host meet the others of their world. Who learns apart is alone in
+        its own: on the next port where workers share an address."""
+        if not self.apart:
+            return main_port
+        number = [worker.host for worker in self.workers].index(host)
+        addresses = [worker.address for worker in self.workers]
+        return main_port + addresses[:number].count(addresses[number])
+
     def lighthouses(self, port: int) -> tuple[PlannedLighthouse, ...]:
         """The lighthouses of an elastic job, on the hosts with the lowest slots, in the order in
         which ranks ask them. All listen on `port`, or on the next ones where hosts share an

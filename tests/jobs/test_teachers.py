@@ -194,6 +194,7 @@ def test_students_apart_have_worlds_seeds_and_settings_of_their_own() -> None:
     runs = [told(plan, host, spec(**{"teacher.model": "big", **asked})) for host in ("a", "b")]
     assert [[rank["rank"] for rank in run["world"]] for run in runs] == [[0], [0]]
     assert [(run["train"]["lora"]["r"], run["train"]["seed"]) for run in runs] == [(4, 42), (32, 7)]
+    assert [run["main_port"] for run in runs] == [29500, 29501], "they may be on one machine"
 
 
 async def test_a_shard_that_is_damaged_here_is_thrown_away(tmp_path: File) -> None:
