@@ -24,9 +24,11 @@ from sollol_tui.model.errors import HostError, UnreachableError
 from sollol_tui.model.events import Event
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.teacher import PlannedTeacher
+from sollol_tui.model.text import clean
 
 log = logging.getLogger("sollol.supervisor")
 LOOK_S: Final = 0.25
+_NOTICE_CHARS: Final = 500
 
 
 class Scoring:
@@ -205,6 +207,9 @@ class Scoring:
                 self._news[host].put_nowait(event)
             case "progress":
                 run.note_pace(event)
+            case "notice":
+                told = clean(event.text("message"), limit=_NOTICE_CHARS)
+                note(self._store, self._crew.job, "notice", host=host, message=told)
 
     async def _fetch(self, run: TeacherRun) -> None:
         """Brings each shard here as soon as it is told."""

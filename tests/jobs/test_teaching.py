@@ -65,6 +65,9 @@ def test_two_hosts_share_the_work_and_a_second_job_asks_them_only_for_what_is_da
     assert sorted(each["shard"] for each in shards(bench, first.id, "two")) == [1, 3, 5, 7]
     assert scored(bench, first.id, "one", "two") == Counter(range(SHARDS))
     assert totals(first) == {"one": 40, "two": 40}
+    words = [(each.host, each.data.get("message")) for each in bench.client.events(first.id)]
+    for part, host in enumerate(("one", "two")):
+        assert words.count((host, f"a word on part {part}")) == 1
     again = bench.reaches(submit(bench, "one,two"), JobState.DONE)
     assert not [each for host in ("one", "two") for each in shards(bench, again.id, host)]
 

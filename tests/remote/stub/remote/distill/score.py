@@ -29,6 +29,7 @@ def score(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
     present = [shard for shard in part if scores.is_here(shard, events)]
     events.emit("scoring", key=scores.key, shards=SHARDS, part=run.distill.part,
                 parts=run.distill.parts, part_tokens=len(part) * TOKENS)  # fmt: skip
+    events.emit("notice", message=f"a word on part {run.distill.part}")
     done = scored = 0
     for shard in (*present, *(each for each in part if each not in present)):
         is_present = scores.is_here(shard, events)
