@@ -1,5 +1,6 @@
 """Whole trainings with the elastic engine: real ranks, a tiny model, and one of them killed."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -87,6 +88,10 @@ def test_when_the_first_rank_dies_over_the_result_the_next_one_leaves_it(
         state["global_step"]
     ]
     assert not (three.run_dir("w1") / "result").exists()
+
+
+def test_the_collector_of_garbage_has_little_to_look_over_in_a_rank_that_beats(session):
+    assert len(gc.get_objects()) < gc.get_freeze_count() / 10
 
 
 def test_a_state_moves_whole_and_its_digest_sees_one_bit(session):
