@@ -12,6 +12,7 @@ from sollol_tui.model.evidence import Evidence
 from sollol_tui.model.happenings import Happening
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.metrics import StepPoint
+from sollol_tui.model.ranking import Ranked
 from sollol_tui.model.snapshot import (
     CoordinatorView,
     EvaluationView,
@@ -147,6 +148,7 @@ class SampleClient:
     points: dict[str, list[StepPoint]] = field(default_factory=dict)
     held_out: tuple[EvaluationView, ...] = ()
     proven: Evidence = field(default_factory=Evidence)
+    ranked: tuple[Ranked, ...] = ()
     checks: list[Check] = field(default_factory=list)
     may_go_on: asyncio.Event = field(default_factory=asyncio.Event)
     probes: int = 0
@@ -212,6 +214,9 @@ class SampleClient:
 
     def evidence(self, job_id: str) -> Evidence:
         return self.proven
+
+    def ranking(self, job_id: str) -> tuple[Ranked, ...]:
+        return self.ranked
 
     def open_logs(self, job_id: str, *, tail_bytes: int | None = None) -> Reader:
         return Reader(self.logs.setdefault(job_id, []))

@@ -6,10 +6,11 @@ import pytest
 
 from sollol_tui.hosts.steps import Step, StepState
 from sollol_tui.model.metrics import StepPoint
-from sollol_tui.model.snapshot import TeacherView
+from sollol_tui.model.ranking import Ranked
+from sollol_tui.model.snapshot import JobWorkerView, TeacherView
 from sollol_tui.ui.widgets.host_work import Work
 from tests.ui.pilot import driven
-from tests.ui.sample import HOSTS, RUNNING, SampleClient, snapshot
+from tests.ui.sample import HOSTS, RUNNING, SampleClient, gpu, snapshot
 
 TEACHER = TeacherView(
     host="old-xeon", state="scoring", done=1200, total=2294, hits=300, tokens_per_s=810.0, eta_s=81
@@ -22,8 +23,10 @@ DUTIES = {
 
 
 async def test_a_teacher_and_an_errand_are_told_where_one_looks_at_their_host() -> None:
-    taught = replace(RUNNING, teachers=(TEACHER,))
-    hosts = [*HOSTS, replace(HOSTS[3], name="spare")]
+    slow = JobWorkerView(host="hydra", state="lost", reason="[/b] says the worker")
+    taught = replace(RUNNING, teachers=(TEACHER,), workers=(slow, *RUNNING.workers[1:]))
+    named = gpu("[/b] RTX", util=1, used=1, total=2, temp=40)
+    hosts = [*HOSTS, replace(HOSTS[3], name="spare", gpus=(named,))]
     hosts = [replace(host, **DUTIES.get(host.name, {})) for host in hosts]
     client = SampleClient(shown=snapshot(jobs=[taught], hosts=hosts))
     client.points = {"j-7f3a": [StepPoint(step=n, loss=2.3, ce=1.9, kl=0.4) for n in (1, 2)]}
@@ -37,10 +40,26 @@ async def test_a_teacher_and_an_errand_are_told_where_one_looks_at_their_host() 
         await screen.sees(f"its teacher: {fares}")
         await screen.press("G")
         await screen.sees("busy with the evaluation of [b]j-1c55[/b]")
+        await screen.sees("0    [/b] RTX")
         await screen.press("2")
         await screen.sees(f"52% ######......  old-xeon {fares}")
         await screen.sees("cross-entropy 1.900, divergence from the teacher 0.400")
         await screen.sees("old-xeon (teacher)")
+        await screen.sees("lost: [/b] says the worker")
+
+
+async def test_students_who_learn_apart_stand_on_the_job_s_page_in_their_order() -> None:
+    client = SampleClient()
+    best, none = ("attic", 1.2041, 40), ("[b]hydra[/b]\x1b[31m", None, None)
+    client.ranked = tuple(
+        Ranked(host=host, loss=loss, step=step, settings="seed 43, lora.r 8", folder="out")
+        for host, loss, step in (best, none)
+    )
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.press("2")
+        await screen.sees("PLACE  STUDENT       HELD-OUT LOSS  STEP  SETTINGS")
+        await screen.sees("1      attic         1.2041         40    seed 43, lora.r 8")
+        await screen.sees("-      [b]hydra[/b]  -              -     seed 43, lora.r 8")
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ class Jobs(FilteredView):
             losses=tuple(p.loss for p in points if p.loss is not None),
             evidence=self._client.evidence(job.id),
             newest=points[-1] if points else None,
+            ranking=self._client.ranking(job.id),
         )
 
     def _show_proof(self, proof: Proof | None) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from rich.table import Table
+from rich.text import Text
 
 from sollol_tui.model.columns import (
     GAP,
@@ -78,7 +79,7 @@ def crew_table(
     for at in shown:
         table.add_column(_COLUMNS[at].title, width=widths[at], no_wrap=True, overflow="ellipsis")
     for row in rows:
-        table.add_row(*(row[at] for at in shown))
+        table.add_row(*(Text(row[at]) for at in shown))
     return table
 
 

@@ -106,7 +106,7 @@ def _gpu_table(gpus: Sequence[GpuReading]) -> Table:
     for gpu in gpus:
         table.add_row(
             str(gpu.index),
-            clean(gpu.name, limit=80),
+            Text(clean(gpu.name, limit=80)),
             NOTHING if gpu.util_percent is None else f"{gpu.util_percent:.0f}%",
             format_usage(gpu.vram_used_bytes, gpu.vram_total_bytes),
             NOTHING if gpu.temp_c is None else f"{gpu.temp_c:.0f}C",

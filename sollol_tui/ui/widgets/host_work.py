@@ -98,7 +98,8 @@ def work_lines(app: App[object], work: Work) -> Iterator[RenderableType]:
         elif step.state in _BUSY:
             mark, tone = "[ ]", Tone.BUSY
         told = Text(clean(step.progress, limit=200))
-        table.add_row(Text(mark, tone_style(app, tone)), clean(step.name, limit=40), state, told)
+        name = Text(clean(step.name, limit=40))
+        table.add_row(Text(mark, tone_style(app, tone)), name, state, told)
     if table.row_count:
         yield table
     if work.problem:

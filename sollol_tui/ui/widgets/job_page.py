@@ -22,6 +22,7 @@ from sollol_tui.model.columns import (
 )
 from sollol_tui.model.evidence import Evidence
 from sollol_tui.model.metrics import StepPoint, sparkline
+from sollol_tui.model.ranking import RANKING_HEAD, Ranked, ranking_cells
 from sollol_tui.model.snapshot import HostView, JobView
 from sollol_tui.model.text import clean, clean_lines
 from sollol_tui.model.units import format_duration, format_rate
@@ -42,6 +43,7 @@ class Proof:
     losses: tuple[float, ...]
     evidence: Evidence
     newest: StepPoint | None = None
+    ranking: tuple[Ranked, ...] = ()
 
     @property
     def speeds(self) -> dict[str, float]:
@@ -111,6 +113,8 @@ class JobPage(VerticalScroll):
             parts += [Text(""), crew_table(job, there, speeds, now, self._room)]
         if (facts := self._facts(job, proof)).row_count:
             parts += [Text(""), facts]
+        if proof is not None and proof.ranking:
+            parts += [Text(""), self._ranking(proof.ranking)]
         if job.traceback:
             lines = [Text(line) for line in clean_lines(job.traceback)]
             parts += [Text(""), *lines]
@@ -120,6 +124,18 @@ class JobPage(VerticalScroll):
     def _room(self) -> int:
         return self.scrollable_content_region.width
 
+    def _ranking(self, ranked: Sequence[Ranked]) -> Table:
+        """Students who learn apart, the best first."""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+        for title in RANKING_HEAD[:-1]:
+            table.add_column(title, no_wrap=True)
+        table.add_column(RANKING_HEAD[-1])  # the settings fold
+        best = tone_style(self.app, Tone.GOOD)
+        for place, cells in enumerate(ranking_cells(ranked)):
+            is_best = place == 0 and ranked[0].loss is not None
+            table.add_row(*map(Text, cells), style=best if is_best else None)
+        return table
+
     def _facts(self, job: JobView, proof: Proof | None) -> Table:
         """How far its teacher is, the loss as a line of blocks and what it is made of, and the
         sentences of the evidence."""
@@ -127,9 +143,8 @@ class JobPage(VerticalScroll):
         for teacher in job.teachers:
             part = teacher.done / teacher.total if teacher.total else 0.0
             bar = f"{part:4.0%} {progress_bar(part, _SCORED_BAR)}  " if teacher.total else ""
-            table.add_row(
-                "teacher", f"{bar}{clean(teacher.host, limit=80)} {teacher_words(teacher)}"
-            )
+            told = f"{bar}{clean(teacher.host, limit=80)} {teacher_words(teacher)}"
+            table.add_row("teacher", Text(told))
         if proof is None:
             return table
         if len(proof.losses) > 1:
@@ -141,7 +156,7 @@ class JobPage(VerticalScroll):
                 "of it", f"cross-entropy {point.ce:.3f}, divergence from the teacher {point.kl:.3f}"
             )
         for name, sentence in proof.evidence.facts():
-            table.add_row(name, sentence)
+            table.add_row(name, Text(sentence))
         return table
 
 
