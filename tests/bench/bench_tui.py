@@ -1,11 +1,13 @@
-"""What the TUI costs on a terminal (a pty of 120x40): share of a core, and how long a key takes.
+"""What the TUI costs on a terminal (a pty of 120x40): share of a core, memory, how long a key and
+the first screen take; each against its bar, which is meant for a core of its own.
 
-    python -m tests.bench.bench_tui busy|idle|burst|hosts|replay [SECONDS]
+    python -m tests.bench.bench_tui busy|idle|burst|hosts|replay|start [SECONDS]
 
 `busy`: 20 hosts, 3 jobs whose figures change every second, 500 log lines a second. `idle`: the same
 without news. `burst`: 200,000 lines at once in a log file. `hosts`: 200 hosts, of which all change
 every 2 s.
 `replay`: 20 hours of a recorded job in so many seconds, while each view is looked at in turn.
+`start`: from the command until its hosts and jobs are seen, as the state knew them.
 """
 
 import fcntl
@@ -28,6 +30,15 @@ from pathlib import Path
 SIZE = (40, 120)
 WARM_UP_S = 3.0
 KEYS = 40
+STARTS = 9
+BARS = {  # at most: of a core, seconds, MiB
+    "busy": {"core": 0.12, "key": 0.1},
+    "hosts": {"core": 0.15},
+    "idle": {"core": 0.01},
+    "burst": {"key": 0.15, "grown": 50},
+    "replay": {"resident": 120},
+    "start": {"start": 0.7},
+}
 COPIED = b"\x1b]52;"  # what `y` sends to the terminal's clipboard
 
 
@@ -96,12 +107,12 @@ def app(kind: str) -> None:
 class Screen:
     """The terminal's side: reads what is painted, and presses keys."""
 
-    def __init__(self, kind: str, seconds: float) -> None:
+    def __init__(self, *arguments: str) -> None:
+        """Runs a module of Python with its arguments."""
         self.child, self.terminal = pty.fork()
         if self.child == 0:
             os.environ["TERM"] = "xterm-256color"
-            side = [sys.executable, "-m", "tests.bench.bench_tui", "app", kind, str(seconds)]
-            os.execv(sys.executable, side)
+            os.execv(sys.executable, [sys.executable, "-m", *arguments])
         fcntl.ioctl(self.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
 
     def watch(self, seconds: float) -> int:
@@ -112,13 +123,13 @@ class Screen:
                 painted += len(os.read(self.terminal, 1 << 16))
         return painted
 
-    def press(self, key: bytes, sign: bytes, limit_s: float = 5.0) -> float:
-        """Seconds until the terminal shows `sign` after a key."""
+    def press(self, key: bytes, *signs: bytes, limit_s: float = 5.0) -> float:
+        """Seconds until the terminal shows the signs after a key."""
         began, seen = time.monotonic(), b""
         os.write(self.terminal, key)
-        while sign not in seen and time.monotonic() - began < limit_s:
+        while not all(sign in seen for sign in signs) and time.monotonic() - began < limit_s:
             if select.select([self.terminal], [], [], 0.05)[0]:
-                seen = seen[-4096:] + os.read(self.terminal, 1 << 16)
+                seen = seen[-(1 << 15) :] + os.read(self.terminal, 1 << 16)
         return time.monotonic() - began
 
     def cpu_s(self) -> float:
@@ -138,7 +149,7 @@ class Screen:
 
 
 def main(kind: str, seconds: float) -> None:
-    screen = Screen(kind, seconds)
+    screen = Screen("tests.bench.bench_tui", "app", kind, str(seconds))
     if kind in ("replay", "burst"):
         screen.press(b"", b"smp/s  ETA", limit_s=120.0)
     screen.watch(WARM_UP_S)
@@ -153,8 +164,9 @@ def main(kind: str, seconds: float) -> None:
         painted += screen.watch(0.25)
     took = time.monotonic() - began
     share = (screen.cpu_s() - before) / took
+    resident = screen.rss_mib()
     print(f"{kind}: {share:.1%} of a core, {painted / took / 1024:.0f} KiB/s painted, "
-          f"{screen.rss_mib():.0f} MiB ({screen.rss_mib() - memory:+.0f})")  # fmt: skip
+          f"{resident:.0f} MiB ({resident - memory:+.0f})")  # fmt: skip
     while kind == "busy" and len(lags) < KEYS:
         lags.append(screen.press(b"y", COPIED))
         screen.watch(0.25)
@@ -162,6 +174,60 @@ def main(kind: str, seconds: float) -> None:
         print(f"a key is answered in {lags[len(lags) // 2] * 1000:.0f} ms, 95 % of them within "
               f"{lags[len(lags) * 95 // 100] * 1000:.0f} ms")  # fmt: skip
     screen.leave()
+    found = {"core": share, "resident": resident, "grown": resident - memory}
+    judge(kind, found | {"key": lags[len(lags) * 95 // 100]} if lags else found)
+
+
+def start() -> None:
+    """The real command before a state with hosts that were read a moment ago, and a few jobs."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["SOLLOL_HOME"] = f"{folder}/home"
+        inventory = Path(folder) / "inventory.yaml"
+        # The code of the command alone is loaded in its process, and here what makes a state.
+        code = f"from tests.bench.bench_tui import *; write_state(Path({folder!r}))"
+        subprocess.run([sys.executable, "-c", code], check=True)
+        took: list[float] = []
+        spent: list[float] = []
+        for _ in range(STARTS + 1):
+            began = time.monotonic()
+            screen = Screen("sollol_tui", "-i", str(inventory))
+            screen.press(b"", b"job-4", b"host04", limit_s=60.0)
+            took.append(time.monotonic() - began)
+            spent.append(screen.cpu_s())
+            screen.leave()
+    took, spent = sorted(took[1:]), sorted(spent[1:])  # at first the files are read
+    middle = took[STARTS // 2]
+    print(f"start: its hosts and jobs are seen after {middle * 1000:.0f} ms (median of {STARTS}, "
+          f"{took[0] * 1000:.0f} to {took[-1] * 1000:.0f}), for which it computes "
+          f"{spent[STARTS // 2] * 1000:.0f} ms")  # fmt: skip
+    judge("start", {"start": middle})
+
+
+def write_state(folder: Path) -> None:
+    """A state and an inventory of five hosts and five jobs that are over."""
+    from sollol_tui.jobs.home import open_home
+    from sollol_tui.jobs.store import Store
+    from sollol_tui.model.states import JobState
+    from tests.jobs.samples import add_job
+
+    names = [f"host{n:02}" for n in range(5)]
+    inventory = folder / "inventory.yaml"
+    inventory.write_text(
+        "hosts:\n" + "".join(f"  {name}: {{address: 127.0.0.1, port: 9}}\n" for name in names)
+    )
+    figures = {"cpu_percent": 5.0, "ram_used_bytes": 1, "ram_total_bytes": 2, "gpus": []}
+    with Store(open_home()) as store:
+        for number, name in enumerate(names):
+            store.move_job(add_job(store, name, name=f"job-{number}"), JobState.FAILED, "over")
+            store.note_reading(str(inventory), name, state="up", reason="", data=figures)
+
+
+def judge(kind: str, found: dict[str, float]) -> None:
+    """A line for each bar."""
+    for name, bar in BARS[kind].items():
+        ratio = found[name] / bar
+        print(f"{'pass' if ratio <= 1 else 'FAIL'}  {kind} {name}: {found[name]:.3g} of at most "
+              f"{bar:.3g} ({ratio:.2f} of it)")  # fmt: skip
 
 
 if __name__ == "__main__":
@@ -171,5 +237,7 @@ if __name__ == "__main__":
         replay(float(sys.argv[3]), minutes=5, burst=200_000)
     elif sys.argv[1] == "app":
         app(sys.argv[2])
+    elif sys.argv[1] == "start":
+        start()
     else:
         main(sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 15.0)
