@@ -27,24 +27,22 @@ from sollol_tui.hosts.workdir import Found, look_into, make_private, objection, 
 from sollol_tui.model.diagnosis import (
     Check,
     Diagnosis,
-    Folder,
     Outcome,
     Stage,
     damaged,
     judge_clock,
     judge_complaint,
-    judge_disk,
     judge_gpu,
     judge_python,
     judge_shell,
     judge_system,
     judge_systemd,
-    judge_workdir,
     not_reached,
     ok,
 )
 from sollol_tui.model.errors import HostError, UnsuitableError, unexpected
 from sollol_tui.model.facts import HostFacts
+from sollol_tui.model.folder import Folder, judge_disk, judge_workdir
 from sollol_tui.model.inventory import ConnectionKind, Host, Packages
 from sollol_tui.model.text import clean
 from sollol_tui.model.torch_build import torch_build

@@ -11,7 +11,7 @@ from sollol_tui.hosts.shell import script
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.uv import LOOK_FOR_UV, NO_UV, ThereUv
 from sollol_tui.hosts.workdir import LOOK, parse_folder
-from sollol_tui.model.diagnosis import Folder
+from sollol_tui.model.folder import Folder
 from sollol_tui.model.text import clean
 
 ANSWER_S: Final = 30.0

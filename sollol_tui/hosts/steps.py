@@ -13,9 +13,9 @@ from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.uv import OFFERED_PYTHON
 from sollol_tui.hosts.wheelhouse import Wheelhouse
 from sollol_tui.hosts.workdir import objection
-from sollol_tui.model.diagnosis import Folder
 from sollol_tui.model.errors import UnsuitableError
 from sollol_tui.model.facts import HostFacts, Python
+from sollol_tui.model.folder import Folder
 from sollol_tui.model.inventory import Packages
 from sollol_tui.model.torch_build import torch_build
 

@@ -13,8 +13,8 @@ from sollol_tui.hosts.environment import COMPLETE, IN_USE
 from sollol_tui.hosts.shell import ENGLISH, assignments, quote, script
 from sollol_tui.hosts.ssh import HostConnection
 from sollol_tui.hosts.uv import LOOK_FOR_UV, NO_UV, ThereUv
-from sollol_tui.model.diagnosis import Folder
 from sollol_tui.model.facts import HostFacts
+from sollol_tui.model.folder import Folder
 from sollol_tui.model.text import clean
 
 ANSWER_S: Final = 30.0

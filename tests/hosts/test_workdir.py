@@ -14,8 +14,8 @@ from sollol_tui.hosts.ssh import connect
 from sollol_tui.hosts.steps import Site, Step, StepState
 from sollol_tui.hosts.transfer import file_sha256, send_file
 from sollol_tui.hosts.workdir import look_into, make_private, objection
-from sollol_tui.model.diagnosis import Folder
 from sollol_tui.model.errors import UnsuitableError
+from sollol_tui.model.folder import Folder
 from sollol_tui.model.inventory import Host, Packages
 
 

@@ -8,22 +8,20 @@ from sollol_tui.hosts.shell import quote
 from sollol_tui.model.diagnosis import (
     Check,
     Diagnosis,
-    Folder,
     Outcome,
     Stage,
     judge_clock,
     judge_complaint,
-    judge_disk,
     judge_gpu,
     judge_python,
     judge_shell,
     judge_system,
     judge_systemd,
-    judge_workdir,
     not_reached,
     ok,
 )
 from sollol_tui.model.facts import Gpu, GpuProcess, Python, RamLimit
+from sollol_tui.model.folder import Folder, judge_disk, judge_workdir
 from tests.jobs.samples import facts
 
 GIB = 1024**3
