@@ -1,10 +1,14 @@
 """The main job against real OpenSSH hosts: trust, train, watch from another shell, cancel, and what
 may go wrong on the way. Ranks need the standard library only."""
 
+import hashlib
 import json
+import os
 import re
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +24,7 @@ from tests.jobs.bench import until
 pytestmark = pytest.mark.keep_workdir
 LONG = {"SOLLOL_STUB_STEPS": "100000", "SOLLOL_STUB_STEP_S": "0.02"}
 CUT_S = 3.0  # how long the fault lasts
+EXTRA, EXTRAS = 2**20, 8  # bytes of a file that makes a result large, and how many there are
 FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 
@@ -49,6 +54,55 @@ def test_trust_then_train_brings_the_adapter(coordinator: Coordinator, lab: Lab)
 
     provisioned = coordinator.sollol("provision", "w1", "w2")
     assert "w1  ready, nothing to change" in provisioned
+    assert_a_fetch_goes_on_after_ctrl_c(coordinator, job.id, lab.hosts[0])
+
+
+def assert_a_fetch_goes_on_after_ctrl_c(coordinator: Coordinator, job: str, host: Machine) -> None:
+    """What had arrived stays as it is, and only the rest travels."""
+    swell(coordinator.run_dir(job, host) / "result")
+    host.set_rate("20mbit")
+    target = coordinator.folder / "again"
+    command = ["fetch", job, "--to", str(target)]
+
+    def arrived() -> dict[str, int]:
+        found = coordinator.folder.glob(f".{job}.part/extra-*.bin")
+        return {file.name: file.stat().st_ino for file in found if file.stat().st_size == EXTRA}
+
+    with hearing_ctrl_c(), coordinator.popen(*command) as fetching:
+        until(lambda: len(arrived()) >= 2, "two files have arrived")
+        fetching.send_signal(signal.SIGINT)
+        said, _ = fetching.communicate(timeout=30)
+    assert fetching.returncode == 130
+    assert f"go on: sollol fetch {job} --to {target}" in said
+    assert not target.exists()
+    host.set_rate("1gbit")
+    kept = arrived()
+    assert 2 <= len(kept) < EXTRAS
+    assert f"adapter  {target}" in coordinator.sollol(*command)
+    assert (target / "adapter_model.safetensors").read_bytes() == b"stub 10\n"
+    assert len(list(target.glob("extra-*.bin"))) == EXTRAS
+    assert {name: (target / name).stat().st_ino for name in kept} == kept
+
+
+@contextmanager
+def hearing_ctrl_c() -> Iterator[None]:
+    """A shell has what it starts in the background ignore Ctrl+C, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def swell(result: Path) -> None:
+    """Makes a result large enough to be interrupted on its way."""
+    manifest = json.loads((result / "manifest.json").read_bytes())
+    for number in range(EXTRAS):
+        content = os.urandom(EXTRA)
+        (result / f"extra-{number}.bin").write_bytes(content)
+        entry = {"size": EXTRA, "sha256": hashlib.sha256(content).hexdigest()}
+        manifest["files"][f"extra-{number}.bin"] = entry
+    (result / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_changed_host_key_is_refused_with_both_fingerprints(
