@@ -24,7 +24,7 @@ from tests.cluster.disk import PYTHON_HOME, ROOT_HOME, Disk
 from tests.cluster.processes import Seen, of_child_namespace
 
 SEARCH_PATH = f"{PYTHON_HOME}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-BOOT_TIMEOUT_S = 60.0  # an idle machine takes a tenth of a second; one that is overrun has taken 20
+BOOT_TIMEOUT_S = 60.0
 POLL_S = 0.01
 TCP_LISTEN = "0A"
 
