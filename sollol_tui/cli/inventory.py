@@ -75,7 +75,7 @@ def remove(session: Session, names: tuple[str, ...]) -> None:
 @click.argument("names", metavar="HOST...", nargs=-1, required=True, type=HOSTS)
 @pass_session
 def cordon(session: Session, names: tuple[str, ...]) -> None:
-    """Keeps hosts out of new jobs; what runs there goes on.
+    """Keeps hosts out of new jobs that do not name them; what runs there goes on.
 
     \b
     Example: sollol hosts cordon attic

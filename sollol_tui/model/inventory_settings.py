@@ -269,7 +269,7 @@ class HostSettings:
     connect_timeout: Duration | None = None
     """How long a connection may take: 10s, 1m, or seconds."""
     enabled: bool | None = None
-    """false keeps it out of jobs, as `sollol hosts cordon` does."""
+    """false keeps it out of jobs that do not name it, as `sollol hosts cordon` does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
