@@ -41,7 +41,7 @@ def isolated_home(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first, so that nobody waits for it alone at the end."""
-    long_first = ("tests/cluster/training/", "tests/cluster/", "tests/jobs/")
+    long_first = ("tests/cluster/training/", "tests/cluster/", "tests/jobs/", "tests/ui/")
 
     def place(item: pytest.Item) -> int:
         file = item.path.relative_to(CHECKOUT).as_posix()
