@@ -137,7 +137,8 @@ def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
             )
             return ExitCode.OK
         saved = client.events(view.id, "checkpoint")
-    kept = f"; its newest checkpoint stays on {end.workers[0].host}" if saved else ""
+    fetching = f"sollol fetch {end.id} --checkpoint newest"
+    kept = f"; its newest checkpoint stays on {end.workers[0].host}: {fetching}" if saved else ""
     tail = f" ({clean(end.reason)})" if end.reason else ", nothing of it is left on any host"
     click.echo(f"{end.id} is {end.state}{tail}{kept}")
     clean_end = end.state is JobState.CANCELLED and not end.reason

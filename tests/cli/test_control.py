@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from sollol_tui.jobs.events import note
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.states import JobState
 from tests.cli.shell import sollol
@@ -69,6 +70,13 @@ def test_a_job_of_which_nothing_runs_is_cancelled_at_once(store: Store, running:
         assert out.startswith(f"{job} is cancelled, nothing of it is left on any host")
         assert store.job(job).state is JobState.CANCELLED
         assert sollol("pause", job)[0] == 1
+
+
+def test_a_cancelled_job_says_how_its_newest_checkpoint_is_had(store: Store, running: str) -> None:
+    note(store, running, "checkpoint", step=57)
+    rest(store, running)
+    out = sollol("cancel", running)[1]
+    assert f"newest checkpoint stays on w1: sollol fetch {running} --checkpoint newest" in out
 
 
 def test_wait_returns_with_the_exit_code_of_what_came(store: Store, running: str) -> None:
