@@ -20,7 +20,7 @@ from sollol_tui.jobs.records import JobRecord, load
 from sollol_tui.jobs.recovery import AWAY
 from sollol_tui.jobs.runfile import run_file
 from sollol_tui.jobs.store import Store
-from sollol_tui.jobs.teacher_run import teaching_workers
+from sollol_tui.jobs.teacher_run import former_teachers, teaching_workers
 from sollol_tui.jobs.watch import RunFailedError, Watch
 from sollol_tui.jobs.worker import CLEANUP_LIMIT_S, LOST_PATIENCE_S, Ending, Place, Worker
 from sollol_tui.model.errors import HostError, StateError, UnsuitableError
@@ -157,9 +157,10 @@ class Crew:
 
     async def dismiss_teachers(self, action: Ending, grace_s: float) -> list[str]:
         """Makes the teacher's hosts free of the run; returns what could not be verified."""
-        if not self.teachers:
+        hosts = [*self.teachers, *former_teachers(self._store, self._record, self._say)]
+        if not hosts:
             return []
-        problems = await self._end(self.teachers, "kill" if action == "kill" else "stop", grace_s)
+        problems = await self._end(hosts, "kill" if action == "kill" else "stop", grace_s)
         teacher_rows.dismiss(self._store, self.job)
         return [problem for problem in problems if problem]
 

@@ -17,7 +17,7 @@ from sollol_tui.jobs.holdings import ask_once, workers_of
 from sollol_tui.jobs.output import owner
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import is_supervised
-from sollol_tui.jobs.teacher_run import teaching_workers
+from sollol_tui.jobs.teacher_run import former_teachers, teaching_workers
 from sollol_tui.jobs.worker import Worker
 from sollol_tui.model.errors import HostError
 from sollol_tui.model.states import TERMINAL, JobState
@@ -102,7 +102,9 @@ async def _look(store: Store, jobs: Sequence[str], *, remove: bool) -> list[Rema
 
 def _workers(store: Store, job: str) -> list[Worker]:
     """All that have a run directory of the job: students, and the hosts of their teacher."""
-    teachers = teaching_workers(store, store.job(job), lambda host, text: None)
+    record = store.job(job)
+    teachers = teaching_workers(store, record, lambda host, text: None)
+    teachers += former_teachers(store, record, lambda host, text: None)
     return [*workers_of(store, job), *(each for each in teachers if each.place is not None)]
 
 

@@ -51,21 +51,45 @@ def teaching_workers(
 ) -> list[Worker]:
     """The hosts of the job's teacher, as far as something was ever prepared there."""
     teacher = load(Plan, record.plan).teacher
-    places = teacher_rows.prepared(store, record.id)
-    everyone = load(Inventory, record.inventory).with_coordinator()
     return [
-        Worker(
-            job=record.id,
-            nonce=record.nonce,
-            host=everyone.host(host.host),
-            planned=as_worker(host),
-            home=store.home,
-            say=lambda text, name=host.host: say(name, text),  # type: ignore[misc]
-            place=Place.from_data(places[host.host]) if host.host in places else None,
-            role=".teacher",
-        )
+        _teaching_worker(store, record, as_worker(host), say)
         for host in (teacher.hosts if teacher else ())
     ]
+
+
+def former_teachers(
+    store: Store, record: JobRecord, say: Callable[[str, str], None]
+) -> list[Worker]:
+    """Hosts on which something was prepared, and which the plan leaves out by now: what is left of
+    the teacher's run there is known from nowhere else."""
+    teacher = load(Plan, record.plan).teacher
+    planned = {host.host for host in teacher.hosts} if teacher else set[str]()
+    return [
+        _teaching_worker(
+            store,
+            record,
+            PlannedWorker(host=name, address="", accelerator="cpu", ranks=(), share=0.0),
+            say,
+        )
+        for name in teacher_rows.prepared(store, record.id)
+        if name not in planned
+    ]
+
+
+def _teaching_worker(
+    store: Store, record: JobRecord, planned: PlannedWorker, say: Callable[[str, str], None]
+) -> Worker:
+    place = teacher_rows.prepared(store, record.id).get(planned.host)
+    return Worker(
+        job=record.id,
+        nonce=record.nonce,
+        host=load(Inventory, record.inventory).with_coordinator().host(planned.host),
+        planned=planned,
+        home=store.home,
+        say=lambda text: say(planned.host, text),
+        place=Place.from_data(place) if place else None,
+        role=".teacher",
+    )
 
 
 @dataclass(slots=True, kw_only=True)

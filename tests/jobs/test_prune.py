@@ -17,9 +17,10 @@ from sollol_tui.jobs.events import add_events
 from sollol_tui.jobs.output import JOB_FILE
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import LOCK
+from sollol_tui.jobs.teacher_rows import note_teacher
 from sollol_tui.model.events import decode
 from sollol_tui.model.states import JobState
-from sollol_tui.model.teacher import Lesson, PlannedTeacher
+from sollol_tui.model.teacher import Lesson, PlannedTeacher, TeacherHost
 from sollol_tui.model.teacher import Path as Teaching
 from tests.jobs.samples import add_job, line, plan
 from tests.jobs.saved import run_dir_of, write_checkpoint
@@ -210,3 +211,22 @@ def test_what_teachers_said_goes_with_the_last_job_that_learns_from_it(
     plain_client.prune_jobs([ended])
     plain_client.prune_scores()
     assert left() == []
+
+
+def test_the_run_of_a_teacher_whose_host_is_left_out_by_now_goes_too(
+    plain_client: SOLLOLClient, ended: str, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "w1" / "runs" / ended / "w1.teacher"
+    run_dir.mkdir()
+    with Store(plain_client.home) as store:
+        (run_dir / "run.json").write_text(json.dumps({"nonce": store.job(ended).nonce}))
+        lesson = Lesson(model="big", path=Teaching.SCORES, why="")
+        for name in ("w1", "w2"):
+            host = TeacherHost(host=name, address="", accelerator="cpu", gpu=None)
+            teacher = PlannedTeacher(lesson=lesson, hosts=(host,), top_k=8, tokens=1)
+            store.note_plan(ended, replace(plan("w1"), teacher=teacher))
+        [worker] = [each for each in store.workers(ended) if each.host == "w1"]
+        there = {**worker.environment, "run_dir": str(run_dir)}
+        note_teacher(store, ended, "w1", environment=json.dumps(there))
+    plain_client.prune_jobs([ended])
+    assert not run_dir.exists()
