@@ -54,19 +54,16 @@ async def test_cancel_asks_and_the_screen_says_stopping_only_when_the_state_does
         await screen.sees("stopping")
 
 
-@pytest.mark.parametrize("keys", [("n",), ("escape",), ("enter",), ("q",)])
-async def test_cancel_needs_an_explicit_yes(keys: tuple[str, ...]) -> None:
+async def test_cancel_needs_an_explicit_yes_also_by_tab_and_enter() -> None:
     client = SampleClient()
     async with driven(client) as screen:
-        await screen.press("x", *keys)
-        await screen.until(lambda: screen.app.screen is screen.overview)
-        assert client.cancelled == []
-        assert screen.app.return_value is None
-
-
-async def test_cancel_by_tab_and_enter() -> None:
-    client = SampleClient()
-    async with driven(client) as screen:
+        for no in ("n", "escape", "enter", "q"):
+            await screen.press("x")
+            assert isinstance(screen.app.screen, ConfirmCancel), no
+            await screen.press(no)
+            await screen.until(lambda: screen.app.screen is screen.overview)
+            assert client.cancelled == [], no
+            assert screen.app.return_value is None
         await screen.press("x", "tab", "enter")
         await screen.until(lambda: client.cancelled == ["j-7f3a"])
 
@@ -81,14 +78,14 @@ async def test_a_refused_cancel_says_why() -> None:
         await screen.sees("j-7f3a has ended already")
 
 
-@pytest.mark.parametrize("state", [JobState.DONE, JobState.STOPPING, JobState.CANCELLED])
-async def test_what_ends_or_ended_cannot_be_cancelled(state: JobState) -> None:
+async def test_what_ends_or_ended_cannot_be_cancelled() -> None:
     client = SampleClient(shown=snapshot(jobs=(RUNNING,)))
-    client.change_job("j-7f3a", state=state)
     async with driven(client) as screen:
-        await screen.sees(state.value)
-        await screen.press("x")
-        assert screen.app.screen is screen.overview
+        for state in (JobState.STOPPING, JobState.CANCELLED, JobState.DONE):
+            client.change_job("j-7f3a", state=state)
+            await screen.sees(state.value)
+            await screen.press("x")
+            assert screen.app.screen is screen.overview, state
 
 
 async def test_p_pauses_a_job_and_lets_a_paused_one_go_on() -> None:
@@ -151,17 +148,19 @@ async def test_enter_on_a_host_goes_into_the_log_of_its_job() -> None:
         await screen.until(lambda: screen.overview.job_id == "j-7f3a")
 
 
-@pytest.mark.parametrize("key", ["question_mark", "f1"])
-async def test_help_lists_the_keys_of_the_pane(key: str) -> None:
+async def test_help_lists_the_keys_of_the_pane() -> None:
     async with driven(SampleClient(), size=(120, 40)) as screen:
-        await screen.press(key)
+        await screen.press("question_mark")
         assert isinstance(screen.app.screen, HelpScreen)
         for words in ("Next row", "Stop the job under the cursor", "Leave; jobs go on"):
             await screen.sees(words)
-        await screen.press("j", "k", "escape", "enter", key)
+        await screen.press("j", "k", "escape", "enter", "f1")
         await screen.sees("Half a page up; freezes")
-        await screen.press(key)
-        assert screen.app.screen is screen.overview
+        for key in ("f1", "question_mark"):
+            await screen.press(key)
+            await screen.until(lambda: screen.app.screen is screen.overview)
+            await screen.press(key)
+            assert isinstance(screen.app.screen, HelpScreen)
 
 
 async def test_every_key_has_an_id_a_description_and_a_sentence() -> None:

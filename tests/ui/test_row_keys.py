@@ -13,6 +13,7 @@ from sollol_tui.ui.screens.diff import ConfirmDiff
 from sollol_tui.ui.screens.hosts import Hosts
 from sollol_tui.ui.screens.launch import Launch
 from sollol_tui.ui.screens.sheet import Sheet
+from sollol_tui.ui.widgets.filter_entry import FilterEntry
 from tests.ui.drafts import DraftClient
 from tests.ui.pilot import Driven, driven
 from tests.ui.sample import HOSTS, SampleClient, host, snapshot
@@ -60,11 +61,12 @@ async def test_marked_hosts_are_cordoned_together_and_let_in_again(lab: DraftCli
         assert FILE.read_text().count("enabled: false") == 2
 
 
-@pytest.mark.parametrize("view", ["1", "2", "3", "4", "5", "6"])
-async def test_no_key_of_a_footer_is_cut_at_80_columns(view: str) -> None:
+async def test_no_key_of_a_footer_is_cut_at_80_columns() -> None:
     async with driven(SampleClient()) as screen:
-        await screen.press(view)
-        await screen.sees("a New job")
+        for key, view in enumerate(screen.app.views, 1):
+            await screen.press(str(key))
+            await screen.until(lambda view=view: view == screen.app.current_mode)
+            await screen.sees("a New job")
 
 
 async def test_provisioning_acts_on_every_marked_host() -> None:
@@ -80,9 +82,11 @@ async def test_provisioning_acts_on_every_marked_host() -> None:
 
 async def test_a_filter_of_hosts_by_tag_and_state_is_kept_with_ctrl_s(lab: DraftClient) -> None:
     async with driven(lab, size=(120, 40)) as screen:
-        await screen.press("3", "slash", *"state:dis", "enter")
+        await screen.press("3", "slash", "enter")
+        entry = screen.app.screen.query_one(FilterEntry)
+        entry.value = "state:dis"
         await screen.until(lambda: rows(screen) == ["attic"])
-        await screen.press("escape", "slash", *"tag:cuda", "enter")
+        entry.value = "tag:cuda"
         await screen.until(lambda: rows(screen) == ["hydra", "desk"])
         await screen.press("ctrl+s")
         await screen.hears("hosts begins with only 'tag:cuda' from now on")
