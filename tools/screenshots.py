@@ -9,12 +9,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from textual.pilot import Pilot
 
 from sollol_tui.jobs.recording import open_recording
+from sollol_tui.model.snapshot import CoordinatorView, Snapshot
 from sollol_tui.replay import ReplayClient
 from sollol_tui.ui.app import SollolApp
 from sollol_tui.ui.screens.launch import Launch
@@ -44,6 +46,14 @@ class _Clock:
         return self.now
 
 
+class _Recorded(ReplayClient):
+    """How busy the machine is that draws is nothing of the recording."""
+
+    def snapshot(self) -> Snapshot:
+        calm = CoordinatorView(cpu_percent=5, ram_percent=20)
+        return replace(super().snapshot(), coordinator=calm)
+
+
 async def draw(folder: Path) -> list[Path]:
     """The pictures, written into a folder."""
     clock = _Clock()
@@ -68,7 +78,7 @@ async def draw(folder: Path) -> list[Path]:
 def _replay(scratch: Path, clock: _Clock) -> ReplayClient:
     write_sample(scratch / "recording", minutes=50)
     home, job = open_recording(scratch / "recording")
-    return ReplayClient(home, job, scratch / "replay", begin_s=BEGIN_S, clock=clock)
+    return _Recorded(home, job, scratch / "replay", begin_s=BEGIN_S, clock=clock)
 
 
 def _shown_at(app: SollolApp) -> float:
