@@ -27,7 +27,7 @@ from remote.start import device_of, quieten, tokens_of, workdir_of
 
 TOLD_EVERY_S = 1.0
 LOOK_S = 0.5  # at a shard that another process writes
-LARGE_REST = 2 / 3  # of what is said; with more a token's gradient soon points elsewhere
+LARGE_REST = 0.5  # of what is said; with more the gradient soon points elsewhere
 
 
 def score(run: Run, run_dir: Path, events: EventWriter) -> dict[str, Any]:
