@@ -26,7 +26,7 @@ from remote.engine import (
 )
 from remote.engine.group import Abandoned, Group, GroupLostError, OwnStore, Pace
 from remote.engine.heal import copy_over, heal
-from remote.engine.loading import tell_loading, who_is_loading
+from remote.engine.loading import tell_loading
 from remote.engine.lookout import PAUSE_S, SILENT_S, Answer, Lookout
 from remote.engine.memory import Memory
 from remote.engine.orders import PATIENCE_S, Orders
@@ -44,11 +44,11 @@ from remote.engine.quorum import (
 from remote.engine.shares import Shares
 from remote.engine.sidelight import Sidelight
 from remote.engine.voice import Record, Voice
+from remote.engine.waiting import Waiting
 from remote.engine.words import row_of, word_of
 from remote.run import Lighthouse, Rank, Run
 
 NO_STATE = -1  # the step of a rank whose state no longer counts
-LOADING_S = 20.0  # without a word from it a rank that loads is silent; it speaks every 5 s
 
 
 class ElasticEngine:
@@ -87,11 +87,7 @@ class ElasticEngine:
         self._settled_step = NO_STATE
         self._shares = Shares(run.train.global_batch, [0.0])
         self._staging = torch.empty(0)
-        self._last_reason = ""
-        self._hosts = {
-            rank.slot: f"{rank.host} (slot {rank.slot}, {rank.address})" for rank in run.world
-        }
-        self._last_sign: dict[int, float] = {}  # when a rank that is not ready was last heard of
+        self._waiting = Waiting(run, self._job, lighthouses, say)
 
     def say_alive(self) -> None:
         """Tells those who are ready that this rank is loading; nobody waits for it in a job that
@@ -112,8 +108,8 @@ class ElasticEngine:
 
     def settle(self, state: State) -> Members:
         self._note_commit(state)
-        began = time.monotonic()
-        waiting_since = began
+        self._waiting.begin()
+        waiting_since = time.monotonic()
         while True:
             own = self._voice(state)
             answer = self._lookout.ask(own, self._orders.obey)
@@ -128,13 +124,13 @@ class ElasticEngine:
                     if ruling.aside:
                         self._lookout.ask_aside()
                     if self._take_part(answer.quorum_id, ruling, state):
-                        self._last_reason = ""
+                        self._waiting.is_over()
                         self._settled_step = state.step
                         self._shares.begin_step()
                         return self.members()
                 case Wait():
                     if not ruling.at_once:
-                        waiting_since = self._wait(ruling, answer, began, waiting_since)
+                        waiting_since = self._wait(ruling, answer, waiting_since)
                 case Shrink():
                     self._take_record(ruling.record)
                     if not own.leaving:
@@ -315,23 +311,10 @@ class ElasticEngine:
             slots = tuple(voice.slot for voice in self._voices)
             self._memory.keep(self._memory.record.after_commit(self._memory.attempt, slots))
 
-    def _wait(self, ruling: Wait, answer: Answer, began: float, since: float) -> float:
+    def _wait(self, ruling: Wait, answer: Answer, since: float) -> float:
         """Waits for an instant, and returns since when the lighthouse has been giving nothing."""
-        for voice in answer.voices:
-            self._hosts[voice.slot] = f"{voice.name[:-1]}, {voice.address})"
-        absent = ", ".join(self._hosts.get(slot, f"slot {slot}") for slot in ruling.absent)
         now = time.monotonic()
-        started = any(voice.holds for voice in answer.voices)
-        if not started and (silent := self._silent(ruling.absent, began)):
-            raise WorldError(
-                f"{len(silent)} of {len(self._memory.record.members)} ranks were silent for "
-                f"{self._run.start_timeout_s:g} s: {', '.join(silent)}; see their logs, or raise "
-                "start_timeout"
-            )
-        reason = f"waiting for {absent}: {ruling.reason}" if absent else ruling.reason
-        if started and reason != self._last_reason:
-            self._last_reason = reason
-            self._say(reason)
+        self._waiting.tell(ruling, answer.voices, self._memory.record.members)
         if record := self._memory.released():
             self._follow(record, f"the supervisor released {len(record.members)} ranks")
         self._orders.obey(alone=True)
@@ -343,20 +326,6 @@ class ElasticEngine:
             return since
         self._lookout.move_on()
         return now
-
-    def _silent(self, absent: Sequence[int], began: float) -> list[str]:
-        """Who has given no sign of life for `start_timeout`."""
-        now, limit_s = time.monotonic(), self._run.start_timeout_s
-
-        def silent() -> list[int]:
-            return [
-                slot for slot in absent if now - max(began, self._last_sign.get(slot, 0)) > limit_s
-            ]
-
-        if silent():
-            for slot in who_is_loading(self._lighthouses, self._job, LOADING_S):
-                self._last_sign[slot] = now
-        return [self._hosts.get(slot, f"slot {slot}") for slot in silent()]
 
     def _come_back(self) -> None:
         """All who were in the answer do, so that they meet at the usual lighthouse."""
