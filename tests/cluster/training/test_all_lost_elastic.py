@@ -29,7 +29,8 @@ def test_an_elastic_job_whose_hosts_all_lost_power_goes_on_as_they_come_back(
             host.power_off()
         job.until(lambda: all(w.unseen_since for w in job.view.workers), "nobody is seen", 60)
         assert job.view.state is JobState.RUNNING  # it may be this machine's own network
-        assert "none of its workers is in sight: " in coordinator.sollol("show", job.id)
+        told = "none of its workers is in sight: "
+        job.until(lambda: told in coordinator.sollol("show", job.id), "it is told", 60)
         first.boot()
 
         def trains(*hosts: str) -> JobView | None:
@@ -40,8 +41,8 @@ def test_an_elastic_job_whose_hosts_all_lost_power_goes_on_as_they_come_back(
             return seen if is_so and seen.world_size == len(hosts) else None
 
         job.until(lambda: trains("w1"), "w1 trains alone", PATIENCE_S)
-        told = [said.data["message"] for said in coordinator.client().events(job.id, "notice")]
-        resumed = re.findall(r"continuing from checkpoint-(\d+)", "\n".join(told))
+        notices = [said.data["message"] for said in coordinator.client().events(job.id, "notice")]
+        resumed = re.findall(r"continuing from checkpoint-(\d+)", "\n".join(notices))
         assert resumed
         assert min(map(int, resumed)) >= 5
         second.boot()
