@@ -18,7 +18,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,\
 PARALLEL ?= -n 3 --dist loadfile --no-loadscope-reorder
 
 # Containers often set this. The tests start thousands of Pythons, and each of them would compile
-# everything that it imports: half of what they cost.
+# everything that it imports: 1.3 s for `sollol status`, which takes 0.2 s compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
 export PIP_CACHE_DIR ?= $(CURDIR)/.cache/pip
