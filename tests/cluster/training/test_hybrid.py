@@ -1,6 +1,7 @@
 """A student that learns from a teacher on another host: real scores over real OpenSSH."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from sollol_tui.jobs.home import open_home
+from sollol_tui.model.snapshot import JobWorkerView
 from sollol_tui.model.states import JobState
 from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
 from tests.cluster.coordinator import Coordinator, fill_cache
@@ -173,8 +175,57 @@ def test_each_worker_trains_a_student_of_its_own_and_the_best_is_named(
     last = {host: evaluations(coordinator, job.id, host)[-1]["loss"] for host in ranks}
     best = min(last, key=lambda host: last[host])
     assert job.reason.startswith(f"best student: {best}  held-out loss {last[best]:.4f}"), said
-    assert f"student 1 of 2: {best}" in said
+    assert f"1      {best}" in said
     coordinator.assert_clean()
+
+
+@needs_worker_python
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_an_elastic_student_who_loses_a_worker_while_it_is_scored_learns_what_a_static_one_does(
+    coordinator: Coordinator, lab: Lab
+) -> None:
+    _, second, third = lab.hosts
+    exact = ("--set", "wire=fp32", "--set", "warmup_ratio=0")
+    both = ("--workers", "w1,w2", "--teacher-host", "w3", *exact)
+    coordinator.sollol(*hybrid(coordinator, *both, "--set", "engine=static"), timeout_s=500)
+    static = steps(coordinator, coordinator.jobs()[0].id, "w1", "w2")
+    shutil.rmtree(coordinator.home.scores)
+    for host in lab.hosts:
+        shutil.rmtree(host.home / ".sollol" / "scores")
+
+    coordinator.sollol(*hybrid(coordinator, *both, "--set", "engine=elastic", "--detach"))
+    [job, _] = coordinator.jobs()
+    scores = coordinator.home.copies(job.id, "w3.teacher")
+    until(lambda: scores.exists() and events(scores, "shard"), "a first shard", 400)
+    third.freeze()  # so that all that follows happens while shards lack
+    second.crash()
+    until(lambda: worker(coordinator, "w2").state == "lost", "its loss is seen", 200)
+    second.boot()
+    assert not events(scores, "finished")
+    third.thaw()
+    until(lambda: worker(coordinator, "w2").state == "training", "it is back", 400)
+    coordinator.sollol("attach", job.id, timeout_s=500)
+    job = coordinator.jobs()[0]
+    assert (job.state, job.samples_done) == (JobState.DONE, 2 * ROWS), job.reason
+    elastic = steps(coordinator, job.id, "w1", "w2")
+    both_told = elastic.keys() & static.keys()  # of the others a record went with its host
+    assert both_told >= {1, 2 * ROWS // 16}, (sorted(elastic), sorted(static))
+    for step in sorted(both_told):
+        assert elastic[step] == pytest.approx(static[step], rel=1e-3), f"step {step}"
+    coordinator.assert_clean()
+
+
+def steps(coordinator: Coordinator, job: str, *hosts: str) -> dict[int, tuple[float, float]]:
+    """Loss and divergence of each step, by its newest record."""
+    told = [each for host in hosts for each in events(coordinator.home.copies(job, host), "step")]
+    told.sort(key=lambda each: (each["generation"], each["attempt"], each["t"]))
+    return {each["step"]: (each["loss"], each["kl"]) for each in told if "kl" in each}
+
+
+def worker(coordinator: Coordinator, host: str) -> JobWorkerView:
+    """As the newest job has it."""
+    return next(each for each in coordinator.jobs()[0].workers if each.host == host)
 
 
 def evaluations(coordinator: Coordinator, job: str, host: str) -> list[dict[str, Any]]:
