@@ -143,6 +143,8 @@ def main(arguments: list[str]) -> None:
         for number, address in enumerate(setting["addresses"])
     )
     load = setting["load"]
+    if load["core"] is not None:
+        os.sched_setaffinity(0, {load["core"]})  # here, because torch undoes what was set before it
     print(json.dumps((plain if load["plain"] else elastic)(load, world, slot)))
 
 
