@@ -37,6 +37,7 @@ class Looks:
         self._keeps = keeps
         self._hidden: dict[str, frozenset[str]] = {}
         self._filters: dict[str, str] = {}
+        self._theme = ""
 
     def apply(self) -> None:
         """Once, before the first screen."""
@@ -59,7 +60,7 @@ class Looks:
         if theme not in app.available_themes:
             complaints.append(f"no theme '{theme}'{did_you_mean(theme, app.available_themes)}")
             theme = CALM.name
-        app.theme = theme
+        app.theme = self._theme = theme
         if chosen.keys:
             complaints += self._apply_keys(chosen.keys)
         if complaints:
@@ -89,6 +90,9 @@ class Looks:
         return self._keep(lambda: self._file.keep_filter(view, text))
 
     def _keep_theme(self, name: str) -> None:
+        if name == self._theme:
+            return  # nobody chose it: the application tells the theme with which it begins too
+        self._theme = name
         if self._keeps:
             self._keep(lambda: self._file.keep_theme(name))
 

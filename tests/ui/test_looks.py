@@ -68,6 +68,13 @@ async def test_a_theme_is_kept_but_not_by_readonly(file: PreferencesFile) -> Non
         assert screen.app.theme == "textual-light"
 
 
+async def test_who_only_looks_leaves_no_file(file: PreferencesFile) -> None:
+    async with driven(SampleClient()) as screen:
+        await screen.press("2", "3", "1")
+        await screen.sees("NAME")
+    assert not file.path.exists()
+
+
 async def test_keys_are_remapped_by_their_ids(file: PreferencesFile) -> None:
     file.path.write_text("keys: {job.pause: f5, app.leave: 'Q,ctrl+x'}\n")
     client = SampleClient()
