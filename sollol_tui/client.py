@@ -19,11 +19,11 @@ from sollol_tui.jobs.home import Home, open_home
 from sollol_tui.jobs.records import EventRecord
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.supervise import revive
-from sollol_tui.jobs.view import read_evaluations, read_job, read_jobs, read_snapshot
+from sollol_tui.jobs.view import read_job, read_jobs, read_snapshot
 from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.names import not_found
-from sollol_tui.model.snapshot import EvaluationView, HostView, JobView, Snapshot
+from sollol_tui.model.snapshot import HostView, JobView, Snapshot
 from sollol_tui.model.states import JobState
 from sollol_tui.trained import Trained
 
@@ -32,10 +32,7 @@ if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without S
     from sollol_tui.jobs.submit import Prepared
     from sollol_tui.jobs.survey import Survey
     from sollol_tui.model.diagnosis import Check, Examination
-    from sollol_tui.model.evidence import Evidence
-    from sollol_tui.model.happenings import Happening
     from sollol_tui.model.metrics import StepPoint
-    from sollol_tui.model.ranking import Ranked
     from sollol_tui.model.spec import JobSpec
     from sollol_tui.upkeep import Environment, Pruned, Step
 
@@ -367,35 +364,6 @@ class SOLLOLClient(Drafting, Trained):
         from sollol_tui.blocking import iterate
 
         return iterate(metric_points(self, job_id, follow=follow))
-
-    def timeline(self, job_id: str | None = None, kinds: Collection[str] = ()) -> "list[Happening]":
-        """What happened to a job and why, in sentences; without a job: to all of them. Only these
-        `kinds` if any."""
-        from sollol_tui.jobs.timeline import read_timeline
-
-        with self._lock:
-            job = self._store.find_job(job_id) if job_id is not None else None
-            return read_timeline(self._store, job, kinds)
-
-    def evaluations(self, job_id: str) -> tuple[EvaluationView, ...]:
-        """What the job's held-out rows (val_size) said, in the order of steps."""
-        with self._lock:
-            return read_evaluations(self._store, self._store.find_job(job_id))
-
-    def evidence(self, job_id: str) -> "Evidence":
-        """What the job's ranks measured and compared of themselves: speed-up, where the time goes,
-        equal weights; beside what the plan predicted."""
-        from sollol_tui.jobs.evidence import read_evidence
-
-        with self._lock:
-            return read_evidence(self._store, self._store.find_job(job_id))
-
-    def ranking(self, job_id: str) -> "tuple[Ranked, ...]":
-        """The students of a job with mode: teacher_student as they stand, the best first."""
-        from sollol_tui.jobs.ranking import read_ranking
-
-        with self._lock:
-            return read_ranking(self._store, self._store.find_job(job_id))
 
     def revive(self) -> list[str]:
         """Restarts the supervisors of live jobs that have lost theirs; returns those jobs."""

@@ -1,19 +1,24 @@
-"""What is kept of jobs, as SOLLOLClient has it: their settings, figures, checkpoints and
-results. Starts and steers none."""
+"""What is kept of jobs, as SOLLOLClient has it: their settings, what happened to them, figures,
+checkpoints and results. Starts and steers none."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sollol_tui.jobs.home import Home
 from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.view import read_evaluations
+from sollol_tui.model.snapshot import EvaluationView
 
 if TYPE_CHECKING:  # loaded by what needs it: a reading command starts without SSH and pydantic
     from sollol_tui.jobs.figures import MetricReader
     from sollol_tui.jobs.prune import Remains
     from sollol_tui.jobs.taught import Taught
     from sollol_tui.model.checkpoints import CheckpointSurvey
+    from sollol_tui.model.evidence import Evidence
+    from sollol_tui.model.happenings import Happening
+    from sollol_tui.model.ranking import Ranked
     from sollol_tui.model.spec import JobSpec
 
 
@@ -46,6 +51,35 @@ class Keeping:
         with self._lock:
             job = self._store.find_job(job_id)
         return read_hosts(self.home.job(job))
+
+    def timeline(self, job_id: str | None = None, kinds: Collection[str] = ()) -> "list[Happening]":
+        """What happened to a job and why, in sentences; without a job: to all of them. Only these
+        `kinds` if any."""
+        from sollol_tui.jobs.timeline import read_timeline
+
+        with self._lock:
+            job = self._store.find_job(job_id) if job_id is not None else None
+            return read_timeline(self._store, job, kinds)
+
+    def evaluations(self, job_id: str) -> tuple[EvaluationView, ...]:
+        """What the job's held-out rows (val_size) said, in the order of steps."""
+        with self._lock:
+            return read_evaluations(self._store, self._store.find_job(job_id))
+
+    def evidence(self, job_id: str) -> "Evidence":
+        """What the job's ranks measured and compared of themselves: speed-up, where the time goes,
+        equal weights; beside what the plan predicted."""
+        from sollol_tui.jobs.evidence import read_evidence
+
+        with self._lock:
+            return read_evidence(self._store, self._store.find_job(job_id))
+
+    def ranking(self, job_id: str) -> "tuple[Ranked, ...]":
+        """The students of a job with mode: teacher_student as they stand, the best first."""
+        from sollol_tui.jobs.ranking import read_ranking
+
+        with self._lock:
+            return read_ranking(self._store, self._store.find_job(job_id))
 
     def fetch(
         self,
