@@ -1,11 +1,15 @@
 """What every test gets: a home, a state folder and an SSH setup that are not the developer's."""
 
+import contextlib
 import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+ENDS_S = 10.0  # how long a supervisor that was told to end may take
 FROM_THE_DEVELOPER = (
     "SSH_AUTH_SOCK",
     "SSH_AGENT_PID",
@@ -25,8 +29,9 @@ FROM_THE_DEVELOPER = (
 @pytest.fixture(autouse=True)
 def isolated_home(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """Points HOME and SOLLOL_HOME at fresh folders; child processes inherit both."""
+) -> Iterator[Path]:
+    """Points HOME and SOLLOL_HOME at fresh folders; child processes inherit both. No supervisor
+    may be at work in there when the test is over."""
     home = tmp_path_factory.mktemp("home")
     # A Python of pyenv looks for itself through HOME unless it is told.
     monkeypatch.setenv("PYENV_ROOT", os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv")))
@@ -36,7 +41,25 @@ def isolated_home(
     monkeypatch.setenv("SOLLOL_HOME", str(home / "sollol-state"))
     for name in FROM_THE_DEVELOPER:
         monkeypatch.delenv(name, raising=False)
-    return home
+    yield home
+    deadline = time.monotonic() + ENDS_S
+    while left := supervisors(home):
+        assert time.monotonic() < deadline, f"supervisors are left: {left}"
+        time.sleep(0.05)
+
+
+def supervisors(home: Path) -> list[int]:
+    """Processes that supervise jobs of a state below this folder. They hold no lock while they
+    start, so only the system knows them."""
+    if not (home / "sollol-state" / "jobs").exists():
+        return []
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            told = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+            if b"sollol_tui.jobs.supervise" in told[0] and bytes(home) in told[1]:
+                found.append(int(process.name))
+    return found
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 are given here, because those of real ones differ from machine to machine."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sollol_tui.model.diagnosis import (
 )
 from sollol_tui.model.links import Endpoint, Firewall, Link, NetworkReport, Reach
 from sollol_tui.model.snapshot import GpuReading, HostState, HostView
-from tests.cli.furnished import GIB, furnish
+from tests.cli.furnished import GIB, furnish, supervised
 from tests.cli.goldens import golden, timeless
 from tests.cli.shell import sollol
 
@@ -127,12 +128,14 @@ async def examined(_client: SOLLOLClient, *_: object, **__: object) -> Examinati
 
 
 @pytest.fixture
-def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     furnish(tmp_path)
     monkeypatch.setattr(SOLLOLClient, "list_nodes", nodes)
     monkeypatch.setattr(SOLLOLClient, "checkpoints", survey)
     monkeypatch.setattr(SOLLOLClient, "examine_hosts", examined)
+    with supervised():
+        yield
 
 
 @pytest.mark.parametrize("columns", [60, 80, 160])
