@@ -16,6 +16,7 @@ COMING: Final = frozenset({WorkerState.PLANNED, WorkerState.PROVISIONING, Worker
 MOST_TRIES: Final = 3  # to bring a lost worker back
 WAITS_S: Final = (5.0, 5.0, 15.0)  # from a try to the next one, by how many have failed
 STEADY_S: Final = 600.0  # who trains for so long is well again: what was before does not count
+STEADY_ELASTIC_S: Final = 60.0  # the same where a loss costs the others a step, and no new launch
 ENOUGH_LIGHTHOUSES: Final = 2  # with two, the loss of any one host leaves the others one
 
 
@@ -47,9 +48,10 @@ def lighthouses_missing(plan: Plan, lost: Collection[str], *, may_change: bool) 
     return f"only {keepers[0]} keeps a lighthouse" if keepers else "no lighthouse is left"
 
 
-def tries_after_loss(worker: WorkerRecord, now: float) -> int:
+def tries_after_loss(worker: WorkerRecord, now: float, *, is_elastic: bool) -> int:
     """How many tries to bring it back count, when it is lost at `now`."""
-    is_steady = worker.tried_at is not None and now - worker.tried_at > STEADY_S
+    steady_s = STEADY_ELASTIC_S if is_elastic else STEADY_S
+    is_steady = worker.tried_at is not None and now - worker.tried_at > steady_s
     return 0 if is_steady else worker.tries
 
 

@@ -16,13 +16,14 @@ from sollol_tui.jobs.crew import Crew
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.leases import TakenError
 from sollol_tui.jobs.planner import resources, with_workers
+from sollol_tui.jobs.records import load
 from sollol_tui.jobs.recovery import AWAY, may_try, tries_after_loss
 from sollol_tui.jobs.roster import begin_try, membership_requests, settle
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import LAST_WORDS_S
 from sollol_tui.jobs.worker import RECONNECT_S, Worker
 from sollol_tui.model.errors import HostError
-from sollol_tui.model.plan import PlannedWorker
+from sollol_tui.model.plan import Plan, PlannedWorker
 from sollol_tui.model.states import WorkerState
 
 log = logging.getLogger("sollol.supervisor")
@@ -63,7 +64,10 @@ def lose(store: Store, job: str, host: str, reason: str, *, is_there: bool) -> N
     worker = next(worker for worker in store.workers(job) if worker.host == host)
     with store.transaction():
         store.move_worker(job, host, WorkerState.LOST, reason)
-        tries = worker.tries if worker.state is WorkerState.LOST else tries_after_loss(worker, now)
+        tries = worker.tries
+        if worker.state is not WorkerState.LOST:
+            is_elastic = load(Plan, store.job(job).plan).is_elastic
+            tries = tries_after_loss(worker, now, is_elastic=is_elastic)
         store.note_worker(job, host, tries=tries, reason=reason)
         if not is_there:
             store.note_worker(job, host, tried_at=now)

@@ -8,6 +8,7 @@ from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.records import WorkerRecord
 from sollol_tui.jobs.recovery import (
     MOST_TRIES,
+    STEADY_ELASTIC_S,
     STEADY_S,
     WAITS_S,
     is_hopeless,
@@ -129,8 +130,10 @@ def test_a_clock_that_was_set_back_keeps_nobody_away() -> None:
 def test_one_that_used_up_its_tries_is_hopeless_until_it_was_well_for_long() -> None:
     used_up = lost(MOST_TRIES, 100.0)
     assert (may_try(used_up, 1e9), is_hopeless(used_up)) == (False, True)
-    assert tries_after_loss(used_up, 100.0 + STEADY_S - 1) == MOST_TRIES
-    assert tries_after_loss(used_up, 100.0 + STEADY_S + 1) == 0
+    for is_elastic, steady_s in ((False, STEADY_S), (True, STEADY_ELASTIC_S)):
+        lost_at = 100.0 + steady_s
+        assert tries_after_loss(used_up, lost_at - 1, is_elastic=is_elastic) == MOST_TRIES
+        assert tries_after_loss(used_up, lost_at + 1, is_elastic=is_elastic) == 0
 
 
 def missing(workers: str, lit: str, lost: str = "", *, may_change: bool = False) -> str:

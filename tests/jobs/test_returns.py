@@ -160,6 +160,6 @@ def test_one_that_comes_back_to_an_elastic_job_is_released_where_nobody_trains(
     crew.progress.lost["w3"] = "no route"
     members = Membership(store, crew, JobSpec(model="m", dataset="d"), {}, asyncio.Lock())
     for now in range(60):
-        members._sight.look(float(now), ["w3"], stepped=False, all_step=False)
+        crew.watch.sight.look(float(now), ["w3"], stepped=False, all_step=False)
     wanted = members._needs_generation(store.workers(job))
     assert wanted.startswith("released from ") is is_alone
