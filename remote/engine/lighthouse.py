@@ -1,6 +1,6 @@
 """An idle lighthouse: tells the ranks of one job who else is there. Decides nothing: the ranks do.
 
-Started by the agents of the three lowest slots: `python -m remote.engine.lighthouse ADDRESS PORT`.
+Started by the agents of the lowest slots: `python -m remote.engine.lighthouse ADDRESS PORT`.
 It dies with its parent. Of torchft only the extension module is loaded: the package
 around it imports torch, which costs 1.5 s and 200 MB on a host that may need neither.
 """

@@ -8,7 +8,7 @@ from sollol_tui.model.teacher import PlannedTeacher
 from sollol_tui.model.weights import Memory
 
 BYTES_PER_TOKEN: Final = 3.6  # about, of English text, before a tokenizer has seen it
-MOST_LIGHTHOUSES: Final = 3
+MOST_LIGHTHOUSES: Final = 5  # so that hosts may come and go before new ones have to be lit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,16 +47,17 @@ def test_a_worker_reads_the_plan_the_settings_and_the_models_own_name() -> None:
     ) * 3
 
 
-def test_the_three_lowest_slots_keep_a_lighthouse_each_and_share_no_port() -> None:
-    four = replace(plan("w1", "w2", "w3", "w4"), engine="elastic")
+def test_the_lowest_slots_keep_a_lighthouse_each_and_share_no_port() -> None:
+    six = replace(plan("w1", "w2", "w3", "w4", "w5", "w6"), engine="elastic")
     assert plan().lighthouses(29500) == ()
-    assert [(light.host, light.port) for light in four.lighthouses(29500)] == [
-        *(("w1", 29500), ("w2", 29500), ("w3", 29500)),
+    lowest = ["w1", "w2", "w3", "w4", "w5"]
+    assert [(light.host, light.port) for light in six.lighthouses(29500)] == [
+        (host, 29500) for host in lowest
     ]
-    late = replace(four, workers=(four.workers[3], *four.workers[:3]))
-    assert [light.host for light in late.lighthouses(29500)] == ["w1", "w2", "w3"]
-    here = replace(four, workers=tuple(replace(w, address="127.0.0.1") for w in four.workers))
-    assert [light.port for light in here.lighthouses(29500)] == [29500, 29501, 29502]
+    late = replace(six, workers=(six.workers[5], *six.workers[:5]))
+    assert [light.host for light in late.lighthouses(29500)] == lowest
+    here = replace(six, workers=tuple(replace(w, address="127.0.0.1") for w in six.workers))
+    assert [light.port for light in here.lighthouses(29500)] == [*range(29500, 29505)]
 
 
 def test_what_is_left_to_the_ranks_is_nothing_in_their_settings() -> None:
