@@ -276,9 +276,11 @@ class Membership:
         return True
 
     async def _launch(self, worker: Worker) -> None:
+        """Starts the agent of a worker. That an earlier one is gone from there is no news."""
         port = self._store.job(self._job).main_port
         assert port is not None  # this generation runs
         await self._crew.launch_one(worker, self._spec, port, self._secrets)
+        self._crew.watch.await_again(worker.host.name)
 
     async def _launch_again(self, host: str) -> None:
         """Starts the agent of a lost worker of this generation again; its ranks take over what the
@@ -288,7 +290,6 @@ class Membership:
             begin_try(self._store, self._job, host)
             async with self._launching:
                 await self._launch(worker)
-                self._crew.watch.await_again(host)
                 for state in (WorkerState.PROVISIONING, WorkerState.READY):
                     self._store.move_worker(self._job, host, state)
             self._store.note_stage(self._job, f"{host} is launched again")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sollol_tui.jobs import crew as ending_together
-from sollol_tui.jobs import sight
+from sollol_tui.jobs import membership, sight
 from sollol_tui.jobs import worker as leaving
 from sollol_tui.jobs.attended import Attended
 from sollol_tui.jobs.checkpoints import bring_newest
@@ -21,13 +21,15 @@ from sollol_tui.jobs.membership import Membership
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.regroup import lose, plan_next
+from sollol_tui.jobs.requests import ask_to_join
+from sollol_tui.jobs.roster import expect
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.view import read_jobs
 from sollol_tui.jobs.worker import Place, Worker
 from sollol_tui.model.errors import UnreachableError
 from sollol_tui.model.events import decode
 from sollol_tui.model.inventory import Host, Inventory
-from sollol_tui.model.plan import Plan
+from sollol_tui.model.plan import Plan, PlannedRank
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import JobState, WorkerState
 from tests.jobs.conftest import ENVIRONMENT
@@ -104,6 +106,47 @@ async def test_those_of_whom_one_computes_wait_for_that_one(
     assert not attending.done()
     attending.cancel()
     await asyncio.gather(attending, return_exceptions=True)
+
+
+async def test_who_joins_is_not_lost_because_an_earlier_agent_of_its_is_gone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It left in an earlier generation, of which this one has heard nothing."""
+    job = running(store, "w1", "w2", engine="elastic")
+    now = load(Plan, store.job(job).plan)
+    store.note_plan(job, replace(now, lit=now.lighthouses(29500)))
+    hosts = tuple(Host(name=name) for name in ("w1", "w2", "w3"))
+    inventory = Inventory(file="inventory.yaml", hosts=hosts)
+    spec = load(JobSpec, store.job(job).spec)
+    store.note_wish(job, spec=spec, inventory=inventory, same_hosts=())
+    crew = Crew(store, store.job(job), lambda host, text: None)
+    planned = replace(plan("w1", "w2", "w3").workers[2], ranks=(PlannedRank(slot=-1, gpu=None),))
+    launched = asyncio.Event()
+
+    async def receive(store: Store, crew: Crew, spec: JobSpec, host: str) -> Worker:
+        expect(store, job, host)
+        for state in (WorkerState.PROVISIONING, WorkerState.READY):
+            store.move_worker(job, host, state)
+        return crew.worker(planned, hosts[2])
+
+    async def launch_one(worker: Worker, *arguments: object) -> None:
+        crew.watch._on_over(worker.host.name)
+        launched.set()
+
+    monkeypatch.setattr(membership, "receive", receive)
+    monkeypatch.setattr(crew, "launch_one", launch_one)
+    ask_to_join(store, job, inventory, "w3")
+    members = Membership(store, crew, spec, {}, asyncio.Lock())
+    attending = asyncio.create_task(members.attend())
+    await asyncio.wait_for(launched.wait(), 20)
+    looks = asyncio.Semaphore(0)
+    monkeypatch.setattr(crew, "note_training", looks.release)
+    for _ in range(3):
+        await asyncio.wait_for(looks.acquire(), 20)
+    attending.cancel()
+    await asyncio.gather(attending, return_exceptions=True)
+    [state] = [worker.state for worker in store.workers(job) if worker.host == "w3"]
+    assert (state, crew.progress.lost) == (WorkerState.READY, {})
 
 
 @pytest.fixture
@@ -264,3 +307,10 @@ def test_while_none_of_the_workers_is_in_sight_the_job_says_what_is_waited_for(
     assert "goes on by itself" in stage()
     watch._on_seen("w1", "")
     assert stage() == ""
+    watch._on_seen("w1", "no route to host")
+    watch = Crew(store, store.job(job), lambda host, text: None).watch  # of another supervisor
+    watch._on_seen("w1", "no route to host")
+    assert "none of its workers is in sight: " in stage()
+    watch._on_seen("w2", "")
+    assert stage() == ""
+    assert {w.host: bool(w.unseen_since) for w in store.workers(job)} == {"w1": True, "w2": False}
