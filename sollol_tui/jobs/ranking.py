@@ -4,6 +4,7 @@ out. Measures nothing itself."""
 import json
 from pathlib import Path
 
+from sollol_tui.jobs.database import told_if_damaged
 from sollol_tui.jobs.events import read_events
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.store import Store
@@ -18,6 +19,7 @@ def student_folder(output_dir: Path, host: str) -> Path:
     return output_dir / host
 
 
+@told_if_damaged
 def read_ranking(store: Store, job: str) -> tuple[Ranked, ...]:
     """The students of a job as they stand, the best first; none of a job that trains one model."""
     record = store.job(job)

@@ -59,6 +59,15 @@ def test_students_who_learn_apart_are_ranked_for_whoever_looks(store: Store) -> 
     assert sollol("attach", job)[1].splitlines()[-5:-2] == lines
 
 
+def test_damaged_settings_are_a_sentence_to_whoever_looks(store: Store) -> None:
+    job = add_job(store, "host w1")
+    with store.transaction():
+        store.connection.execute("UPDATE jobs SET spec = '{' WHERE id = ?", (job,))
+    code, _, error = sollol("show", job)
+    assert code == 1
+    assert "the state holds what nobody has written" in error
+
+
 def test_what_the_ranks_say_is_told_once_and_clean_to_whoever_follows(store: Store) -> None:
     job = add_job(store, "host w1")
     said = ["9 skipped", "9 skipped", "\x1b[2Jtwo\n", None]
