@@ -96,10 +96,10 @@ def _follow(client: "SOLLOLClient", job: str) -> JobView:
             click.echo(progress_line(view))
             step, printed_at = view.step, now
         for teaching in scored(view):
-            stages.show(teaching)
+            stages.show_beside(teaching)
         for line in lines:
             if (stage := counted(line, view, epochs)) is not None:
-                stages.show(stage)
+                stages.show_beside(stage)
             else:
                 stages.settle()
                 click.echo(line)

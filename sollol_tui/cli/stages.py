@@ -42,13 +42,17 @@ class Stages:
 
     def __init__(self) -> None:
         self._bars = Bars()
-        self._printed_at: dict[tuple[str, str], float] = {}
+        self._printed: dict[tuple[str, str], tuple[str, float]] = {}  # the line, and when
         self._stage = ""
 
     def show(self, stage: str) -> None:
-        if not stage or stage == self._stage:
-            return
-        self._stage = stage
+        """What the job is busy with now."""
+        if stage and stage != self._stage:
+            self._stage = stage
+            self.show_beside(stage)
+
+    def show_beside(self, stage: str) -> None:
+        """What goes on meanwhile: what the job is busy with is no news after it."""
         measured = _MEASURED.fullmatch(clean(stage))
         if measured is None:
             self.settle()
@@ -60,7 +64,7 @@ class Stages:
                 f"{measured['what']} {measured['rest']}",
             )
         elif not is_quiet():
-            self._print_sometimes(measured)
+            self._print_sometimes(measured, stage)
 
     def settle(self) -> None:
         """What was drawn stays as it is."""
@@ -70,8 +74,9 @@ class Stages:
         """Nothing that was drawn stays above what is printed next; news is drawn below that."""
         self._bars.clear()
 
-    def _print_sometimes(self, measured: re.Match[str]) -> None:
-        key, now = (measured["host"], measured["what"]), time.monotonic()
-        if now - self._printed_at.get(key, -_LINE_EVERY_S) >= _LINE_EVERY_S:
-            self._printed_at[key] = now
-            click.echo(f"  {clean(self._stage)}")
+    def _print_sometimes(self, measured: re.Match[str], stage: str) -> None:
+        key, now, told = (measured["host"], measured["what"]), time.monotonic(), clean(stage)
+        last, printed_at = self._printed.get(key, ("", -_LINE_EVERY_S))
+        if told != last and now - printed_at >= _LINE_EVERY_S:
+            self._printed[key] = told, now
+            click.echo(f"  {told}")

@@ -88,3 +88,21 @@ def test_how_far_a_teacher_is_stands_in_a_log_and_below_the_steps_on_a_terminal(
     shown = capsys.readouterr().err
     assert click.unstyle(shown).startswith("  attic  ####..............  25% scoring 600 of 2,400 ")
     assert shown.endswith("\x1b[1F\x1b[J")
+
+
+def test_what_goes_on_beside_it_does_not_make_news_of_what_a_job_is_busy_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    stages = Stages()
+    for second in range(25):
+        now = float(second)
+        stages.show("starting the ranks")
+        stages.show_beside(f"attic: scoring: {min(second, 14)}% and so on")
+    assert capsys.readouterr().out.splitlines() == [
+        "  starting the ranks",
+        "  attic: scoring: 0% and so on",
+        "  attic: scoring: 10% and so on",
+        "  attic: scoring: 14% and so on",
+    ]
