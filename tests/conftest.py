@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-ENDS_S = 10.0  # how long a supervisor that was told to end may take
+ENDS_S = 60.0  # how long a supervisor that was told to end may take where all is busy
 FROM_THE_DEVELOPER = (
     "SSH_AUTH_SOCK",
     "SSH_AGENT_PID",
