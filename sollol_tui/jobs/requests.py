@@ -67,9 +67,18 @@ def resume(store: Store, job: str, inventory: Inventory, workers: str | None) ->
             candidates = list(hosts)
             if not {host.name for host in everyone.hosts} >= set(hosts):
                 inventory = load(Inventory, record.inventory)
+        inventory = _with_former(inventory, load(Inventory, record.inventory))
         store.note_wish(job, spec=spec, inventory=inventory, same_hosts=hosts)
         store.move_job(job, JobState.QUEUED, "waits for its turn")
         store.leases.claim(job, [any_device(host) for host in candidates])
+
+
+def _with_former(inventory: Inventory, former: Inventory) -> Inventory:
+    """With the hosts that the file had when the job was planned before: what lies there is the
+    job's, and has to be found when it ends. No pattern means them any more."""
+    names = {host.name for host in inventory.hosts}
+    gone = (replace(host, enabled=False) for host in former.hosts if host.name not in names)
+    return replace(inventory, hosts=(*inventory.hosts, *gone))
 
 
 def ask_to_join(store: Store, job: str, inventory: Inventory, pattern: str | None) -> list[str]:

@@ -1,18 +1,21 @@
 """Who is asked to join and to leave a job: each thing once, and nothing that would end it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sollol_tui.jobs.attended import Attended
 from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.records import load
-from sollol_tui.jobs.requests import ask_to_join, ask_to_leave, ask_to_pause
+from sollol_tui.jobs.requests import ask_to_join, ask_to_leave, ask_to_pause, resume
 from sollol_tui.jobs.roster import membership_requests
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import JobError, NotFoundError
 from sollol_tui.model.inventory import ConnectionKind, Host, Inventory
+from sollol_tui.model.patterns import select
 from sollol_tui.model.states import JobState, WorkerState
 from tests.jobs.samples import add_job, plan
 
@@ -138,3 +141,15 @@ def test_where_nothing_runs_it_says_what_to_do(store: Store) -> None:
     store.move_job(other, JobState.FINISHING)
     with pytest.raises(JobError, match="is finishing already"):
         ask_to_join(store, other, INVENTORY, "w3")
+
+
+def test_a_job_that_goes_on_knows_the_hosts_that_have_left_the_inventory(store: Store) -> None:
+    """What lies there is still its own; no pattern means them any more."""
+    job = running(store)
+    for state in (JobState.PAUSING, JobState.PAUSED):
+        store.move_job(job, state)
+    resume(store, job, replace(INVENTORY, hosts=INVENTORY.hosts[1:]), "w2")
+    crew = Attended(store.home, store, job).crew
+    assert [worker.host.name for worker in crew.workers] == ["w1", "w2"]
+    chosen = {host.name for host in select(crew.inventory, "all").hosts}
+    assert chosen == {"w2", "w3", "w4"}
