@@ -2,6 +2,7 @@
 the list learns from, and that removed. Touches no worker."""
 
 import json
+import secrets
 import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -56,8 +57,9 @@ def remove_unneeded(store: Store) -> tuple[Taught, ...]:
 
 
 def _put_aside(path: Path) -> Path:
-    """Out of the way of who begins; what is interrupted then is removed by the next prune."""
-    return path.rename(path.with_name(f"{_PRUNED}{path.name.removeprefix(_PRUNED)}"))
+    """Out of the way of who begins; what is interrupted then is removed by the next prune. The name
+    is new: what an earlier one left may have been made again since."""
+    return path.rename(path.with_name(f"{_PRUNED}{secrets.token_hex(4)}"))
 
 
 def _children(folder: Path) -> list[Path]:

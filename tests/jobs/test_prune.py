@@ -182,7 +182,9 @@ def test_what_teachers_said_goes_with_the_last_job_that_learns_from_it(
     plain_client: SOLLOLClient, ended: str
 ) -> None:
     home = plain_client.home
-    for place in ("scores/mine/000000.scores", "scores/old/000000.scores", "answers/old.jsonl"):
+    interrupted = "scores/.pruned-old/000000.scores"  # by a prune before `old` was made again
+    shard = "000000.scores"
+    for place in (f"scores/mine/{shard}", f"scores/old/{shard}", interrupted, "answers/old.jsonl"):
         (home.root / place).parent.mkdir(parents=True, exist_ok=True)
         (home.root / place).write_bytes(b"x" * 5000)
     lesson = Lesson(model="big", path=Teaching.SCORES, why="")
@@ -203,7 +205,7 @@ def test_what_teachers_said_goes_with_the_last_job_that_learns_from_it(
         return sorted(path.name for path in (*home.scores.iterdir(), *home.answers.iterdir()))
 
     assert {Path(each.path).name for each in plain_client.unneeded_scores([ended])} == {
-        "mine", "old", "old.jsonl",
+        "mine", ".pruned-old", "old", "old.jsonl",
     }  # fmt: skip
     removed = plain_client.prune_scores()
     assert min(each.size_bytes for each in removed) > 0
