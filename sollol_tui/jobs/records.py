@@ -37,7 +37,8 @@ class JobRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
     """`tries` counts how often a lost worker was brought back in vain or not for long, `tried_at`
-    is when it was last looked for or launched again, on the coordinator's clock."""
+    is when it was last looked for or launched again, on the coordinator's clock, and `unseen_since`
+    when it went out of sight, None while it is seen."""
 
     host: str
     state: WorkerState
@@ -48,6 +49,7 @@ class WorkerRecord:
     reason: str = ""
     tries: int = 0
     tried_at: float | None = None
+    unseen_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -328,6 +328,7 @@ class Store:
                 reason=row["reason"],
                 tries=row["tries"],
                 tried_at=row["tried_at"],
+                unseen_since=row["unseen_since"],
             )
             for row in rows
         ]

@@ -59,7 +59,11 @@ class Watch:
         self._stopped: dict[str, int] = {}  # agents that a signal has stopped, by host
         self.unseen: dict[str, str] = {}
         """Why a host is out of sight, "" for one that is seen."""
-        self._is_blind = False
+        # Who was out of sight when another watch ended: that it is seen again is news.
+        self._left_unseen = {
+            w.host: w.reason or "it was out of sight" for w in store.workers(job) if w.unseen_since
+        }
+        self._is_blind = self._left_unseen.keys() >= {worker.host.name for worker in workers}
         self.sight = Sight()
         self._steps_judged = progress.steps_heard
 
@@ -252,7 +256,7 @@ class Watch:
 
     def _on_seen(self, host: str, reason: str) -> None:
         """Notes when a worker goes out of sight and comes back; says nothing about its run."""
-        known = self.unseen.get(host, "")
+        known = self.unseen.get(host, self._left_unseen.get(host, ""))
         self.unseen[host] = reason
         if reason == known:
             return
