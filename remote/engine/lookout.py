@@ -147,9 +147,10 @@ class Lookout:
     def _call(self, post: int | Visit, voice: Voice, answer: "SimpleQueue[Answer | None]") -> None:
         """Puts what the lighthouse answered, or None once it is judged why it did not."""
         try:
-            if self._asker is None or self._asker[0] != post:
-                self._asker = (post, client_of(self._lighthouse(post)))
-            quorum = self._asker[1].quorum(
+            asker = self._asker  # one that fails late may take it away meanwhile
+            if asker is None or asker[0] != post:
+                self._asker = asker = (post, client_of(self._lighthouse(post)))
+            quorum = asker[1].quorum(
                 self._replica,
                 timeout=timedelta(seconds=ASK_TIMEOUT_S),
                 step=voice.step + 1 if voice.holds else NOT_BEGUN,

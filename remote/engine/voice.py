@@ -2,7 +2,7 @@
 Rules nothing: see `quorum`."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from remote.run import Rank
@@ -77,11 +77,13 @@ class Voice:
 
     @classmethod
     def of_data(cls, data: Any) -> Self | None:
-        """Reads a voice; None when it is no rank's. Nobody checks who talks to a lighthouse."""
+        """Reads a voice; None when it is no rank's. Nobody checks who talks to a lighthouse. One of
+        an older payload does not say all that has a default."""
         try:
             record = data["record"]
+            said = [f.name for f in fields(cls) if f.name in data or f.default is MISSING]
             return cls(
-                **{f.name: data[f.name] for f in fields(cls) if f.name != "record"},
+                **{name: data[name] for name in said if name != "record"},
                 record=Record(
                     generation=int(record["generation"]),
                     attempt=int(record["attempt"]),

@@ -5,6 +5,8 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -158,6 +160,22 @@ def test_a_rank_that_finds_no_lighthouse_says_where_it_looked():
         lookout.close()
     assert lookout.where == f"w1 (127.0.0.1:{port})"
     assert said == ["the lighthouse on w1 is passed over: nobody listens there"]
+
+
+def test_a_call_that_fails_late_takes_no_client_from_the_one_that_is_made():
+    answered = SimpleNamespace(quorum_id=7, participants=[])
+    client = SimpleNamespace(quorum=lambda *arguments, **more: answered)
+    lookout = Lookout([Lighthouse(host="w1", address="127.0.0.1", port=1)], "0.1.x", print)
+
+    class Taken(tuple):
+        def __getitem__(self, place):
+            lookout._asker = None  # by the late one, whichever instant it finds
+            return super().__getitem__(place)
+
+    lookout._asker = Taken((0, client))
+    answer = SimpleQueue()
+    lookout._call(0, SimpleNamespace(step=1, holds=True, data=dict), answer)
+    assert answer.get_nowait().quorum_id == 7
 
 
 def test_a_rank_that_no_lighthouse_answers_in_time_is_told_so():

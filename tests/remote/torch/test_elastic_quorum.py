@@ -73,8 +73,10 @@ def test_more_than_half_or_the_half_with_the_lowest_slot(present, of, enough):
 
 
 def test_a_voice_survives_the_wire_and_what_is_none_is_passed_over():
-    said = voice(1, gpu=0, record=record(0, 1, attempt=4))
+    said = voice(1, gpu=0, record=record(0, 1, attempt=4), sidelight=9)
     assert Voice.of_data(json.loads(json.dumps(said.data()))) == said
+    older = {key: value for key, value in said.data().items() if key != "sidelight"}
+    assert Voice.of_data(older) == replace(said, sidelight=0)  # of a payload that knew of none
     assert Voice.of_data({"slot": 1}) is None
     assert Voice.of_data(None) is None
     assert Voice.of_data({**said.data(), "record": {"members": "x"}}) is None
