@@ -145,6 +145,8 @@ def _hear(case: Attended, run: TeacherRun, event: Event) -> None:
                 eta_s=event.number("eta_s"),
             )
             case.stage(f"the teacher has answered {done:,} of {total:,} questions")
+        case "notice":
+            run.tell(event)
         case "finished" if event.slot is not None:
             rows, left_out = event.count("rows") or 0, event.count("prompts") or 0
             told = f"the teacher's answers: {rows:,} rows of {left_out:,} questions"

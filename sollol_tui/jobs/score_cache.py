@@ -50,6 +50,12 @@ class ScoreCache:
         wanted = map(shard_name, range(part, self.shards, parts))
         return [name for name in wanted if name not in here]
 
+    def lacking_parts(self, parts: int) -> list[int]:
+        """The parts, of so many, of which a shard is not here."""
+        here = set(self.names())
+        lacks = [shard_name(number) not in here for number in range(self.shards)]
+        return [part for part in range(parts) if any(lacks[part::parts])]
+
     def path(self, name: str) -> Path:
         return self.folder / name
 

@@ -4,6 +4,7 @@ on another of them where that one is lost. What is scored comes here; nothing go
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -20,15 +21,13 @@ from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.teacher_run import CRASHES, TeacherRun
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.jobs.worker import RECONNECT_S
-from sollol_tui.model.errors import HostError, UnreachableError
+from sollol_tui.model.errors import HostError, InputError, UnreachableError
 from sollol_tui.model.events import Event
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.teacher import PlannedTeacher
-from sollol_tui.model.text import clean
 
 log = logging.getLogger("sollol.supervisor")
 LOOK_S: Final = 0.25
-_NOTICE_CHARS: Final = 500
 
 
 class Scoring:
@@ -80,15 +79,12 @@ class Scoring:
 
     # who scores what
 
-    def _lacking(self, part: int) -> list[str]:
-        return self._cache.lacking(part, len(self._holders))
-
     def _is_lost(self, host: str) -> bool:
         return host in self._failures or self._unseen.lasted_s(host) >= LOST_AFTER_S
 
     def _part_for(self, host: str) -> int | None:
         """What a host scores next: a part of its own, else one whose host is lost."""
-        lacking = [part for part in range(len(self._holders)) if self._lacking(part)]
+        lacking = self._cache.lacking_parts(len(self._holders))
         own = [part for part in lacking if self._holders[part] == host]
         left = [part for part in lacking if self._is_lost(self._holders[part])]
         return next(iter((*own, *left)), None)
@@ -123,7 +119,7 @@ class Scoring:
                 run.note(state="done", reason=here, tokens_per_s=None, eta_s=None)
                 await until(lambda: self._part_for(host) is not None)
                 continue
-            lacking = len(self._lacking(part))
+            lacking = len(self._cache.lacking(part, len(self._holders)))
             crashes, lacked = crashes if lacking == lacked else 0, lacking
             try:
                 await self._score(run, part)
@@ -190,7 +186,8 @@ class Scoring:
         there = await list_shards(connection, self._cache.folder_in(workdir))
         for name in self._cache.names():
             if name not in there:
-                await self._cache.send(connection, workdir, name)
+                with suppress(InputError):  # damaged here: it is removed, and scored again
+                    await self._cache.send(connection, workdir, name)
 
     # what it says
 
@@ -208,8 +205,7 @@ class Scoring:
             case "progress":
                 run.note_pace(event)
             case "notice":
-                told = clean(event.text("message"), limit=_NOTICE_CHARS)
-                note(self._store, self._crew.job, "notice", host=host, message=told)
+                run.tell(event)
 
     async def _fetch(self, run: TeacherRun) -> None:
         """Brings each shard here as soon as it is told."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sollol_tui.jobs import teacher_rows
 from sollol_tui.jobs.delivery import delivery
-from sollol_tui.jobs.events import note
+from sollol_tui.jobs.events import note, read_events
 from sollol_tui.jobs.new_lines import NewLines
 from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.records import JobRecord, load
@@ -31,6 +31,7 @@ from sollol_tui.model.text import clean
 log = logging.getLogger("sollol.supervisor")
 SILENCED_S: Final = 30.0  # how long what is killed may take
 CRASHES: Final = 3  # without a shard in between, after which the teacher is given up
+_TOLD_CHARS: Final = 500  # of one sentence
 
 
 def as_worker(host: TeacherHost) -> PlannedWorker:
@@ -242,6 +243,14 @@ class TeacherRun:
         """Sets columns of its row."""
         teacher_rows.note_teacher(self.store, *self._row, **values)
 
+    def tell(self, event: Event) -> None:
+        """What it has to say is a notice of the job, once: its files are read again by each
+        supervisor, and it says the same in each launch."""
+        host, told = self.worker.host.name, clean(event.text("message"), limit=_TOLD_CHARS)
+        known = read_events(self.store, self.worker.job, ["notice"])
+        if all((each.host, each.data.get("message")) != (host, told) for each in known):
+            note(self.store, self.worker.job, "notice", host=host, message=told)
+
     def begin_part(self, part: int, tokens: int) -> None:
         """It looks at a part of the data, maybe again."""
         self._told = self._parts[part] = PartFigures(total=tokens)
@@ -301,7 +310,7 @@ class TeacherRun:
     def _failure(self, event: Event, key: str) -> Failure:
         return Failure(
             host=self.worker.host.name,
-            reason=f"teacher: {clean(event.text(key), limit=500)}",
+            reason=f"teacher: {clean(event.text(key), limit=_TOLD_CHARS)}",
             foreseen=event.data.get("foreseen") is True or event.kind == "disk_full",
         )
 

@@ -206,6 +206,9 @@ async def test_a_shard_that_is_damaged_here_is_thrown_away(tmp_path: File) -> No
     cache.path("000001.scores").write_bytes(b"baad")
     assert await cache.drop_if_damaged("000001.scores")
     assert cache.lacking(1, 2) == ["000001.scores"]
+    for number in (0, 2):
+        cache.path(f"00000{number}.scores").write_bytes(b"good")
+    assert [cache.lacking_parts(parts) for parts in (1, 2, 3)] == [[0], [1], [1]]
 
 
 def test_a_host_that_teaches_is_shown_with_its_job_and_the_coordinator_is_not_free_then(

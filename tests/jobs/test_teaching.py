@@ -72,27 +72,29 @@ def test_two_hosts_share_the_work_and_a_second_job_asks_them_only_for_what_is_da
     assert not [each for host in ("one", "two") for each in shards(bench, again.id, host)]
 
     [here] = bench.home.scores.iterdir()
-    student = bench.workdirs / "one" / "scores" / here.name
-    whole = {name: (here / name).read_bytes() for name in ("000002.scores", "000003.scores")}
-    (student / "000003.scores").unlink()
-    for path in (student / "000002.scores", here / "000003.scores"):
+    student, other = (bench.workdirs / host / "scores" / here.name for host in ("one", "two"))
+    names = two, three, five, seven = [f"{shard:06d}.scores" for shard in (2, 3, 5, 7)]
+    whole = {name: (here / name).read_bytes() for name in names}
+    for lost in (student / three, student / seven, other / five, other / seven):
+        lost.unlink()
+    for path in (student / two, here / three, here / five, here / seven):
         path.write_bytes(b"x" + path.read_bytes()[1:])
     third = bench.reaches(submit(bench, "one,two"), JobState.DONE)
     for folder in (here, student):
         assert {name: (folder / name).read_bytes() for name in whole} == whole
-    assert not scored(bench, third.id, "one", "two"), "the host that scored them has them"
+    assert scored(bench, third.id, "one", "two") == Counter([5, 7]), "the host has the others"
     assert [*map(bool, (shards(bench, third.id, host) for host in ("one", "two")))] == [False, True]
 
 
 def test_what_a_host_that_always_fails_should_score_is_scored_by_the_other(bench: Bench) -> None:
-    broken = {"two": {"SOLLOL_STUB_FAIL": "distill.score"}}
+    broken = {"one": {"SOLLOL_STUB_FAIL": "distill.score"}}
     job = submit(bench, "one,two", broken)
     view = bench.reaches(job, JobState.DONE)
     assert scored(bench, job, "one", "two") == Counter(range(SHARDS))
-    assert not shards(bench, job, "two")
-    assert totals(view) == {"one": 80, "two": 0}
+    assert not shards(bench, job, "one")
+    assert totals(view) == {"one": 0, "two": 80}
     told = [event.data["message"] for event in bench.client.events(job) if event.kind == "notice"]
-    assert "it scores what the teacher on two has left" in told
+    assert "it scores what the teacher on one has left" in told
 
 
 def test_a_teacher_none_of_whose_hosts_can_score_ends_the_job_with_the_reason(bench: Bench) -> None:
@@ -124,6 +126,8 @@ def test_no_shard_is_scored_twice(bench: Bench, fault: str) -> None:
     release.touch()
     bench.reaches(job, JobState.DONE)
     assert scored(bench, job, "two") == Counter(range(SHARDS))
+    told = [event.data["message"] for event in bench.client.events(job) if event.kind == "notice"]
+    assert told.count("a word on part 0") == 1
     assert not bench.left(job)
 
 
