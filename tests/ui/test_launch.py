@@ -204,7 +204,12 @@ async def test_a_clone_begins_with_what_the_job_was(client: DraftClient) -> None
         await screen.sees("from j-7f3a at step 40")
         await screen.press("f5")
         await screen.until(lambda: "at step 40" not in screen.text)
-        await screen.press("escape")
+        client.may_plan.clear()
+        await screen.press("ctrl+s", "f5")  # too late: what is checked does not change
+        await screen.sees("checking once more")
+        assert "from its newest checkpoint" not in screen.text
+        await screen.press("escape", "escape")
+        client.may_plan.set()
         await screen.until(lambda: isinstance(screen.app.screen, View))
 
 

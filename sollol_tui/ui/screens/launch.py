@@ -40,6 +40,9 @@ _LISTED: Final[Mapping[str, Callable[[Path], list[Entry]]]] = {
     "dataset": data_files,
 }
 
+# While it is submitted:
+_NOT_MEANWHILE: Final = ("submit", "pick", "edit_file", "all_fields", "begin_learnt", "ask_anew")
+
 
 class Launch(ModalScreen[JobView | None]):
     """Answers with the job that was submitted; None when it was left. `typed` is what the form
@@ -154,10 +157,10 @@ class Launch(ModalScreen[JobView | None]):
         self.query_one("#about", Static).update(text)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if self.phase and action in ("submit", "pick", "edit_file", "all_fields", "ask_anew"):
+        if action == "begin_learnt" and not self._learnt_by:
+            return False
+        if self.phase and action in _NOT_MEANWHILE:
             return None
-        if action == "begin_learnt":
-            return bool(self._learnt_by)
         if action == "pick":
             entered = self._form.entered
             return True if entered is not None and entered.field.key in _LISTED else None
