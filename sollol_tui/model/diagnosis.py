@@ -61,6 +61,13 @@ class Check:
     is_reached: bool = True
 
 
+def worst(checks: Sequence[Check]) -> Outcome:
+    """OK where nothing failed and nothing is warned of."""
+    seen = {check.outcome for check in checks}
+    bad = (Outcome.FAILED, Outcome.WARNING)
+    return next((outcome for outcome in bad if outcome in seen), Outcome.OK)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """One host's checks, in order. `error` is what a failed one raised; `facts` are None when the
@@ -73,10 +80,7 @@ class Diagnosis:
 
     @property
     def outcome(self) -> Outcome:
-        """The worst of them."""
-        seen = {check.outcome for check in self.checks}
-        worst = (Outcome.FAILED, Outcome.WARNING)
-        return next((outcome for outcome in worst if outcome in seen), Outcome.OK)
+        return worst(self.checks)
 
     def as_data(self) -> dict[str, Any]:
         return {

@@ -173,6 +173,25 @@ def points(*losses: float) -> list[StepPoint]:
     return [StepPoint(step=at, loss=loss) for at, loss in enumerate(losses, 1)]
 
 
+async def test_figures_that_can_be_read_again_take_the_complaint_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def locked(_job: str) -> None:
+        raise TimeoutError
+
+    client = SampleClient()
+    client.points = {"j-7f3a": points(2.5, 1.75)}
+    async with driven(client, size=(120, 40)) as screen:
+        await screen.press("5")
+        await screen.sees("1.750")
+        with monkeypatch.context() as broken:
+            broken.setattr(client, "evaluations", locked)
+            client.show(snapshot(at=NOW + 1))
+            await screen.sees("metrics cannot be read: TimeoutError")
+        client.show(snapshot(at=NOW + 2))
+        await screen.sees("loss of j-7f3a")
+
+
 async def test_events_are_newest_first_of_one_job_or_of_all() -> None:
     client = SampleClient()
     client.happened = [
@@ -307,10 +326,12 @@ async def test_the_doctor_tells_stage_by_stage_and_its_verdict() -> None:
         await screen.until(lambda: not screen.app.active_bindings["D"].enabled)
         await screen.press("j", "k")
         client.may_go_on.set()
-        await screen.sees("doctor: failed, see below")
+        await screen.sees("doctor: failed")
         await screen.sees("[-] disk         failed  1 GiB free; 3 GiB needed")
         await screen.sees("-> free some space")
         await screen.until(lambda: screen.app.active_bindings["D"].enabled)
+        await screen.press("j")
+        await screen.sees("[-] desktop      doctor: failed")
 
 
 async def test_provisioning_shows_its_steps_and_says_why_it_failed() -> None:

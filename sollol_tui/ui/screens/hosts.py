@@ -177,7 +177,7 @@ class Hosts(FilteredView):
         try:
             ended, problem = await work(host), ""
         except Exception as error:  # the page says it; the host is as it was
-            ended, problem = "failed", clean(str(error), limit=600)
+            ended, problem = "failed", clean(str(error) or type(error).__name__, limit=600)
         self._change(host.name, title=f"{title}: {ended}", problem=problem, is_busy=False)
 
     async def _examine(self, host: Host) -> str:
@@ -186,7 +186,7 @@ class Hosts(FilteredView):
 
         examined = await self._client.examine_hosts([host], report)
         outcome = examined.diagnoses[0].outcome
-        return "all is well" if outcome is Outcome.OK else f"{outcome.value}, see below"
+        return "all is well" if outcome is Outcome.OK else outcome.value
 
     async def _provision(self, host: Host) -> str:
         def report(step: "Step") -> None:

@@ -94,6 +94,7 @@ class Metrics(View):
         )
 
     def _fail(self, sentence: str) -> None:
+        self._shown = None  # so that the same figures take the sentence away again
         self.query_one("#curves").border_title = Text(f"metrics cannot be read: {sentence}")
 
     def _show(self, figures: Figures | None) -> None:
@@ -101,6 +102,7 @@ class Metrics(View):
 
         pane = self.query_one("#curves")
         if figures is None:
+            self._shown = None
             pane.add_class("-empty")
             pane.border_title = "loss"
             self.query_one(".empty", Static).update(NO_JOBS)

@@ -11,7 +11,7 @@ from rich.text import Text
 from textual.app import App
 
 from sollol_tui.model.columns import Tone, progress_bar
-from sollol_tui.model.diagnosis import Check, Outcome, Stage
+from sollol_tui.model.diagnosis import Check, Outcome, Stage, worst
 from sollol_tui.model.text import clean
 from sollol_tui.ui.theme import tone_style
 
@@ -111,7 +111,7 @@ def work_line(app: App[object], name: str, work: Work) -> Text:
     label = f"{clean(name, limit=40):<12} "
     if work.is_busy:
         return Text(f"[ ] {label}{_bar(work)}")
-    mark, tone = _MARKS[Outcome.FAILED if work.problem else Outcome.OK]
+    mark, tone = _MARKS[Outcome.FAILED if work.problem else worst(work.checks)]
     return Text.assemble((f"{mark} ", tone_style(app, tone)), label, work.title)
 
 
