@@ -4,7 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from sollol_tui.model.columns import log_prefix
-from sollol_tui.model.text import clean
+from sollol_tui.ui.rounds import sentence
 from sollol_tui.ui.screens.view import View
 from sollol_tui.ui.widgets.log_pane import LogPane
 
@@ -54,8 +54,7 @@ class LogFeed:
                     lines = await asyncio.to_thread(reader.read, _BATCH)
                     self._pane.trouble = ""
                 except Exception as error:  # the pane says it and the next round tries again
-                    told = clean(str(error), limit=400)
-                    self._pane.trouble = f"the log cannot be read: {told}"
+                    self._pane.trouble = f"the log cannot be read: {sentence(error)}"
             if lines:
                 self._pane.append(
                     [(log_prefix(line.host, line.slot), line.text, line.at) for line in lines]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
-from sollol_tui.model.text import clean
+from sollol_tui.ui.rounds import sentence
 from sollol_tui.ui.screens.view import View
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Reading(Generic[T]):
             try:
                 found = await asyncio.to_thread(self._read)
             except Exception as error:  # the view says it, and the next news tries again
-                self._fail(clean(str(error) or type(error).__name__, limit=400))
+                self._fail(sentence(error))
             else:
                 self._show(found)
             await asyncio.sleep(_REST_S)

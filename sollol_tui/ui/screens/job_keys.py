@@ -15,6 +15,7 @@ from textual.screen import Screen
 from sollol_tui.model.snapshot import JobView, Snapshot
 from sollol_tui.model.states import TERMINAL, JobState
 from sollol_tui.model.text import clean
+from sollol_tui.ui.rounds import sentence
 from sollol_tui.ui.screens.confirm import ConfirmCancel, ConfirmKill
 from sollol_tui.ui.screens.workers import Wanted, Workers
 
@@ -132,7 +133,7 @@ class JobKeys(Screen[None]):
             await asyncio.to_thread(ask, job_id)
         except Exception as error:  # said to the person who asked; the job is as it was
             self.notify(
-                clean(str(error), limit=400),
+                sentence(error),
                 title=f"{clean(job_id)} was not asked to {wish}",
                 severity="error",
                 timeout=15,

@@ -15,6 +15,7 @@ from textual.worker import WorkType
 
 from sollol_tui.model.columns import Tone
 from sollol_tui.model.text import clean
+from sollol_tui.ui.rounds import sentence
 from sollol_tui.ui.theme import tone_style
 
 READING = "being read"
@@ -57,7 +58,7 @@ class Sheet(ModalScreen[None]):
         try:
             lines = await asyncio.to_thread(self._read)
         except Exception as error:  # the sheet says it
-            told = clean(str(error) or type(error).__name__, limit=400)
+            told = sentence(error)
             self.query_one(Static).update(Text(told, tone_style(self.app, Tone.BAD)))
             return
         self._lines = [clean(line) for line in lines]
