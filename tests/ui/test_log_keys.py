@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+import pytest
+
 from sollol_tui.ui.screens.logs import Logs
 from sollol_tui.ui.widgets.log_pane import LogPane
 from sollol_tui.ui.widgets.log_view import LogView
@@ -118,3 +120,37 @@ async def test_t_shows_when_lines_came_and_who_reads_goes_on_where_he_was() -> N
         await screen.sees("no line passes the filter")
         await screen.press("escape", "G", "y")
         assert screen.app.clipboard == "hydra/0 │ one more"
+
+
+async def test_who_sees_the_end_again_follows_again() -> None:
+    client = SampleClient()
+    client.say("j-7f3a", *(f"{'long ' * 40}{n}" for n in range(10)))
+    async with driven(client) as screen:
+        await screen.press("4")
+        await screen.until(lambda: len(view(screen).lines) == 10)
+        await screen.press("w")
+        client.say("j-7f3a", "one more")
+        await screen.until(lambda: view(screen).scroll_y > 0)
+        await screen.press("g")
+        await screen.sees("frozen")
+        await screen.press("w")  # each a row again
+        await screen.until(lambda: "frozen" not in screen.text)
+
+
+async def test_what_waits_is_shown_once_also_where_more_came_than_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sollol_tui.ui.widgets.log_pane.KEPT_LINES", 40)
+    client = SampleClient()
+    client.say("j-7f3a", *(f"needle {n}" for n in range(30)))
+    async with driven(client) as screen:
+        await screen.press("4")
+        await screen.until(lambda: len(view(screen).lines) == 30)
+        await screen.press("slash", *"needle", "enter", "g")
+        await screen.sees("frozen")
+        client.say("j-7f3a", *(f"{word} {n}" for n in range(30, 60) for word in ("needle", "hay")))
+        await screen.sees("30 new, G follows")
+        await screen.press("t")
+        await screen.until(lambda: "frozen" not in screen.text)
+        shown = [line.split()[-1] for line in view(screen).lines]
+        assert shown == [str(number) for number in range(30, 60)]

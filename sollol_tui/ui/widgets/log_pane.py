@@ -151,7 +151,8 @@ class LogPane(Vertical):
     def _shown(self) -> list[KeptLine]:
         """The lines that stand in the view, but for oldest ones that it has no room for."""
         admitted = [line for line in self._kept if self._admits(line)]
-        return admitted[: len(admitted) - len(self._waiting)]
+        # Of those that wait some may be kept no more: those are not among the admitted.
+        return admitted[: max(0, len(admitted) - len(self._waiting))]
 
     def _lines(self) -> list[tuple[int, str]]:
         """Of each line in the view its first row and what it said."""

@@ -88,13 +88,14 @@ class LogView(Log):
         self.clear()
         self.write_lines(rows, scroll_end=False)
         if top is None:
-            self.follows = True
             self.action_follow()
         else:
             self.scroll_to(y=top, animate=False, immediate=True)
             self._holds = False
+            self.follows = self.is_vertical_scroll_end  # fewer rows may all be seen
 
     def action_follow(self) -> None:
+        self.follows = True  # also where all rows are seen: there nothing scrolls that would say so
         self.scroll_end(animate=False, immediate=True, x_axis=False)
 
     def action_page(self, pages: float) -> None:
