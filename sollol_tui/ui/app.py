@@ -96,6 +96,7 @@ class SollolApp(App[str]):
         self._looks = Looks(self, PreferencesFile(), keeps=not readonly)
         self.job_id = job
         self._rounds = Rounds(client, self, self._hosts_are_seen)
+        self._is_probing = False
         self._poll_trouble = self._probe_trouble = ""
 
     def on_mount(self) -> None:
@@ -104,7 +105,6 @@ class SollolApp(App[str]):
             self.add_mode(view.NAME, partial(view, self._client, readonly=self._readonly))
         self.switch_mode(Overview.NAME)
         self.run_worker(self._rounds.poll(), group="poll", exit_on_error=False)
-        self.run_worker(self._rounds.probe(), group="probe", exit_on_error=False)
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -118,8 +118,16 @@ class SollolApp(App[str]):
         self._poll_trouble = message.snapshot.inventory_problem
         self._say_trouble()
         self.snapshot = message.snapshot
+        self.call_after_refresh(self._begin_probing)
+
+    def _begin_probing(self) -> None:
+        """Once, when what is known is on the screen: to ask the hosts, SSH has to be loaded."""
+        if not self._is_probing:
+            self._is_probing = True
+            self.run_worker(self._rounds.probe(), group="probe", exit_on_error=False)
 
     def on_rounds_poll_failed(self, message: Rounds.PollFailed) -> None:
+        self._begin_probing()
         old = "" if self.snapshot is None else "what you see is old: "
         self._poll_trouble = f"{old}{message.reason}"
         self._say_trouble()
