@@ -101,6 +101,12 @@ class Encoder:
         return cls(folder=folder, recipe=Recipe.read(folder), tokenizer=tokenizer)
 
 
+def drop_unfinished(folder: Path) -> None:
+    """Removes what was being written by processes that are gone."""
+    for part in folder.glob(".*"):
+        part.unlink()
+
+
 def encode_part(encoder: Encoder, part: int, parts: int) -> BadRow | None:
     """Writes the shards of every `parts`-th block that are not there yet. Ends at the first row
     that breaks its format: the plan was made for all rows, so none is left out silently."""
@@ -246,16 +252,23 @@ def encode_in_parts(encoder: Encoder, parts: int) -> BadRow | None:
         process.start()
         theirs.close()
         crew.append((process, ours))
-    found = [encode_part(encoder, 0, parts)]
-    for process, said in crew:
-        try:
-            outcome = said.recv()
-        except EOFError:
+    try:
+        found = [encode_part(encoder, 0, parts)]
+        for process, said in crew:
+            try:
+                outcome = said.recv()
+            except EOFError:
+                process.join()
+                raise ChildProcessError(process.exitcode) from None
+            if isinstance(outcome, OSError):
+                raise outcome
+            found.append(outcome)
+    except OSError:  # also that a fork died
+        for process, _ in crew:
+            process.kill()
             process.join()
-            raise ChildProcessError(process.exitcode) from None
-        if isinstance(outcome, OSError):
-            raise outcome
-        found.append(outcome)
+        drop_unfinished(encoder.folder)
+        raise
     return min(filter(None, found), key=lambda bad: (bad.file, bad.row), default=None)
 
 

@@ -23,6 +23,7 @@ from remote.data.encode import (
     BadRow,
     Encoder,
     Recipe,
+    drop_unfinished,
     encode_part,
     shards,
 )
@@ -161,8 +162,7 @@ def _make(
         raise DataError(_said(source, first))
     work = target.with_name(f"{target.name}.work")
     work.mkdir(exist_ok=True, mode=0o700)
-    for left_over in work.glob(".*"):  # of a process that was killed over it
-        left_over.unlink()
+    drop_unfinished(work)
     if there := len(shards(work)):
         say(f"{source.title}: going on after {there} shards that an earlier start finished")
     (work / TOKENIZER).write_text(serialised)
