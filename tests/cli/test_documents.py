@@ -28,7 +28,8 @@ def misfit(text: str) -> str:
     words = shlex.split(text.replace("[", " ").replace("]", " ").replace("...", " "), comments=True)
     command: click.Command = root
     for word in words:
-        here = click.Context(command)
+        # A command keeps the help option that it is first asked for.
+        here = click.Context(command, help_option_names=["-h", "--help"])
         name = word.partition("=")[0]
         if name.startswith("-") and name.strip("-"):
             known = {o for p in command.get_params(here) for o in (*p.opts, *p.secondary_opts)}

@@ -159,6 +159,6 @@ def test_every_other_key_of_a_screen_does_what_its_name_says(bench: Bench) -> No
         screen.press("Escape")
         screen.until(lambda shown: "host two" not in shown, "the palette is gone")
         screen.press("?")
-        screen.sees("Leave; jobs go on")
+        screen.sees("Copy what the event under the cursor says")
         screen.press("q", "q")
         screen.until(lambda shown: LEFT in shown, "it leaves")

@@ -1,10 +1,12 @@
 """A recorded job is played into a state of its own: as it was then, at whatever moment."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from sollol_tui.client import SOLLOLClient
+from sollol_tui.jobs.logs import LogLine
 from sollol_tui.jobs.recording import open_recording, save_recording
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.errors import InputError, JobError, NotFoundError
@@ -85,6 +87,11 @@ def test_a_folder_that_is_no_recording_is_told(tmp_path: Path) -> None:
         open_recording(tmp_path)
 
 
+def by_slot(lines: Iterable[LogLine]) -> list[tuple[int | str, str]]:
+    """What each rank wrote. When a line came is known as well as somebody looked."""
+    return sorted(((line.slot, line.text) for line in lines), key=lambda each: str(each[0]))
+
+
 def test_a_real_job_ends_in_its_replay_as_it_ended(bench: Bench, tmp_path: Path) -> None:
     job = bench.submit(env={"SOLLOL_STUB_LINES": "3"}, epochs=8)  # 40 rows: 20 steps of 16
     ended = bench.reaches(job, JobState.DONE)
@@ -103,7 +110,7 @@ def test_a_real_job_ends_in_its_replay_as_it_ended(bench: Bench, tmp_path: Path)
             (view,) = client.snapshot().jobs
         for of in ("state", "step", "loss", "first_loss", "samples_done", "started_at", "ended_at"):
             assert view[of] == ended[of], of
-        assert list(client.logs(job)) == list(real.logs(job))
+        assert by_slot(client.logs(job)) == by_slot(real.logs(job))
         assert [each.sentence for each in client.timeline(job)] == [
             each.sentence for each in real.timeline(job)
         ]

@@ -190,6 +190,11 @@ async def test_of_many_tabs_at_once_no_more_are_let_in_than_there_may_be() -> No
 
 async def test_a_tab_that_does_not_hear_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sollol_tui.ui.served._END_S", 0.1)
+    others = {*psutil.Process().children()}  # which other tests may have left
+
+    def begun() -> set[psutil.Process]:
+        return {*psutil.Process().children()} - others
+
     jar = aiohttp.CookieJar(unsafe=True)
     async with served(["sleep", "600"]) as it, aiohttp.ClientSession(cookie_jar=jar) as owner:
         async with owner.get(it.door):
@@ -199,7 +204,7 @@ async def test_a_tab_that_does_not_hear_is_killed(monkeypatch: pytest.MonkeyPatc
             await browser.send_str('["ping", 1]')
             async with asyncio.timeout(DEADLINE_S):
                 assert await browser.receive_str() == '["pong", 1]'
-            (process,) = await until(lambda: psutil.Process().children(), "it has a process")
+            (process,) = await until(begun, "it has a process")
         await until(lambda: not it.dashboard.tabs, "nothing is left of it here")
         assert not process.is_running()
 
