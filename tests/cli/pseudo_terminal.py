@@ -12,6 +12,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 DEADLINE_S = 45.0
 CTRL_C = "\x03"
@@ -48,6 +49,13 @@ class PseudoTerminal:
 
     def sees(self, words: str) -> None:
         self.until(lambda: words in self.text)
+
+    def asks(self, words: str) -> None:
+        """Sees the question, and that its answer is waited for: Python misses a Ctrl+C that comes
+        between the two until the next key."""
+        self.sees(words)
+        stat = Path(f"/proc/{self.pid}/stat")
+        self.until(lambda: stat.read_text().rpartition(") ")[2].startswith("S"))
 
     def exit_code(self) -> int:
         """Waits for the end."""

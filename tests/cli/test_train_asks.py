@@ -52,7 +52,7 @@ def jobs() -> set[str]:
 def test_whoever_says_no_has_started_no_job(answer: str) -> None:
     before = jobs()
     with at_terminal(*ONE_ROW) as terminal:
-        terminal.sees("start it all the same? [y/N]:")
+        terminal.asks("start it all the same? [y/N]: ")
         assert ODD in terminal.text
         terminal.type(answer)
         assert terminal.exit_code() == 130
