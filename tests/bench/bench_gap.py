@@ -22,8 +22,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.ports import unused_port
 from tests.remote.torch.elastic_world import ElasticWorld
-from tests.remote.torch.fixtures import free_port
 
 ROOT = Path(__file__).parents[2]
 FLOATS = 64
@@ -63,7 +63,7 @@ def gap_after(folder: Path, killed_at: float) -> tuple[float, float]:
 
 @contextlib.contextmanager
 def torchrun(folder: Path, ranks: int, step_s: float) -> Iterator[list[subprocess.Popen[bytes]]]:
-    port = free_port()
+    port = unused_port()
     command = [
         *(sys.executable, "-m", "torch.distributed.run", f"--nnodes=1:{ranks}"),
         *("--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}"),

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from sollol_tui.model.errors import (
 )
 from sollol_tui.model.inventory import Host
 from tests.hosts.conftest import Server
+from tests.ports import unused_port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,7 @@ def failing(code: int) -> Callable[[Server, Path, Host], Host]:
 
 
 def no_server(server: Server, known_hosts: Path, host: Host) -> Host:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return replace(host, port=free.getsockname()[1])
+    return replace(host, port=unused_port())
 
 
 def other_key(server: Server, known_hosts: Path, host: Host) -> None:

@@ -18,6 +18,7 @@ from sollol_tui.model.errors import (
 )
 from sollol_tui.model.inventory import Host
 from tests.hosts.conftest import Server
+from tests.ports import unused_port
 
 
 def say_marks_then(text: bytes, *, before: bytes = b"", status: int = 0):
@@ -157,9 +158,7 @@ async def test_a_missing_key_file_is_named(host: Host, known_hosts: Path, tmp_pa
 
 
 async def test_a_port_without_a_server_refuses() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = unused_port()
     with pytest.raises(UnreachableError, match=f"port {port} refuses connections"):
         async with connect(Host(name="w1", address="127.0.0.1", port=port), []):
             pass

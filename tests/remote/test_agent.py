@@ -12,7 +12,8 @@ import pytest
 from remote import ports, processes, remains
 from remote.control import Action, read_control
 from remote.lease import hold_port, is_locked
-from tests.remote.worker import SECRET, Worker, unused_port, wait_until
+from tests.ports import unused_port
+from tests.remote.worker import SECRET, Worker, wait_until
 
 MakeWorker = Callable[..., Worker]
 
@@ -47,9 +48,7 @@ def test_a_repeated_start_adopts_and_another_generation_is_refused(make_worker: 
     again = worker.start()
     assert again == {**first, "outcome": "adopted"}
     worker.run["generation"] = 2
-    refused = worker.start()
-    assert refused["outcome"] == "refused"
-    assert "generation 1 works in" in refused["reason"]
+    assert "generation 1 works in" in worker.refused()
     assert json.loads((worker.run_dir / "run.json").read_text())["generation"] == 1
 
 
@@ -60,12 +59,10 @@ def test_another_job_of_the_same_id_is_refused_whether_it_runs_or_is_done(
     worker.run["nonce"] = "a"
     worker.start()
     worker.run["nonce"] = "b"
-    refused = worker.start()
-    assert refused["outcome"] == "refused"
-    assert f"{worker.run_dir} belongs to another job of the same id" in refused["reason"]
+    assert f"{worker.run_dir} belongs to another job of the same id" in worker.refused()
     worker.wait_for("agent_finished")
     wait_until(lambda: not is_locked(worker.run_dir), "the lock is free")
-    assert "belongs to another job" in worker.start()["reason"]
+    assert "belongs to another job" in worker.refused()
     worker.run["nonce"] = "a"
     assert worker.start()["outcome"] == "finished"
 
@@ -281,12 +278,12 @@ def test_a_crash_after_the_last_word_spoils_nothing(make_worker: MakeWorker) -> 
 def test_a_run_that_cannot_work_is_refused_before_anything_is_made(make_worker: MakeWorker) -> None:
     worker = make_worker()
     worker.run["world"][0]["address"] = "192.0.2.1"
-    assert "no network interface of this host has the address 192.0.2.1" in worker.start()["reason"]
+    assert "no network interface of this host has the address 192.0.2.1" in worker.refused()
     worker.run["env"] = {"BAD NAME": "1"}
     worker.run["world"][0]["address"] = "127.0.0.1"
-    assert "run.json's env must be" in worker.start()["reason"]
+    assert "run.json's env must be" in worker.refused()
     del worker.run["model"]
-    assert "model" in worker.start()["reason"]
+    assert "model" in worker.refused()
     assert not worker.run_dir.exists()
     assert worker.agent("control", "stop")["reason"].startswith("there is no run in")
 
@@ -298,7 +295,7 @@ def test_an_older_generation_is_refused(make_worker: MakeWorker) -> None:
     worker.wait_for("agent_finished")
     wait_until(lambda: not is_locked(worker.run_dir), "the lock is free")
     worker.run["generation"] = 1
-    assert "has already seen generation 2" in worker.start()["reason"]
+    assert "has already seen generation 2" in worker.refused()
 
 
 def test_secrets_reach_the_rank_and_no_file_or_command_line(make_worker: MakeWorker) -> None:
@@ -352,9 +349,7 @@ def test_the_main_port_belongs_to_one_agent_for_its_life(make_worker: MakeWorker
     first, second = make_worker(), make_worker()
     second.run["main_port"] = port = first.run["main_port"]
     first.start()
-    refused = second.start()
-    assert refused["outcome"] == "refused"
-    assert f"main port {port} is in use" in refused["reason"]
+    assert f"main port {port} is in use" in second.refused()
     first.agent("control", "kill")
     wait_until(lambda: not is_locked(first.run_dir), "the lock is free")
     assert second.start()["outcome"] == "started"

@@ -208,11 +208,11 @@ def test_a_run_whose_disk_gives_out_ends_and_every_refusal_says_what_to_do(
     ran = [remnant.identity for remnant in worker.remnants()]
     fault(failing)
     wait_until(lambda: not any(map(processes.is_alive, ran)), "nothing of the run is left")
-    refused = worker.start()
+    refused = worker.refused()
     sentence = (
         "Read-only file system" if fault is LoopDisk.becomes_read_only else "Input/output error"
     )
-    assert f"{worker.run_dir}: {sentence}; `dmesg` there says why" in refused["reason"]
+    assert f"{worker.run_dir}: {sentence}; `dmesg` there says why" in refused
     with worker.begin("remote.stream", str(worker.run_dir)) as streaming:
         assert streaming.stdin is not None
         assert streaming.stdout is not None

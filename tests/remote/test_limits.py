@@ -121,9 +121,7 @@ def test_a_run_that_was_out_of_memory_twice_is_not_started_with_the_same_setting
         worker.wait_for("agent_finished", count=generation)
         wait_until(lambda: not is_locked(worker.run_dir), "the lock is free")
     worker.run["generation"] = 3
-    refused = worker.start()
-    assert refused["outcome"] == "refused"
-    assert "with these settings it was 2 times out of memory on w1: limit" in refused["reason"]
+    assert "with these settings it was 2 times out of memory on w1: limit" in worker.refused()
     worker.run["train"] = {"max_length": 64}
     assert worker.start()["outcome"] == "started"
 

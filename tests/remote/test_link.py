@@ -19,6 +19,7 @@ import pytest
 
 from remote.lease import hold_port
 from remote.link import MAX_GUESTS, MEASURE, interfaces, owner_of
+from tests.ports import unused_port
 
 TEXT = (Path(__file__).resolve().parents[2] / "remote" / "link.py").read_bytes()
 LOADER = "import sys; exec(compile(sys.stdin.buffer.read(int(sys.argv[1])), 'link', 'exec'))"
@@ -224,9 +225,7 @@ def test_without_a_file_left_it_waits_at_its_door_instead_of_spinning(near: Far,
 
 def test_a_port_where_nobody_listens_is_refused(near: Far) -> None:
     near.open()
-    with socket.create_server((ADDRESS, 0)) as listener:
-        port = listener.getsockname()[1]
-    target = {"key": "k", "address": ADDRESS, "port": port}
+    target = {"key": "k", "address": ADDRESS, "port": unused_port()}
     (result,) = near.ask(op="probe", targets=[target], timeout_s=5)["results"]
     assert (result["outcome"], result["source"]) == ("refused", ADDRESS)
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from remote import processes, remains
+from remote.ending import tail
+from remote.lease import is_locked
+from tests.ports import unused_port
 
 DEADLINE_S = 60.0
 SECRET = "canary-7c1e"
@@ -25,11 +27,6 @@ def wait_until(claim: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < deadline, f"{what}: not within {DEADLINE_S:.0f} s"
         time.sleep(0.02)
     return value
-
-
-def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 class Worker:
@@ -98,7 +95,15 @@ class Worker:
         return json.dumps({"run": self.run, "secrets": {"HF_TOKEN": SECRET}})
 
     def start(self) -> dict[str, Any]:
-        return self.agent("start", stdin=self.request)
+        answer = self.agent("start", stdin=self.request)
+        assert answer["outcome"] != "refused", answer["reason"]
+        return answer
+
+    def refused(self) -> str:
+        """Why the agent does not start here."""
+        answer = self.agent("start", stdin=self.request)
+        assert answer["outcome"] == "refused"
+        return answer["reason"]
 
     def events(self, writer: str = "agent") -> list[dict[str, Any]]:
         paths = sorted(self.run_dir.glob(f"events.{writer}.*.jsonl"))
@@ -110,7 +115,17 @@ class Worker:
             found = [event for event in self.events(writer) if event["kind"] == kind]
             return found[-1] if len(found) >= count else None
 
-        return wait_until(newest, f"event {kind} of {writer}")
+        # Once the agent has left nothing more will come.
+        wait_until(lambda: newest() or not is_locked(self.run_dir), f"event {kind} of {writer}")
+        found = newest()
+        assert found, f"event {kind} of {writer}: the run is over. {self.last_words()}"
+        return found
+
+    def last_words(self) -> str:
+        """What a run said at its end, for whoever expected something else."""
+        said = [f"{event['kind']}: {event.get('reason')}" for event in self.events()[-3:]]
+        logs = [f"{log.name}: {tail(log)}" for log in sorted(self.run_dir.glob("log.*"))]
+        return "\n".join([*said, *logs])
 
     def strays(self) -> list[processes.Identity]:
         """The identities of the six children that the stub leaves, once all of them are there."""

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from remote.session import Session
 from remote.start import start
 from remote.step import Step
 from remote.train import main
+from tests.ports import unused_port
 
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 90
@@ -109,7 +109,7 @@ class World:
                 "generation": 1,
                 "engine": "static",
                 "world": world,
-                "main_port": free_port(),
+                "main_port": unused_port(),
                 "start_timeout_s": 60,
                 "cpu_cores": 1,
                 "model": str(model),
@@ -130,7 +130,7 @@ class World:
     def start(self, doom: "Doom | None" = None, of: int = -1) -> list[Any]:
         """Starts every rank as a process; the last one, or that `of` another slot, meets its
         `doom`."""
-        port = free_port()
+        port = unused_port()
         self._launches += 1
         ranks = [
             self._context.Process(
@@ -240,12 +240,6 @@ def files_below(most_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

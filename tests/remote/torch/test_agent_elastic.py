@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from remote import remains
+from tests.ports import unused_port
 from tests.remote import worker as workers
-from tests.remote.torch.fixtures import TRAIN, free_port
+from tests.remote.torch.fixtures import TRAIN
 from tests.remote.worker import Worker, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ def pair(
         {"slot": slot, "rank": slot, "host": host, "address": "127.0.0.1", "gpu": None}
         for slot, host in enumerate(HOSTS)
     ]
-    lights = [{"host": host, "address": "127.0.0.1", "port": free_port()} for host in HOSTS]
+    lights = [{"host": host, "address": "127.0.0.1", "port": unused_port()} for host in HOSTS]
     made = []
     for host in HOSTS:
         one = Worker(ROOT, tmp_path)

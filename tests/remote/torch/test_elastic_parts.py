@@ -22,6 +22,7 @@ from remote.engine.lookout import Lookout
 from remote.engine.orders import Orders
 from remote.engine.shares import Shares, redealt, step_time
 from remote.run import Lighthouse
+from tests.ports import unused_port
 
 
 def test_shares_follow_speeds_where_that_saves_more_than_a_twentieth():
@@ -235,8 +236,7 @@ def test_who_is_loading_is_told_at_all_lighthouses_of_the_job():
         Lighthouse(host="w1", address="127.0.0.1", port=int(server.address().rpartition(":")[2]))
         for server in servers
     ]
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        gone = Lighthouse(host="w3", address="127.0.0.1", port=closed.getsockname()[1])
+    gone = Lighthouse(host="w3", address="127.0.0.1", port=unused_port())
     tell_loading([gone, *lights], "j-1.abc", 3)
     tell_loading([lights[1]], "j-2.abc", 4)
     for light in lights:

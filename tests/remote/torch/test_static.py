@@ -12,7 +12,7 @@ from remote.base import ModelError, load_tokenizer
 from remote.engine import Tally, WorldError
 from remote.engine.static import StaticEngine, arrives
 from remote.engine.words import WORD_BYTES, row_of, word_of
-from tests.remote.torch.fixtures import free_port
+from tests.ports import unused_port
 
 
 def test_a_rank_that_does_not_come_is_named_with_the_time_waited(
@@ -26,7 +26,7 @@ def test_a_rank_that_does_not_come_is_named_with_the_time_waited(
         "RANK": "0",
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
+        "MASTER_PORT": str(unused_port()),
     }.items():
         monkeypatch.setenv(name, value)
     engine = StaticEngine(run, run.rank_of_slot(0))

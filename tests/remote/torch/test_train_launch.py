@@ -5,14 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.remote.torch.fixtures import DEADLINE_S, free_port
+from tests.ports import unused_port
+from tests.remote.torch.fixtures import DEADLINE_S
 
 ROOT = Path(__file__).parents[3]
 
 
 def test_two_launches_make_one_world(make_world, tiny_model, dataset):
     world = make_world("two").plan(tiny_model, dataset, 2)
-    port = free_port()
+    port = unused_port()
     launches = []
     for rank, host in enumerate(world.hosts):
         options = {
