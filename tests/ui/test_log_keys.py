@@ -122,6 +122,22 @@ async def test_t_shows_when_lines_came_and_who_reads_goes_on_where_he_was() -> N
         assert screen.app.clipboard == "hydra/0 │ one more"
 
 
+async def test_a_log_that_begins_to_overflow_is_seen_from_its_end() -> None:
+    client = SampleClient()
+    client.say("j-7f3a", *(f"{'long ' * 40}{n}" for n in range(10)))
+    async with driven(client) as screen:
+        await screen.press("4")
+        await screen.until(lambda: len(view(screen).lines) == 10)
+        await screen.press("w")  # three rows each
+        await screen.until(lambda: "frozen" in screen.text or view(screen).scroll_y > 0)
+        assert view(screen).is_vertical_scroll_end
+        await screen.press("w")
+        await screen.until(lambda: len(view(screen).lines) == 10)
+        client.say("j-7f3a", *FILLER, "the newest")
+        await screen.sees("the newest")
+        assert "frozen" not in screen.text
+
+
 async def test_who_sees_the_end_again_follows_again() -> None:
     client = SampleClient()
     client.say("j-7f3a", *(f"{'long ' * 40}{n}" for n in range(10)))

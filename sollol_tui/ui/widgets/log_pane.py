@@ -142,7 +142,7 @@ class LogPane(Vertical):
         for begin, said in self._lines()[::way]:
             is_further = begin > after if way > 0 else begin < after or after < 0
             if is_further and found(said):
-                self.query_one(LogView).scroll_to(y=begin, animate=False)
+                self.query_one(LogView).go_to(begin)
                 self._found_at = begin
                 return True
         return False

@@ -90,13 +90,18 @@ class LogView(Log):
         if top is None:
             self.action_follow()
         else:
-            self.scroll_to(y=top, animate=False, immediate=True)
+            self.go_to(top)
             self._holds = False
             self.follows = self.is_vertical_scroll_end  # fewer rows may all be seen
 
     def action_follow(self) -> None:
         self.follows = True  # also where all rows are seen: there nothing scrolls that would say so
-        self.scroll_end(animate=False, immediate=True, x_axis=False)
+        self.go_to(self.max_scroll_y)
+
+    def go_to(self, row: int) -> None:
+        """Puts a row at the top, or as far up as rows below it allow."""
+        # Forced, as rows that have just begun to overflow have no scrollbar before the next layout.
+        self.scroll_to(y=row, animate=False, force=True)
 
     def action_page(self, pages: float) -> None:
         self.scroll_relative(y=round(pages * self.size.height), animate=False)
