@@ -124,6 +124,7 @@ class Scoring:
             try:
                 await self._score(run, part)
             except RunFailedError as error:
+                self._look_for_progress(host, part, lacking)
                 self._give_up(run, error.failure)
                 return
             except HostError as error:
@@ -140,6 +141,14 @@ class Scoring:
                 await asyncio.sleep(RECONNECT_S[min(crashes, len(RECONNECT_S) - 1)])
 
     def _give_up(self, run: TeacherRun, failure: Failure) -> None:
+    def _look_for_progress(self, host: str, part: int, lacked: int) -> None:
+        """Raises HostError when a run has finished, and all that lacked before lacks still."""
+        lacks = len(self._cache.lacking(part, len(self._holders)))
+        if self._holders[part] == host and 0 < lacked <= lacks:
+            raise HostError(
+                host, f"the teacher's run said that it had finished, but {lacks} shards are not here"
+            )
+
         """A host scores no more. Raises RunFailedError when it was the last one."""
         host = run.worker.host.name
         self._failures[host] = failure

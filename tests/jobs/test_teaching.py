@@ -98,8 +98,10 @@ def test_what_a_host_that_always_fails_should_score_is_scored_by_the_other(bench
 
 
 def test_a_teacher_none_of_whose_hosts_can_score_ends_the_job_with_the_reason(bench: Bench) -> None:
-    broken = {host: {"SOLLOL_STUB_FAIL": "distill.score"} for host in ("one", "two")}
-    job = submit(bench, "one,two", broken)
+    """One fails, the other says each time that it has finished, and leaves no shard."""
+    broken = {"one": {"SOLLOL_STUB_FAIL": "distill.score"}}
+    idle = {"two": {"SOLLOL_STUB_FAIL": "distill.score:idle"}}
+    job = submit(bench, "one,two", broken | idle)
     until(lambda: bench.view(job).state.is_terminal, "an end")
     view = bench.view(job)
     assert (view.state, "the stub was told to fail" in view.reason) == (JobState.FAILED, True)
