@@ -104,7 +104,11 @@ def test_a_teacher_none_of_whose_hosts_can_score_ends_the_job_with_the_reason(be
     job = submit(bench, "one,two", broken | idle)
     until(lambda: bench.view(job).state.is_terminal, "an end")
     view = bench.view(job)
-    assert (view.state, "the stub was told to fail" in view.reason) == (JobState.FAILED, True)
+    notices = [each.data["message"] for each in bench.client.events(job) if each.kind == "notice"]
+    told = "\n".join([view.reason, *notices])
+    assert view.state is JobState.FAILED
+    assert "the stub was told to fail, 3 times without a shard in between" in told
+    assert "said that it had finished, but 4 shards are not here, 3 times without" in told
     assert not bench.left(job)
 
 
