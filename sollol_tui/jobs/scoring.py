@@ -146,7 +146,8 @@ class Scoring:
         lacks = len(self._cache.lacking(part, len(self._holders)))
         if self._holders[part] == host and 0 < lacked <= lacks:
             raise HostError(
-                host, f"the teacher's run said that it had finished, but {lacks} shards are not here"
+                host,
+                f"the teacher's run said that it had finished, but {lacks} shards are not here",
             )
 
         """A host scores no more. Raises RunFailedError when it was the last one."""

@@ -31,7 +31,7 @@ def score(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
                 parts=run.distill.parts, part_tokens=len(part) * TOKENS)  # fmt: skip
     events.emit("notice", message=f"a word on part {run.distill.part}")
     done = scored = 0
-    if FAIL == f"{run.program}:idle":
+    if f"{run.program}:idle" == FAIL:
         events.emit("finished", shards=0, tokens=0, scored=0, seconds=0.1)
         return
     for shard in (*present, *(each for each in part if each not in present)):
