@@ -137,12 +137,24 @@ def cancel(session: Session, job: str, now: bool, detach: bool) -> int:
             )
             return ExitCode.OK
         saved = client.events(view.id, "checkpoint")
-    fetching = f"sollol fetch {end.id} --checkpoint newest"
-    kept = f"; its newest checkpoint stays on {end.workers[0].host}: {fetching}" if saved else ""
+        kept = _kept(end, apart=bool(client.ranking(view.id))) if saved else ""
     tail = f" ({clean(end.reason)})" if end.reason else ", nothing of it is left on any host"
     click.echo(f"{end.id} is {end.state}{tail}{kept}")
     clean_end = end.state is JobState.CANCELLED and not end.reason
     return ExitCode.OK if clean_end else ExitCode.FAILED
+
+
+def _kept(job: JobView, *, apart: bool) -> str:
+    """Where the newest checkpoint of a cancelled job stays, or that of each student who learned
+    `apart`: one stands for all only where they trained one model."""
+    hosts = [clean(worker.host) for worker in job.workers]
+    if apart:
+        where = "its worker" if len(hosts) == 1 else "its own worker"
+        return (
+            f"; each student's newest checkpoint stays on {where} ({', '.join(hosts)}): "
+            f"sollol checkpoints {job.id}"
+        )
+    return f"; its newest checkpoint stays on {hosts[0]}: sollol fetch {job.id} --checkpoint newest"
 
 
 @click.command()

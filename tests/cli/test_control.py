@@ -8,9 +8,10 @@ import pytest
 
 from sollol_tui.jobs.events import note
 from sollol_tui.jobs.store import Store
+from sollol_tui.model.spec import JobSpec, Mode
 from sollol_tui.model.states import JobState
 from tests.cli.shell import sollol
-from tests.jobs.samples import add_job
+from tests.jobs.samples import INVENTORY, add_job
 
 
 def rest(store: Store, job: str) -> None:
@@ -77,6 +78,16 @@ def test_a_cancelled_job_says_how_its_newest_checkpoint_is_had(store: Store, run
     rest(store, running)
     out = sollol("cancel", running)[1]
     assert f"newest checkpoint stays on w1: sollol fetch {running} --checkpoint newest" in out
+
+
+def test_a_cancelled_job_of_students_says_where_each_one_rests(store: Store, running: str) -> None:
+    spec = JobSpec(model="m", dataset="d", mode=Mode.TEACHER_STUDENT)
+    store.note_wish(running, spec=spec, inventory=INVENTORY, same_hosts=())
+    note(store, running, "checkpoint", step=57)
+    rest(store, running)
+    out = sollol("cancel", running)[1]
+    where = "each student's newest checkpoint stays on its own worker (w1, w2)"
+    assert f"{where}: sollol checkpoints {running}" in out
 
 
 def test_wait_returns_with_the_exit_code_of_what_came(store: Store, running: str) -> None:
