@@ -5,13 +5,14 @@ import json
 
 import pytest
 
+from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.teacher_rows import launch_of
 from sollol_tui.model.states import JobState
 from tests.cluster.coordinator import Coordinator
 from tests.cluster.lab import Lab
-from tests.jobs.bench import until
+from tests.jobs.bench import until, write_teacher
 
 pytestmark = [pytest.mark.keep_workdir, pytest.mark.long, pytest.mark.timeout(400)]
-TOKENIZER = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": []}
 SCORERS = {
     "SOLLOL_STUB_STEPS": "16",
     "SOLLOL_STUB_STEP_S": "0.01",
@@ -26,13 +27,7 @@ def test_what_a_host_out_of_sight_should_score_is_scored_by_the_other_and_by_nob
 ) -> None:
     _, second, third = lab.hosts
     coordinator.lay_out(SCORERS)
-    for model in ("model", "teacher"):
-        folder = coordinator.folder / model
-        folder.mkdir(exist_ok=True)
-        (folder / "config.json").write_text('{"model_type": "llama"}')
-        (folder / "model.safetensors").write_bytes(b"stub")
-        (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
-    (coordinator.folder / "teacher" / "README.md").write_text(str(coordinator.folder))
+    write_teacher(coordinator.folder / "teacher")
     teacher = ("--mode", "hybrid", "--teacher", "teacher", "--teacher-host", "w2,w3")
     coordinator.sollol(*coordinator.train("--workers", "w1", "--detach", *teacher))
     job = coordinator.job_reaches(JobState.RUNNING).id
@@ -51,10 +46,15 @@ def test_what_a_host_out_of_sight_should_score_is_scored_by_the_other_and_by_nob
     until(lambda: is_here(1) and is_here(3), "half of the other part", PATIENCE_S)
     third.cut()
     until(lambda: told("w2")[4:] == [1, 3], "the other has what was left", PATIENCE_S)
-    third.heal()
-    until(lambda: not third.processes(), "who is back does nothing", PATIENCE_S)
+    with Store(coordinator.home) as store:
+        launch = launch_of(store, job, "w3")
+        third.heal()
+        until(lambda: launch_of(store, job, "w3") > launch, "it is silenced", PATIENCE_S)
+    assert not third.processes()
+    third.cut()  # nothing runs there by now: it holds no end
     (second.home / "release").touch()
     coordinator.sollol("wait", job, timeout_s=PATIENCE_S)
-    assert coordinator.jobs()[0].state is JobState.DONE
+    view = coordinator.jobs()[0]
+    assert (view.state, view.reason) == (JobState.DONE, "")
     assert sorted(told("w2", computed=True) + told("w3", computed=True)) == [*range(8)]
     coordinator.assert_clean()

@@ -19,6 +19,7 @@ from sollol_tui.model.states import JobState
 
 DEADLINE_S = 90.0
 POLL_S = 0.02
+TOKENIZER = '{"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": []}'
 COPIED = ("log.", "events.")  # what of a run directory comes to the coordinator
 
 
@@ -35,8 +36,15 @@ def write_model(folder: Path) -> Path:
     """What passes for a model where no rank reads it."""
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "llama"}')
-    (folder / "tokenizer.json").write_text("{}")
+    (folder / "tokenizer.json").write_text(TOKENIZER)
     (folder / "model.safetensors").write_bytes(b"stub")
+    return folder
+
+
+def write_teacher(folder: Path) -> Path:
+    """A model with the student's tokens, whose scores no other test has."""
+    write_model(folder)
+    (folder / "README.md").write_text(str(folder))
     return folder
 
 

@@ -1,25 +1,10 @@
 """Students who learn apart come, go and rest like the workers of any job, also while their teacher
 still scores: the real agents, ranks of the standard library."""
 
-import json
 from pathlib import Path
 
-import pytest
-
 from sollol_tui.model.states import JobState
-from tests.jobs.bench import Bench, until, write_model
-
-TOKENIZER = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": []}
-
-
-@pytest.fixture
-def bench(bench: Bench) -> Bench:
-    """With a teacher whose tokens are the student's, and whom no other test has."""
-    write_model(bench.folder / "teacher")
-    (bench.folder / "teacher" / "README.md").write_text(str(bench.folder))
-    for model in ("model", "teacher"):
-        (bench.folder / model / "tokenizer.json").write_text(json.dumps(TOKENIZER))
-    return bench
+from tests.jobs.bench import Bench, until, write_teacher
 
 
 def test_students_come_go_and_rest_and_whoever_stays_is_kept(bench: Bench) -> None:
@@ -28,7 +13,7 @@ def test_students_come_go_and_rest_and_whoever_stays_is_kept(bench: Bench) -> No
         env={"SOLLOL_STUB_STEPS": "16", "SOLLOL_STUB_HOLDS": f"distill.score:5={release}"},
         mode="teacher_student",
         workers="one",
-        teacher={"model": str(bench.folder / "teacher"), "host": "one"},
+        teacher={"model": str(write_teacher(bench.folder / "teacher")), "host": "one"},
     )
     bench.takes_steps(job)
     bench.client.join_job(job, "two")

@@ -9,32 +9,24 @@ import pytest
 
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
-from tests.jobs.bench import Bench, runs, until, write_model
+from tests.jobs.bench import Bench, runs, until, write_teacher
 
 SHARDS = 8
 TOKENS = 10  # of each
 STEPS = {"SOLLOL_STUB_STEPS": "16", "SOLLOL_STUB_STEP_S": "0.01"}
-TOKENIZER = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": []}
-
-
-@pytest.fixture
-def bench(bench: Bench) -> Bench:
-    """With a teacher whose tokens are the student's, and whom no other test has."""
-    write_model(bench.folder / "teacher")
-    (bench.folder / "teacher" / "README.md").write_text(str(bench.folder))
-    for model in ("model", "teacher"):
-        (bench.folder / model / "tokenizer.json").write_text(json.dumps(TOKENIZER))
-    return bench
 
 
 def submit(bench: Bench, hosts: str, per_host: dict[str, dict[str, str]] | None = None) -> str:
     """A hybrid job whose student is on host one."""
+    teacher = bench.folder / "teacher"
+    if not teacher.exists():
+        write_teacher(teacher)
     return bench.submit(
         env=STEPS,
         per_host=per_host,
         mode="hybrid",
         workers="one",
-        teacher={"model": str(bench.folder / "teacher"), "host": hosts},
+        teacher={"model": str(teacher), "host": hosts},
     )
 
 
