@@ -4,7 +4,7 @@ What the job does next is decided elsewhere; a worker that fails is told by its 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from sollol_tui.jobs.progress import Failure, Progress
 from sollol_tui.jobs.records import JobRecord, load
 from sollol_tui.jobs.recovery import AWAY
 from sollol_tui.jobs.runfile import run_file
+from sollol_tui.jobs.sight import LOST_AFTER_S
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.teacher_run import former_teachers, teaching_workers
 from sollol_tui.jobs.watch import RunFailedError, Watch
@@ -51,6 +52,8 @@ class Crew:
             self.worker(planned, everyone.host(planned.host)) for planned in self.plan.workers
         ]
         self.teachers = teaching_workers(store, record, say)
+        self.lost_teachers: Collection[str] = ()
+        """Hosts of the teacher that have been out of sight for long, or cannot score."""
         self.progress = Progress(plan=self.plan, generation=record.generation)
         planned_hosts = {worker.host.name for worker in self.workers}
         self.progress.lost |= {
@@ -155,14 +158,27 @@ class Crew:
             self.follow_plan(replace(self.plan, teacher=replace(teacher, content=content)))
             self._store.note_plan(self.job, self.plan)
 
-    async def dismiss_teachers(self, action: Ending, grace_s: float) -> list[str]:
-        """Makes the teacher's hosts free of the run; returns what could not be verified."""
+    async def dismiss_teachers(self) -> list[str]:
+        """Makes the teacher's hosts free of the run; returns what could not be verified. It has
+        nothing to save, so the job is not held for longer than it takes to call a host lost."""
         hosts = [*self.teachers, *former_teachers(self._store, self._record, self._say)]
         if not hosts:
             return []
-        problems = await self._end(hosts, "kill" if action == "kill" else "stop", grace_s)
+        problems = await asyncio.gather(*map(self._dismiss_teacher, hosts))
         teacher_rows.dismiss(self._store, self.job)
         return [problem for problem in problems if problem]
+
+    async def _dismiss_teacher(self, worker: Worker) -> str:
+        is_lost = worker.host.name in self.lost_teachers
+        patience_s = LOST_PATIENCE_S if is_lost else LOST_AFTER_S
+        problem = await worker.stop("kill", CLEANUP_LIMIT_S, asyncio.Event(), patience_s)
+        if not worker.given_up:
+            return problem
+        before = ", as it was lost before" if is_lost else ""
+        return (
+            f"{problem}: {patience_s:g} s were enough{before}, because a teacher has nothing to "
+            "save; what it scores there ends by itself"
+        )
 
     def is_same_model(self, worker: Worker) -> bool:
         """Whether a worker got the model that the job began with."""
@@ -288,11 +304,12 @@ class Crew:
         known = {(w.host.name, w.role): w.given_up for w in (*other.workers, *other.teachers)}
         for worker in (*self.workers, *self.teachers):
             worker.given_up = known.get((worker.host.name, worker.role), "")
+        self.lost_teachers = other.lost_teachers
 
     def _holds_steps(self, worker: Worker) -> bool:
         """Whether a worker may have something to save. Ranks that were launched again and still
         load would first load to the end."""
-        return worker.role != "" or self.progress.is_ready(worker.host.name)
+        return self.progress.is_ready(worker.host.name)
 
     async def leave(self, action: Ending, grace_s: float) -> list[str]:
         """Makes every worker free of the run; returns what could not be verified, in sentences."""

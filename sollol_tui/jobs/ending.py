@@ -42,7 +42,7 @@ async def finish(case: Attended) -> None:
             case.stage(f"the adapter waits on {error}")
             await asyncio.sleep(pause_s)
     left = await case.crew.leave("kill", STOP_GRACE_S)
-    left += await case.crew.dismiss_teachers("kill", STOP_GRACE_S)
+    left += await case.crew.dismiss_teachers()
     case.move(JobState.DONE, "; ".join(filter(None, [best, *left])))
 
 
@@ -72,7 +72,7 @@ async def pause(case: Attended) -> bool:
             step = await _bring_checkpoint(case)
     else:
         case.crew.let_go()
-    left += await case.crew.dismiss_teachers("stop", STOP_GRACE_S)
+    left += await case.crew.dismiss_teachers()
     done = case.store.step(case.job)
     place = resting_place(case.store, case.job)
     if HERE in case.crew.progress.full:
@@ -131,5 +131,5 @@ async def end(case: Attended, state: JobState, action: Ending, reason: str) -> N
         async with case.crew.watch.watching():
             left = await case.crew.leave(action, STOP_GRACE_S)
             await case.crew.watch.hear_last_words(LAST_WORDS_S)
-    left += await case.crew.dismiss_teachers(action, STOP_GRACE_S)
+    left += await case.crew.dismiss_teachers()
     case.move(state, "; ".join(filter(None, [reason, *left])))

@@ -14,7 +14,7 @@ from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.queue import selection_of
 from sollol_tui.jobs.records import load
 from sollol_tui.jobs.recovery import AWAY, is_hopeless, quarantine_reason, told, waits_for
-from sollol_tui.jobs.regroup import STOP_GRACE_S, bring_checkpoint, end_generation, lose, plan_next
+from sollol_tui.jobs.regroup import bring_checkpoint, end_generation, lose, plan_next
 from sollol_tui.jobs.requests import resting_place
 from sollol_tui.jobs.room import shortage
 from sollol_tui.jobs.roster import void_try
@@ -44,7 +44,7 @@ async def prepare(case: Attended) -> None:
             raise
         if errors and all(isinstance(one, UnreachableError) for one in errors.values()):
             silent = told({host: one.message for host, one in errors.items()})
-            await case.crew.dismiss_teachers("stop", STOP_GRACE_S)
+            await case.crew.dismiss_teachers()
             case.move(JobState.QUEUED, f"waits for {silent}")
             return
         await _rest(case, error.failure)
@@ -73,7 +73,7 @@ async def _rest(case: Attended, failure: Failure) -> None:
     where = f"{failure.host}: " if failure.host else ""
     case.crew.let_go()
     case.move(JobState.PAUSING)
-    await case.crew.dismiss_teachers("stop", STOP_GRACE_S)
+    await case.crew.dismiss_teachers()
     place = resting_place(case.store, case.job)
     case.move(JobState.PAUSED, f"{place}; {where}{failure.reason}")
 
@@ -158,7 +158,7 @@ async def _wait_for_workers(case: Attended) -> None:
         worker = hopeless[0]
         reason = quarantine_reason(worker.reason)
         raise RunFailedError(Failure(host=worker.host, reason=reason))
-    await case.crew.dismiss_teachers("stop", STOP_GRACE_S)
+    await case.crew.dismiss_teachers()
     record = case.store.job(case.job)
     with case.store.transaction():
         inventory = load(Inventory, record.inventory)

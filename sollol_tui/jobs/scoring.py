@@ -75,6 +75,7 @@ class Scoring:
                 group.create_task(self._serve(run))
             while True:
                 self._unseen.look(clock(), [host for host, run in self._runs.items() if run.unseen])
+                self._crew.lost_teachers = frozenset(filter(self._is_lost, self._runs))
                 await asyncio.sleep(LOOK_S)
 
     # who scores what
@@ -123,8 +124,8 @@ class Scoring:
             crashes, lacked = crashes if lacking == lacked else 0, lacking
             try:
                 await self._score(run, part)
-            except RunFailedError as error:
                 self._look_for_progress(host, part, lacking)
+            except RunFailedError as error:
                 self._give_up(run, error.failure)
                 return
             except HostError as error:
@@ -140,7 +141,6 @@ class Scoring:
                 log.warning("%s", told)
                 await asyncio.sleep(RECONNECT_S[min(crashes, len(RECONNECT_S) - 1)])
 
-    def _give_up(self, run: TeacherRun, failure: Failure) -> None:
     def _look_for_progress(self, host: str, part: int, lacked: int) -> None:
         """Raises HostError when a run has finished, and all that lacked before lacks still."""
         lacks = len(self._cache.lacking(part, len(self._holders)))
@@ -150,6 +150,7 @@ class Scoring:
                 f"the teacher's run said that it had finished, but {lacks} shards are not here",
             )
 
+    def _give_up(self, run: TeacherRun, failure: Failure) -> None:
         """A host scores no more. Raises RunFailedError when it was the last one."""
         host = run.worker.host.name
         self._failures[host] = failure

@@ -208,7 +208,10 @@ class TeacherRun:
         return self._launch
 
     def give_up_launch(self) -> None:
-        """The run of this launch is over; the next one is another."""
+        """The run of this launch is over; the next one is another. A host on which it came to its
+        end, or where nothing of it was found, need not be asked when the job ends."""
+        if self.finished is not None or not self._may_run:
+            self.worker.place = None
         self.note(launch=self.launches + 1)
         self._launch += 1
         self.finished = self.failure = None

@@ -273,6 +273,32 @@ async def test_a_host_that_was_given_up_is_asked_no_more_in_that_round(
     assert set(asked) == {"w3"}
 
 
+async def test_a_teacher_out_of_reach_holds_no_end_for_longer_than_it_takes_to_call_it_lost(
+    out_of_reach: tuple[Crew, Tries], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew, tries = out_of_reach
+    away = crew.workers[2]
+    crew.teachers = [replace(away, role=".teacher")]
+    monkeypatch.setattr(ending_together, "LOST_PATIENCE_S", 0.0)
+    ending = asyncio.create_task(crew.dismiss_teachers())
+    for _ in range(20):
+        await asyncio.wait_for(tries.acquire(), 20)
+    assert not ending.done()  # it has been out of sight for a moment only
+    ending.cancel()
+    await asyncio.gather(ending, return_exceptions=True)
+    crew.lost_teachers = {"w3"}
+    [problem] = await asyncio.wait_for(crew.dismiss_teachers(), 20)
+    assert problem.startswith("w3 could not be checked (")
+    assert problem.endswith(
+        "0 s were enough, as it was lost before, because a teacher has nothing to save; "
+        "what it scores there ends by itself"
+    )
+    monkeypatch.setattr(ending_together, "LOST_AFTER_S", 0.0)
+    crew.teachers, crew.lost_teachers = [replace(away, role=".teacher")], ()
+    [problem] = await asyncio.wait_for(crew.dismiss_teachers(), 20)
+    assert "0 s were enough, because" in problem
+
+
 async def test_hosts_are_asked_for_their_checkpoints_at_once(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
