@@ -33,6 +33,7 @@ from sollol_tui.ui.screens.opening import Opening
 from sollol_tui.ui.screens.overview import Overview
 from sollol_tui.ui.screens.view import View
 from sollol_tui.ui.signals import lent_signals
+from sollol_tui.ui.stylesheet import Stylesheet
 from sollol_tui.ui.widgets.header import ViewStrip
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
 
@@ -91,6 +92,7 @@ class SollolApp(App[str]):
         self, client: "SOLLOLClient", *, readonly: bool = False, job: str | None = None
     ) -> None:
         super().__init__()
+        self.stylesheet = Stylesheet(variables=self.get_css_variables())
         self._client = client
         self._readonly = readonly
         self._looks = Looks(self, PreferencesFile(), keeps=not readonly)
@@ -101,6 +103,7 @@ class SollolApp(App[str]):
 
     def on_mount(self) -> None:
         self._looks.apply()
+        self.stylesheet.set_variables(self.get_css_variables())  # of the theme that was chosen
         for view in _VIEWS:
             self.add_mode(view.NAME, partial(view, self._client, readonly=self._readonly))
         self.switch_mode(Overview.NAME)
