@@ -78,7 +78,7 @@ lint: .venv/developer
 
 soak: .venv/developer .venv-worker/installed
 	@$(BIN)/python -m pytest -s tests/soak
-	@$(BIN)/python -m pytest -m long tests/cluster
+	@$(BIN)/python -m pytest -m long tests/cluster tests/jobs
 	@SOLLOL_STATE_EXAMPLES=2000 $(BIN)/python -m pytest tests/jobs/test_state_machine.py
 	@.venv-worker/bin/python -m pytest -s tests/soak
 

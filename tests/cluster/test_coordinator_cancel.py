@@ -10,7 +10,7 @@ from tests.cluster.machine import Machine
 from tests.cluster.traces import traces
 from tests.jobs.bench import until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.keep_workdir, pytest.mark.timeout(300)]
 LONG = {"SOLLOL_STUB_STEPS": "100000", "SOLLOL_STUB_STRAYS": "1"}
 MUTE = {**LONG, "SOLLOL_STUB_FAIL": "mute", "SOLLOL_STUB_DEAF": "1"}
 
@@ -23,7 +23,16 @@ def cancel(coordinator: Coordinator, lab: Lab, job: str, *options: str) -> None:
         assert store.leases.held() == {}
 
 
-def test_a_job_cancelled_while_it_is_prepared_while_it_starts_and_while_it_runs_leaves_nothing(
+def test_a_job_cancelled_while_it_runs_leaves_nothing(coordinator: Coordinator, lab: Lab) -> None:
+    coordinator.lay_out(LONG)
+    coordinator.sollol(*coordinator.train("--workers", "w1,w2,w3", "--detach"))
+    running = coordinator.job_reaches(JobState.RUNNING).id
+    until(lambda: all(traces(host) for host in lab.hosts), "there is something to leave")
+    cancel(coordinator, lab, running, "--now")
+
+
+@pytest.mark.long
+def test_a_job_cancelled_while_it_is_prepared_and_while_it_starts_leaves_nothing(
     coordinator: Coordinator, lab: Lab
 ) -> None:
     train = coordinator.train("--workers", "w1,w2,w3", "--detach")
@@ -36,12 +45,6 @@ def test_a_job_cancelled_while_it_is_prepared_while_it_starts_and_while_it_runs_
     loading = coordinator.job_reaches(JobState.STARTING).id
     until(lambda: all(map(has_rank, lab.hosts)), "ranks load on every host")
     cancel(coordinator, lab, loading)
-
-    coordinator.lay_out(LONG)
-    coordinator.sollol(*train)
-    running = coordinator.job_reaches(JobState.RUNNING).id
-    until(lambda: all(traces(host) for host in lab.hosts), "there is something to leave")
-    cancel(coordinator, lab, running, "--now")
 
 
 def has_rank(host: Machine) -> bool:

@@ -17,15 +17,7 @@ from tests.jobs.bench import until
 
 pytestmark = [pytest.mark.keep_workdir, pytest.mark.timeout(300)]
 LONG = {"SOLLOL_STUB_STEPS": "100000", "SOLLOL_STUB_STEP_S": "0.1"}
-CUTS = 20
-LINES = 100_000
 STEPS = 200
-CHATTY = {
-    "SOLLOL_STUB_STEPS": str(STEPS),
-    "SOLLOL_STUB_STEP_S": "0.02",
-    "SOLLOL_STUB_LINES": str(LINES // STEPS),
-}
-KILLS = 10
 
 
 def submit(coordinator: Coordinator, env: dict[str, str], workers: str = "w1,w2,w3") -> str:
@@ -78,22 +70,24 @@ def test_a_network_that_is_gone_for_a_while_costs_no_step_and_no_byte(
     coordinator.assert_clean()
 
 
-def test_twenty_broken_connections_leave_no_gap_in_a_flood_of_lines(
-    coordinator: Coordinator, lab: Lab
+@pytest.mark.parametrize(
+    ("cuts", "lines"), [(4, 20_000), pytest.param(20, 100_000, marks=pytest.mark.long)]
+)
+def test_broken_connections_leave_no_gap_in_a_flood_of_lines(
+    coordinator: Coordinator, lab: Lab, cuts: int, lines: int
 ) -> None:
     chance = random.Random(27)
-    job = submit(coordinator, CHATTY)
-    cuts = 0
-    while cuts < CUTS:
+    steps = {"SOLLOL_STUB_STEPS": str(STEPS), "SOLLOL_STUB_STEP_S": "0.02"}
+    job = submit(coordinator, {**steps, "SOLLOL_STUB_LINES": str(lines // STEPS)})
+    for _ in range(cuts):
         host = chance.choice(lab.hosts)
         until(lambda host=host: host.end_logins(), f"{host.name} is connected")
-        cuts += 1
     coordinator.sollol("wait", job, timeout_s=200)
     assert_nothing_is_missing_or_doubled(coordinator, lab, job)
     for slot, host in enumerate(lab.hosts):
         copy = coordinator.home.copies(job, host.name) / f"log.{slot}.1"
         numbers = [line.split(b" ", 2)[1] for line in lines_of(copy.read_bytes())]
-        assert [int(number) for number in numbers] == list(range(LINES))
+        assert [int(number) for number in numbers] == list(range(lines))
     coordinator.assert_clean()
 
 
@@ -101,15 +95,16 @@ def lines_of(log: bytes) -> list[bytes]:
     return [line for line in log.split(b"\n") if line.startswith(b"line ")]
 
 
-def test_ten_killed_supervisors_start_nothing_again_and_disturb_no_rank(
-    coordinator: Coordinator, lab: Lab
+@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.long)])
+def test_killed_supervisors_start_nothing_again_and_disturb_no_rank(
+    coordinator: Coordinator, lab: Lab, kills: int
 ) -> None:
     chance = random.Random(10)
     job = submit(coordinator, LONG)
     until(lambda: view(coordinator).step > 0, "a first step")
     before = {host.name: ranks(host.processes()) for host in lab.hosts}
     assert all(before.values())
-    for _ in range(KILLS):
+    for _ in range(kills):
         until_moment(chance.uniform(0.1, 1.5))
         coordinator.kill_supervisors()
         coordinator.sollol("status", "--cached")

@@ -105,11 +105,17 @@ def test_a_rank_that_stands_still_is_shown_and_so_is_that_it_goes_on(
     coordinator.sollol("wait", job, "--for", "step=20")
     stopped = rank_pid(lab.hosts[1])
     lab.hosts[1].run(["kill", "-STOP", str(stopped)])
-    until(lambda: "a signal has stopped it" in coordinator.sollol("show", job), "it is named", 60)
-    assert "rank 1: no step for " in coordinator.sollol("show", job)
+    client = coordinator.client()
+    until(lambda: client.events(job, "stuck"), "it is named", 60)
+    said = coordinator.sollol("show", job)
+    assert "a signal has stopped it" in said
+    assert "rank 1: no step for " in said
     assert "rank 1 is stuck" in coordinator.sollol("events", job)
     lab.hosts[1].run(["kill", "-CONT", str(stopped)])
-    until(lambda: "no step for" not in coordinator.sollol("show", job), "it goes on", 60)
+    step = client.get_job_status(job).step
+    until(lambda: client.get_job_status(job).step > step, "it goes on", 60)
+    client.close()
+    until(lambda: "no step for" not in coordinator.sollol("show", job), "that is shown", 60)
     coordinator.sollol("cancel", job)
     coordinator.assert_clean()
 

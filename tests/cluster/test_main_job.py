@@ -179,6 +179,7 @@ def test_a_killed_terminal_leaves_the_job_to_other_shells(
     coordinator.sollol("cancel", job, expect=1)
 
 
+@pytest.mark.long
 def test_cut_cables_and_lost_connections_cost_no_byte(coordinator: Coordinator, lab: Lab) -> None:
     coordinator.lay_out({"SOLLOL_STUB_STEPS": "200", "SOLLOL_STUB_STEP_S": "0.02"})
     train = coordinator.popen(*coordinator.train("--workers", "2"))
@@ -199,6 +200,7 @@ def test_cut_cables_and_lost_connections_cost_no_byte(coordinator: Coordinator, 
     coordinator.assert_clean()
 
 
+@pytest.mark.long
 def test_a_supervisor_killed_again_and_again_starts_nothing_twice(
     coordinator: Coordinator, lab: Lab
 ) -> None:
@@ -220,6 +222,7 @@ def test_a_supervisor_killed_again_and_again_starts_nothing_twice(
     coordinator.assert_clean()
 
 
+@pytest.mark.long
 def test_a_supervisor_killed_while_it_cancels_leaves_nothing_in_the_end(
     coordinator: Coordinator, lab: Lab
 ) -> None:
