@@ -2,6 +2,7 @@
 jobs. A shard is here whole, with its sum beside it, or not at all. Makes no scores."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,6 +56,10 @@ class ScoreCache:
         here = set(self.names())
         lacks = [shard_name(number) not in here for number in range(self.shards)]
         return [part for part in range(parts) if any(lacks[part::parts])]
+
+    def holds_any(self, names: Iterable[str]) -> bool:
+        """Whether one of these shards is here."""
+        return any(self.path(name).exists() for name in names)
 
     def path(self, name: str) -> Path:
         return self.folder / name

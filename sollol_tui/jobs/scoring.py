@@ -111,7 +111,8 @@ class Scoring:
 
     async def _serve(self, run: TeacherRun) -> None:
         """One part after the other, as often as it takes."""
-        host, crashes, lacked = run.worker.host.name, 0, -1
+        host, crashes = run.worker.host.name, 0
+        lacked: list[str] = []
         while True:
             if host not in self._holders:  # another has its part: nothing is scored twice
                 await run.silence()
@@ -120,7 +121,7 @@ class Scoring:
                 run.note(state="done", reason=here, tokens_per_s=None, eta_s=None)
                 await until(lambda: self._part_for(host) is not None)
                 continue
-            lacking = len(self._cache.lacking(part, len(self._holders)))
+            lacking = self._cache.lacking(part, len(self._holders))
             crashes, lacked = crashes if lacking == lacked else 0, lacking
             try:
                 await self._score(run, part)
@@ -141,13 +142,14 @@ class Scoring:
                 log.warning("%s", told)
                 await asyncio.sleep(RECONNECT_S[min(crashes, len(RECONNECT_S) - 1)])
 
-    def _look_for_progress(self, host: str, part: int, lacked: int) -> None:
-        """Raises HostError when a run has finished, and all that lacked before lacks still."""
-        lacks = len(self._cache.lacking(part, len(self._holders)))
-        if self._holders[part] == host and 0 < lacked <= lacks:
+    def _look_for_progress(self, host: str, part: int, lacked: list[str]) -> None:
+        """Raises HostError when a run has finished, and all that lacked before lacks still. What
+        was thrown away meanwhile, because it was damaged, is the next one's."""
+        if self._holders[part] == host and not self._cache.holds_any(lacked):
             raise HostError(
                 host,
-                f"the teacher's run said that it had finished, but {lacks} shards are not here",
+                "the teacher's run said that it had finished, but none of the shards that it was "
+                f"to bring is here: {len(lacked)} lack",
             )
 
     def _give_up(self, run: TeacherRun, failure: Failure) -> None:

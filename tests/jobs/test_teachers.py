@@ -206,8 +206,10 @@ async def test_a_shard_that_is_damaged_here_is_thrown_away(tmp_path: File) -> No
     cache.path("000001.scores").write_bytes(b"baad")
     assert await cache.drop_if_damaged("000001.scores")
     assert cache.lacking(1, 2) == ["000001.scores"]
+    assert not cache.holds_any(cache.lacking())
     for number in (0, 2):
         cache.path(f"00000{number}.scores").write_bytes(b"good")
+    assert cache.holds_any(["000001.scores", "000002.scores"]), "another was lost meanwhile"
     assert [cache.lacking_parts(parts) for parts in (1, 2, 3)] == [[0], [1], [1]]
 
 

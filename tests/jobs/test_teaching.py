@@ -100,7 +100,7 @@ def test_a_teacher_none_of_whose_hosts_can_score_ends_the_job_with_the_reason(be
     told = "\n".join([view.reason, *notices])
     assert view.state is JobState.FAILED
     assert "the stub was told to fail, 3 times without a shard in between" in told
-    assert "said that it had finished, but 4 shards are not here, 3 times without" in told
+    assert "none of the shards that it was to bring is here: 4 lack, 3 times without" in told
     assert not bench.left(job)
 
 
