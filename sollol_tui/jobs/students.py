@@ -23,10 +23,12 @@ async def collect_students(case: Attended) -> str:
 
 def best_student(ranked: Sequence[Ranked]) -> str:
     """Names the best of `ranked`, who stand in order, with its loss; where nobody measured one,
-    says how to have one."""
-    if ranked[0].loss is not None:
-        return f"best student: {ranked[0].sentence}"
+    says how to have one. Says whose student is not here."""
+    here = [each for each in ranked if not each.away]
+    away = "".join(f"; {e.host} is {e.away}: its student rests there" for e in ranked[len(here) :])
+    if here[0].loss is not None:
+        return f"best student: {here[0].sentence}{away}"
     return (
-        f"all {len(ranked)} students are here, in {Path(ranked[0].folder).parent}; none is called "
-        "the best, because no held-out loss was measured: hold rows out with val_size"
+        f"all {len(here)} students are here, in {Path(here[0].folder).parent}; none is called "
+        f"the best, because no held-out loss was measured: hold rows out with val_size{away}"
     )

@@ -13,13 +13,15 @@ RANKING_HEAD: Final = ("PLACE", "STUDENT", "HELD-OUT LOSS", "STEP", "SETTINGS")
 class Ranked:
     """One student: its worker, the held-out loss that it measured last and after which step, what
     of the settings was its own, and where its adapter lies, or will. `loss` is None until it has
-    measured one."""
+    measured one. `away` says what became of a worker that takes part no more, "lost" or "gone": its
+    student's last checkpoint rests there, and no adapter comes."""
 
     host: str
     loss: float | None
     step: int | None
     settings: str
     folder: str
+    away: str = ""
 
     @property
     def sentence(self) -> str:
@@ -28,16 +30,18 @@ class Ranked:
 
 
 def in_order(students: Sequence[Ranked]) -> tuple[Ranked, ...]:
-    """The best first, those without a loss last."""
-    return tuple(sorted(students, key=lambda each: (each.loss is None, each.loss or 0.0)))
+    """The best first, then those without a loss, and last those who are away."""
+    return tuple(
+        sorted(students, key=lambda each: (each.away != "", each.loss is None, each.loss or 0.0))
+    )
 
 
 def ranking_cells(ranked: Sequence[Ranked]) -> list[tuple[str, ...]]:
     """A row of text for each, below RANKING_HEAD."""
     return [
         (
-            str(place) if each.loss is not None else "-",
-            clean(each.host, limit=80),
+            str(place) if each.loss is not None and not each.away else "-",
+            clean(f"{each.host} ({each.away})" if each.away else each.host, limit=80),
             "-" if each.loss is None else f"{each.loss:.4f}",
             "-" if each.step is None else f"{each.step:,}",
             clean(each.settings, limit=200) or "-",

@@ -26,6 +26,8 @@ def test_students_come_go_and_rest_and_whoever_stays_is_kept(bench: Bench) -> No
     bench.client.leave_job(job, "two")
     until(lambda: states(bench, job).get("two") == "gone", "it has left")
     assert [*(bench.run_dir(job, "two") / "checkpoints").iterdir()], "its student rests there"
+    ranked = [(each.host, each.away) for each in bench.client.ranking(job)]
+    assert ranked == [("one", ""), ("two", "gone")]
     bench.client.join_job(job, "two")
     until(lambda: states(bench, job).get("two") == "training", "it is back")
     release.touch()
