@@ -28,6 +28,7 @@ from remote.launch import Launch, prepare_launch, prepare_lighthouse
 from remote.limits import Kills, Memory
 from remote.monitor import INTERVAL_S, Monitor
 from remote.run import Lighthouse, Rank, Run, RunError
+from remote.shutdown import host_is_stopping
 
 CONTROL_INTERVAL_S = 0.25
 STOP_TIMEOUT_S = 120.0  # a step, a checkpoint and a slow disk fit in
@@ -64,6 +65,7 @@ class Daemon:
         self._give_up_at: float | None = None
         self._removing = False
         self._is_terminated = False
+        self._host_stops = False
         self._seen: set[processes.Identity] = set()
 
     def work(self) -> None:
@@ -170,6 +172,7 @@ class Daemon:
         write_control(self._run_dir, action)
         self._obey(action)
         self._give_up_at = time.monotonic() + TERMINATION_S
+        self._host_stops = host_is_stopping()
 
     def _obey(self, action: Action) -> None:
         if action in _PARTINGS and self._action is Action.RUN:
@@ -337,12 +340,25 @@ class Daemon:
             leftover_processes=len(leftovers),
             gpus_held=held,
             reason=reason,
-            problem=self._problem,
+            problem=self._parting_problem,
         )
         self._events.close()
 
+    @property
+    def _is_cut_short(self) -> bool:
+        """Whether a SIGTERM ended the run before its end."""
+        return self._is_terminated and set(self._endings) != {"finished"}
+
+    @property
+    def _parting_problem(self) -> Problem | None:
+        if self._is_cut_short:
+            return None if self._host_stops else Problem.WANTED_BACK
+        return self._problem
+
     def _outcome(self, overdue: bool) -> tuple[str, str | None]:
-        if self._is_terminated and set(self._endings) != {"finished"}:
+        if self._is_cut_short and self._host_stops:
+            return "killed", f"{self._run.host} shuts down or restarts"
+        if self._is_cut_short:
             return "killed", f"somebody on {self._run.host} ended it with SIGTERM"
         if self._action is Action.KILL:
             return "killed", "asked to leave at once"

@@ -33,6 +33,7 @@ class Problem(StrEnum):
 
     OUT_OF_MEMORY = "out_of_memory"
     STUCK = "stuck"
+    WANTED_BACK = "wanted_back"  # somebody on the host ended the agent: it is needed otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,19 +25,21 @@ from sollol_tui.jobs.recovery import (
     quarantine_reason,
     told,
 )
-from sollol_tui.jobs.regroup import give_up_arrival, lose
+from sollol_tui.jobs.regroup import give_up_arrival, leave_alone, lose
 from sollol_tui.jobs.roster import begin_try, membership_requests, settle, void_try
 from sollol_tui.jobs.sight import LOST_AFTER_S
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.jobs.worker import LOST_PATIENCE_S, Ending, Worker
 from sollol_tui.model.errors import SollolError, UnreachableError
+from sollol_tui.model.plan import Plan
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.states import WorkerState
 
 log = logging.getLogger("sollol.supervisor")
 LEAVE_GRACE_S: Final = 60.0  # for the step in flight, and for the others to go on without it
 _LOOK_S: Final = 0.25
+_LEFT: Final = (WorkerState.GONE, WorkerState.QUARANTINED)
 
 
 class Membership:
@@ -55,7 +57,9 @@ class Membership:
         self._store, self._crew, self._job = store, crew, crew.job
         self._spec, self._secrets, self._launching = spec, secrets, launching
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._told_lost = set(crew.progress.lost)
+        # A loss of which only the copies of the workers' files tell is still to be noted.
+        away = {worker.host for worker in store.workers(self._job) if worker.state in AWAY}
+        self._told_lost = away & crew.progress.lost.keys()
         self._returning: set[str] = set()  # lost workers on their way back
         self.arrivals: dict[str, Worker] = {}
 
@@ -68,6 +72,7 @@ class Membership:
                 self._collect()
                 self._crew.note_training()
                 self._look_for_losses()
+                self._give_back_hosts()
                 workers = self._store.workers(self._job)
                 if reason := self._needs_generation(workers):
                     return reason
@@ -137,7 +142,20 @@ class Membership:
         log.warning("going on without %s: %s", host, reason)
         is_there = not self._crew.watch.unseen.get(host)
         lose(self._store, self._job, host, reason, is_there=is_there)
+        if host in self._crew.progress.wanted_back:
+            leave_alone(self._store, self._job, host, reason)
         self._store.note_stage(self._job, f"going on without {host}: {reason}")
+
+    def _give_back_hosts(self) -> None:
+        """Hosts that somebody there wanted back are free of this job once all that was written
+        there is here. The last one stays in the plan: with it the job comes to rest."""
+        wanted = self._crew.progress.wanted_back & self._told_lost
+        for host in sorted(wanted - self._tasks.keys()):
+            if self._crew.watch.is_left(host) and len(self._crew.plan.workers) > 1:
+                with self._store.transaction():
+                    plan = self._without(host)
+                self._told_lost.discard(host)
+                self._take_out(host, plan)
 
     def _welcome(self, host: str) -> None:
         """One that was out of sight is back, and its agent is the one that was launched: its rank
@@ -178,7 +196,7 @@ class Membership:
         progress = self._crew.progress
         if not progress.slots <= progress.stuck.keys():
             return []
-        return [worker.host for worker in workers if worker.state is WorkerState.GONE]
+        return [worker.host for worker in workers if worker.state in _LEFT]
 
     # requests and returns
 
@@ -314,6 +332,19 @@ class Membership:
         self._store.note_stage(self._job, f"{host} could not join: {error}")
         give_up_arrival(self._store, self._job, host, f"could not join: {error}")
 
+    def _without(self, host: str) -> Plan:
+        """The plan of the other workers, stored; what only this host needed is leased no more."""
+        rest = tuple(w for w in self._crew.plan.workers if w.host != host)
+        plan = with_workers(self._crew.plan, rest, self._store.given_slots(self._job))
+        freed = set(resources(self._crew.plan)) - set(resources(plan))
+        self._store.leases.give_back(self._job, freed)
+        self._store.note_plan(self._job, plan)
+        return plan
+
+    def _take_out(self, host: str, plan: Plan) -> None:
+        self._crew.progress.lost.pop(host, None)
+        self._crew.follow_plan(plan)
+
     async def _let_go(self, host: str) -> None:
         """Asks the ranks of a host to leave; the others go on without them at the next step."""
         if len(self._crew.plan.workers) == 1:
@@ -327,15 +358,10 @@ class Membership:
         action: Ending = "kill" if is_lost else "leave"
         patience_s = LOST_PATIENCE_S if is_lost else LEAVE_GRACE_S
         problem = await worker.stop(action, LEAVE_GRACE_S, asyncio.Event(), patience_s)
-        rest = tuple(w for w in self._crew.plan.workers if w.host != host)
-        plan = with_workers(self._crew.plan, rest, self._store.given_slots(self._job))
         with self._store.transaction():
-            freed = set(resources(self._crew.plan)) - set(resources(plan))
-            self._store.leases.give_back(self._job, freed)
-            self._store.note_plan(self._job, plan)
+            plan = self._without(host)
             settle(self._store, self._job, "leave", host)
             self._store.move_worker(self._job, host, WorkerState.GONE, problem)
-        self._crew.progress.lost.pop(host, None)
-        self._crew.follow_plan(plan)
+        self._take_out(host, plan)
         note(self._store, self._job, "notice", host=host, message="has left")
         self._store.note_stage(self._job, f"{host} has left")

@@ -24,7 +24,7 @@ class Failure:
     """One thing that went wrong: where, one sentence, and the traceback where the sentence does not
     say it all. `distance` is how far it lies from the cause: 0 tells it, 1 what came of it, 2 is a
     peer that lost whoever met it. A `foreseen` one says by itself what to do; a host that is `gone`
-    has lost its agent without a word."""
+    has lost its agent, by nothing that the job did."""
 
     host: str
     reason: str
@@ -46,6 +46,7 @@ class Progress:
     stopped: dict[int, Event] = field(default_factory=dict)
     agents_finished: dict[str, Event] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)  # hosts without an agent, and why
+    wanted_back: set[str] = field(default_factory=set)  # hosts whose agent somebody there has ended
     failures: list[Failure] = field(default_factory=list)
     full: dict[str, str] = field(default_factory=dict)  # hosts whose disk has no room, and why
     stuck: dict[int, str] = field(default_factory=dict)  # slots that take no steps, and why
@@ -93,6 +94,8 @@ class Progress:
                 self.agents_finished[host] = event
                 if event.text("outcome") in ("failed", "killed"):
                     reason = clean(event.text("reason")) or "its agent gave up"
+                    if event.data.get("problem") == "wanted_back":
+                        self.wanted_back.add(host)
                     self._fail(host, reason, event)
                     if self.plan.is_elastic:  # else it may merely have lost another one
                         self.lost[host] = reason
@@ -236,6 +239,7 @@ class Progress:
                 traceback=traceback,
                 distance=distance,
                 foreseen=event.data.get("foreseen") is True,
+                gone=host in self.wanted_back,
             )
         )
 
@@ -256,6 +260,7 @@ class Progress:
 
     def _take_back(self, host: str) -> None:
         self.lost.pop(host, None)
+        self.wanted_back.discard(host)
         self.agents_finished.pop(host, None)
         self.failures = [failure for failure in self.failures if failure.host != host]
 

@@ -73,6 +73,13 @@ def lose(store: Store, job: str, host: str, reason: str, *, is_there: bool) -> N
             store.note_worker(job, host, tried_at=now)
 
 
+def leave_alone(store: Store, job: str, host: str, reason: str) -> None:
+    """Quarantines a lost worker whose host somebody there wants for something else: nothing is
+    launched there before somebody here asks for it."""
+    told = f"{reason}, so it is left alone; bring it back: sollol join {job} {host}"
+    store.move_worker(job, host, WorkerState.QUARANTINED, told)
+
+
 def plan_next(store: Store, job: str, crew: Crew, arrivals: dict[str, Worker]) -> bool:
     """Plans the next generation and leases what it needs, in one transaction: of the old one who is
     there and not asked to leave, who is back and whose turn it is to be tried again, and then

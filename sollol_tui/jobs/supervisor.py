@@ -21,7 +21,7 @@ from sollol_tui.jobs.preparation import prepare, recover
 from sollol_tui.jobs.progress import Failure
 from sollol_tui.jobs.queue import Turn
 from sollol_tui.jobs.recovery import told, who_is_lost
-from sollol_tui.jobs.regroup import STOP_GRACE_S, lose
+from sollol_tui.jobs.regroup import STOP_GRACE_S, leave_alone, lose
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.teaching import Teaching
 from sollol_tui.jobs.watch import RunFailedError
@@ -156,7 +156,7 @@ class Supervisor:
                     if self.case.spec.on_worker_loss == "fail":
                         raise
                     self._note_lost(lost)
-                    if self.case.spec.on_worker_loss == "pause":
+                    if self.case.spec.on_worker_loss == "pause" or self._is_sent_away:
                         return "pause"
                     self.case.move(JobState.RECOVERING, told(lost))
                 else:
@@ -192,12 +192,20 @@ class Supervisor:
         is_host = isinstance(first_of(error), HostError)
         return {failure.host: failure.reason} if is_host and has_begun else {}
 
+    @property
+    def _is_sent_away(self) -> bool:
+        """Whether somebody wants back every host of the job: nobody else could bring one back."""
+        hosts = {worker.host.name for worker in self.case.crew.workers}
+        return hosts <= self.case.crew.progress.wanted_back
+
     def _note_lost(self, lost: Mapping[str, str]) -> None:
         planned = {worker.host.name for worker in self.case.crew.workers}
         for host in sorted(lost.keys() & planned):
             self.case.crew.progress.lost.setdefault(host, lost[host])
             is_there = not self.case.crew.watch.unseen.get(host)
             lose(self.case.store, self.case.job, host, lost[host], is_there=is_there)
+            if host in self.case.crew.progress.wanted_back and not self._is_sent_away:
+                leave_alone(self.case.store, self.case.job, host, lost[host])
         self.case.store.note_traceback(
             self.case.job,
             next((f.traceback for f in self.case.crew.progress.failures if f.traceback), ""),

@@ -166,6 +166,11 @@ class Bench:
         )
 
     def left(self, job: str) -> list[str]:
+    def agent(self, job: str, host: str) -> int:
+        """The pid of the agent that was started there last."""
+        lines = (self.run_dir(job, host) / "pids").read_text().splitlines()
+        return int([one["pid"] for one in map(json.loads, lines) if one["role"] == "agent"][-1])
+
         """What still runs of the job on its hosts."""
         return [
             f"{process.pid} {' '.join(process.cmdline())}"

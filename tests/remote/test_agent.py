@@ -149,7 +149,7 @@ def test_sigterm_to_the_agent_saves_and_leaves_and_sighup_is_nothing(
     worker.wait_for("step", "0", count=steps + 5)
     os.kill(pid, signal.SIGTERM)
     finished = worker.wait_for("agent_finished")
-    assert finished["outcome"] == "killed"
+    assert (finished["outcome"], finished["problem"]) == ("killed", "wanted_back")
     assert finished["reason"] == "somebody on w1 ended it with SIGTERM"
     stopped = worker.wait_for("stopped", "0")
     assert (worker.run_dir / "checkpoints" / f"checkpoint-{stopped['step']}").is_dir()
