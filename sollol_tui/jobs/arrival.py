@@ -7,6 +7,7 @@ from sollol_tui.hosts.facts import gather_facts
 from sollol_tui.jobs.addresses import with_own_addresses
 from sollol_tui.jobs.crew import Crew
 from sollol_tui.jobs.events import note
+from sollol_tui.jobs.fingerprints import misfit
 from sollol_tui.jobs.planner import plan_worker
 from sollol_tui.jobs.probe import ask
 from sollol_tui.jobs.records import load
@@ -36,4 +37,23 @@ async def receive(store: Store, crew: Crew, spec: JobSpec, host: str) -> Worker:
     await crew.prepare_one(worker)
     if not crew.is_same_model(worker):
         raise UnsuitableError(host, "got another model than the one that the job began with")
+    _check_programs(crew, worker)
     return worker
+
+
+def _check_programs(crew: Crew, comer: Worker) -> None:
+    """Raises UnsuitableError where ranks that run would have to agree with other programs; those of
+    a static job are all launched anew, with the same ones."""
+    if not crew.plan.is_elastic or comer.place is None:
+        return
+    others = {
+        worker.host.name: worker.place.environment
+        for worker in crew.workers
+        if worker.place is not None and worker.host.name != comer.host.name
+    }
+    if said := misfit(comer.host.name, comer.place.environment, others):
+        raise UnsuitableError(
+            comer.host.name,
+            said,
+            remedy=f"sollol pause {crew.job}, then sollol resume {crew.job}: it gives all the same",
+        )

@@ -20,13 +20,28 @@ _MUST_AGREE: Final[Mapping[str, Callable[[Environment], str]]] = {
 def difference(environments: Mapping[str, Environment]) -> tuple[str, str] | None:
     """The second of two hosts that must not train together, and the sentence why; None when all
     may."""
+    if (found := _disagreement(environments)) is None:
+        return None
+    one, other, said = found
+    return other, f"{said}; sollol provision {one} {other} --recreate"
+
+
+def misfit(host: str, comer: Environment, workers: Mapping[str, Environment]) -> str:
+    """Why a host must not train together with those who run already, "" when it may. Ranks that run
+    keep the programs with which they were launched, whatever was upgraded here meanwhile."""
+    for name, environment in workers.items():
+        if found := _disagreement({name: environment, host: comer}):
+            return found[2]
+    return ""
+
+
+def _disagreement(environments: Mapping[str, Environment]) -> tuple[str, str, str] | None:
+    """Two hosts that must not train together, and what is wrong with the second."""
     for what, value in _MUST_AGREE.items():
         if found := _first_difference(environments, value):
             (one, had), (other, has) = found
-            return other, (
-                f"has {what} {has}, but {one} has {had}, and the workers of a job must agree; "
-                f"sollol provision {one} {other} --recreate"
-            )
+            said = f"has {what} {has}, but {one} has {had}, and the workers of a job must agree"
+            return one, other, said
     return None
 
 
