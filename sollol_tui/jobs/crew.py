@@ -275,7 +275,8 @@ class Crew:
     def can_save(self) -> bool:
         """Whether ranks that are told to stop can end at a step that all hold."""
         is_broken = self.progress.lost or self.progress.failures
-        return self.progress.has_begun and (self.plan.is_elastic or not is_broken)
+        is_needed_by_none = self.plan.is_elastic or self.plan.apart
+        return self.progress.has_begun and (is_needed_by_none or not is_broken)
 
     async def halt(self, action: Ending, grace_s: float) -> dict[str, str]:
         """Ends this generation where that can be done now; its workers stay in the job. A lost one

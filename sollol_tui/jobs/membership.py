@@ -27,7 +27,6 @@ from sollol_tui.jobs.recovery import (
 )
 from sollol_tui.jobs.regroup import give_up_arrival, leave_alone, lose
 from sollol_tui.jobs.roster import begin_try, membership_requests, settle, void_try
-from sollol_tui.jobs.sight import LOST_AFTER_S
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.jobs.worker import LOST_PATIENCE_S, Ending, Worker
@@ -111,8 +110,9 @@ class Membership:
     def _look_for_losses(self) -> None:
         progress, unseen = self._crew.progress, self._crew.watch.unseen
         self._crew.watch.look_around()
-        for host in sorted(self._crew.watch.sight.lost - progress.lost.keys()):
-            reason = f"out of reach for {LOST_AFTER_S:g} s: {unseen.get(host, '')}"
+        sight = self._crew.watch.sight
+        for host in sorted(sight.lost - progress.lost.keys()):
+            reason = f"out of reach for {sight.lost_after_s:g} s: {unseen.get(host, '')}"
             self._lose_silent(host, reason)
         for host in self._told_lost - progress.lost.keys():
             self._told_lost.discard(host)  # its agent has begun anew

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 LOST_AFTER_S: Final = 20.0  # out of sight while others are seen; seeing that takes 10 s more
+APART_LOST_AFTER_S: Final = 600.0  # a student who learns apart goes on where nobody sees it
 STUCK_AFTER_S: Final = 15.0  # without a step, once a worker is lost: longer than an election takes
 STUCK_AFTER_STEPS: Final = 5.0  # and longer than so many steps took before
 _LONGEST_LOOK_S: Final = 1.0  # what lies between two looks counts for no more: we may have slept
@@ -37,9 +38,11 @@ class Spells:
 class Sight:
     """Judges which workers are lost because they have been out of sight for too long, and whether
     those who are left wait in vain. `witnesses` are the workers on other machines: while none of
-    them is seen it is this machine that lost its network, and nothing is judged."""
+    them is seen it is this machine that lost its network, and nothing is judged. Of workers who
+    learn apart nobody needs the others, so that the job can wait for one that may go on."""
 
     witnesses: frozenset[str] = frozenset()
+    is_apart: bool = False
     _unseen: Spells = field(default_factory=Spells)
     _idle: Spells = field(default_factory=Spells)
 
@@ -58,8 +61,12 @@ class Sight:
         self._idle.look(now, ("idle",))
 
     @property
+    def lost_after_s(self) -> float:
+        return APART_LOST_AFTER_S if self.is_apart else LOST_AFTER_S
+
+    @property
     def lost(self) -> set[str]:
-        return {host for host in self.witnesses if self._unseen.lasted_s(host) >= LOST_AFTER_S}
+        return {host for host in self.witnesses if self._unseen.lasted_s(host) >= self.lost_after_s}
 
     def is_stuck(self, step_s: float) -> bool:
         """Whether no step has come for longer than the members need to agree anew; `step_s` is how

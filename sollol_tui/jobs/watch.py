@@ -64,7 +64,7 @@ class Watch:
             w.host: w.reason or "it was out of sight" for w in store.workers(job) if w.unseen_since
         }
         self._is_blind = self._left_unseen.keys() >= {worker.host.name for worker in workers}
-        self.sight = Sight()
+        self.sight = Sight(is_apart=progress.plan.apart)
         self._steps_judged = progress.steps_heard
 
     @asynccontextmanager

@@ -17,7 +17,7 @@ from sollol_tui.jobs.recovery import (
     tries_after_loss,
     who_is_lost,
 )
-from sollol_tui.jobs.sight import LOST_AFTER_S, STUCK_AFTER_S, Sight
+from sollol_tui.jobs.sight import APART_LOST_AFTER_S, LOST_AFTER_S, STUCK_AFTER_S, Sight
 from sollol_tui.model.plan import PlannedLighthouse
 from sollol_tui.model.states import WorkerState
 from tests.jobs.samples import plan
@@ -44,6 +44,14 @@ def watch(seen: Sight, seconds: float, *unseen: str, begin: float = 0.0, **steps
 def test_a_host_that_others_can_see_us_without_is_lost_after_a_while() -> None:
     seen = sight("w1", "w2", "w3")
     end = watch(seen, LOST_AFTER_S - 1, "w2")
+    assert seen.lost == set()
+    watch(seen, 2, "w2", begin=end)
+    assert seen.lost == {"w2"}
+
+
+def test_a_student_who_learns_apart_may_be_out_of_sight_for_long() -> None:
+    seen = replace(sight("w1", "w2"), is_apart=True)
+    end = watch(seen, APART_LOST_AFTER_S - 1, "w2")
     assert seen.lost == set()
     watch(seen, 2, "w2", begin=end)
     assert seen.lost == {"w2"}

@@ -1,6 +1,7 @@
 """Who is in the next generation of a job, and whose ranks are waited for when one ends."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +21,7 @@ from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.membership import Membership
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.records import load
-from sollol_tui.jobs.regroup import lose, plan_next
+from sollol_tui.jobs.regroup import end_generation, lose, plan_next
 from sollol_tui.jobs.requests import ask_to_join
 from sollol_tui.jobs.roster import expect
 from sollol_tui.jobs.store import Store
@@ -239,6 +240,28 @@ async def test_a_rank_that_was_launched_again_and_still_loads_is_not_waited_for(
     says(crew, "w2", kind, 1, world_size=2)
     assert await crew.halt("stop", 60) == {}
     assert told == {"w1": "stop", "w2": asked}
+
+
+@pytest.mark.parametrize(("apart", "asked"), [(True, "stop"), (False, "kill")])
+async def test_a_student_apart_saves_what_it_learnt_when_another_is_lost(
+    store: Store, monkeypatch: pytest.MonkeyPatch, apart: bool, asked: str
+) -> None:
+    job, told = running(store, "w1", "w2"), dict[str, str]()
+    store.note_plan(job, replace(load(Plan, store.job(job).plan), apart=apart))
+    crew = Crew(store, store.job(job), lambda host, text: None)
+
+    async def stop(worker: Worker, action: str, *arguments: object) -> str:
+        told[worker.host.name] = action
+        return ""
+
+    monkeypatch.setattr(Worker, "stop", stop)
+    for slot, host in enumerate(("w1", "w2")):
+        says(crew, host, "ready", slot, world_size=1)
+    crew.progress.lost["w2"] = "its agent is gone"
+    monkeypatch.setattr(crew.watch, "watching", contextlib.nullcontext)
+    monkeypatch.setattr(crew.watch, "is_over", lambda: True)
+    assert await end_generation(crew) == {}
+    assert told == {"w1": asked}
 
 
 async def test_a_host_that_was_given_up_is_asked_no_more_in_that_round(
