@@ -2,6 +2,7 @@
 leaves it alone and frees it, until somebody asks for it."""
 
 import asyncio
+import json
 import os
 import signal
 from dataclasses import replace
@@ -13,6 +14,7 @@ from sollol_tui.jobs.membership import Membership
 from sollol_tui.jobs.queue import take_turn
 from sollol_tui.jobs.scoring import until
 from sollol_tui.jobs.store import Store
+from sollol_tui.jobs.supervise import is_supervised
 from sollol_tui.model.events import decode
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.spec import JobSpec
@@ -38,10 +40,20 @@ def wait_for_steps(bench: Bench, job: str, world_size: int) -> JobView:
 def test_a_job_leaves_a_host_alone_from_which_it_was_sent_away_and_rests_without_any(
     bench: Bench,
 ) -> None:
+    """Nothing is computed twice, also where nobody looks after the job just then."""
     job = bench.submit(env={"SOLLOL_STUB_STEPS": "100000"})
     wait_for_steps(bench, job, 2)
+    # As at the shutdown of this machine: it takes nothing of the job with it.
+    bench.supervisor(job).terminate()
+    wait_until(lambda: not is_supervised(bench.home, job), "the supervisor has ended")
+    assert len(bench.left(job)) > 2
     os.kill(bench.agent(job, "two"), signal.SIGTERM)
+    assert bench.client.revive() == [job]
     alone = wait_for_steps(bench, job, 1)
+    files = sorted(bench.run_dir(job, "one").glob("events.0.*.jsonl"))
+    said = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    steps = [each["step"] for each in said if each["kind"] == "step"]
+    assert steps == [*range(1, len(steps) + 1)], "what was learnt is learnt once"
     [two] = [worker for worker in alone.workers if worker.host == "two"]
     assert two.state == "quarantined"
     told = "somebody on two ended it with SIGTERM, so it is left alone; bring it back: "
