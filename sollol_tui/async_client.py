@@ -10,7 +10,7 @@ async with AsyncSOLLOLClient() as client:
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from sollol_tui import awaited
 from sollol_tui.client import SOLLOLClient
 from sollol_tui.jobs.logs import LogChoice
+from sollol_tui.model.patterns import names_meant
 
 if TYPE_CHECKING:
     from sollol_tui.jobs.logs import LogLine, Slot
@@ -77,10 +78,12 @@ class AsyncSOLLOLClient:
     def close(self) -> None:
         self.state.close()
 
-    async def list_nodes(self) -> "list[HostView]":
-        """The hosts of the inventory, asked now."""
-        await self.state.probe_hosts()
-        return list((await self.snapshot()).hosts)
+    async def list_nodes(self, patterns: Sequence[str] = ()) -> "list[HostView]":
+        """The hosts of the inventory, or those that the patterns mean, asked now. Raises
+        NotFoundError for a pattern that fits no host."""
+        await self.state.probe_hosts(patterns)
+        meant = names_meant(await asyncio.to_thread(self.state.inventory), patterns)
+        return [host for host in (await self.snapshot()).hosts if host.name in meant]
 
     async def submit_job(
         self, spec: "JobSpec | Mapping[str, Any]", *, queue: bool = True

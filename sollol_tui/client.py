@@ -23,6 +23,7 @@ from sollol_tui.jobs.view import read_job, read_jobs, read_snapshot
 from sollol_tui.model.errors import NotFoundError
 from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.names import not_found
+from sollol_tui.model.patterns import names_meant
 from sollol_tui.model.snapshot import HostView, JobView, Snapshot
 from sollol_tui.model.states import JobState
 from sollol_tui.trained import Trained
@@ -100,13 +101,17 @@ class SOLLOLClient(Drafting, Trained):
         with self._lock:
             return self._store.version()
 
-    async def probe_hosts(self, *, timeout_s: float | None = None) -> None:
-        """Asks the hosts of which nothing fresh is known, and stores their answers."""
+    async def probe_hosts(
+        self, patterns: Sequence[str] = (), *, timeout_s: float | None = None
+    ) -> None:
+        """Asks the hosts that the patterns mean, without any all of them, where nothing fresh is
+        known, and stores their answers."""
         from sollol_tui.hosts.reading import take_reading
         from sollol_tui.jobs.probe import ask, note_readings, stale_hosts
 
         inventory = self.inventory()
-        hosts = stale_hosts(inventory, self.snapshot().hosts)
+        meant = names_meant(inventory, patterns)
+        hosts = [h for h in stale_hosts(inventory, self.snapshot().hosts) if h.name in meant]
         limit_s = self._connect_timeout_s or timeout_s
         answers = await ask(self.home, hosts, take_reading, timeout_s=limit_s)
         with self._lock:
@@ -165,10 +170,12 @@ class SOLLOLClient(Drafting, Trained):
     def _known_hosts(self) -> list[Path]:
         return [self.home.known_hosts]
 
-    def list_nodes(self) -> list[HostView]:
-        """The hosts of the inventory, asked now."""
-        _run(self.probe_hosts())
-        return list(self.snapshot().hosts)
+    def list_nodes(self, patterns: Sequence[str] = ()) -> list[HostView]:
+        """The hosts of the inventory, or those that the patterns mean, asked now. Raises
+        NotFoundError for a pattern that fits no host."""
+        _run(self.probe_hosts(patterns))
+        meant = names_meant(self.inventory(), patterns)
+        return [host for host in self.snapshot().hosts if host.name in meant]
 
     # jobs
 

@@ -3,7 +3,7 @@ a state folder of its own; asks no host, and refuses all that acts.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -83,7 +83,9 @@ class ReplayClient(SOLLOLClient):
             shown = read_snapshot(self._store, self.inventory())
             return replace(shown, at=self._player.reached, inventory=self._title())
 
-    async def probe_hosts(self, *, timeout_s: float | None = None) -> None:
+    async def probe_hosts(
+        self, patterns: Sequence[str] = (), *, timeout_s: float | None = None
+    ) -> None:
         """Nobody: the figures of hosts are recorded ones."""
 
     @property

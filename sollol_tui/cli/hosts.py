@@ -75,16 +75,17 @@ def _trust(session: Session, client: "SOLLOLClient", host: "Host", replace: bool
 
 
 @hosts.command("ls")
+@click.argument("names", metavar="[HOST...]", nargs=-1, type=HOSTS)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (schema sollol.hosts/1).")
 @pass_session
-def list_hosts(session: Session, as_json: bool) -> None:
-    """The hosts, asked now.
+def list_hosts(session: Session, names: tuple[str, ...], as_json: bool) -> None:
+    """The hosts, or those named, asked now.
 
     \b
     Example: sollol hosts ls
     """
     with session.client() as client:
-        listed = client.list_nodes()
+        listed = client.list_nodes(names)
     if as_json:
         data = {"schema": "sollol.hosts/1", "hosts": [asdict(host) for host in listed]}
         click.echo(json.dumps(data))

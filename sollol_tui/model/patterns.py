@@ -42,6 +42,13 @@ def matching(inventory: Inventory, pattern: str) -> tuple[Host, ...]:
     return tuple(host for host in inventory.hosts if host.name in wanted)
 
 
+def names_meant(inventory: Inventory, patterns: Sequence[str]) -> frozenset[str]:
+    """The hosts of the inventory that any of the patterns means; without a pattern all."""
+    if not patterns:
+        return frozenset(host.name for host in inventory.hosts)
+    return frozenset(host.name for each in patterns for host in matching(inventory, each))
+
+
 def _wanted(inventory: Inventory, usable: Sequence[Host], pattern: str) -> set[str]:
     parts = [part.strip() for part in pattern.split(",") if part.strip()]
     wanted: set[str] = set()

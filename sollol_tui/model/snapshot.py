@@ -99,7 +99,9 @@ class TeacherView(Keyed):
 
     @property
     def duty(self) -> str:
-        """ "teaches, 52% scored"."""
+        """ "teaches, 52% scored"; "has taught" where the job keeps a host that is done with it."""
+        if self.state == "done":
+            return "has taught"
         share = f", {int(100 * self.done / self.total)}% scored" if self.total else ""
         return f"teaches{share}"
 

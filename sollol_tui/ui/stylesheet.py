@@ -1,5 +1,5 @@
 """The rules of layout and colour, read once for as long as their variables stay. Textual reads all
-all of them anew for each screen and theme that begins, which was a tenth of the start."""
+of them anew for each screen and theme that begins, which took a tenth of the start."""
 
 from textual.css import stylesheet
 

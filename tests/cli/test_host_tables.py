@@ -2,7 +2,7 @@
 are given here, because those of real ones differ from machine to machine."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ COMMANDS = {
 }
 
 
-def nodes(_client: SOLLOLClient) -> list[HostView]:
+def nodes(_client: SOLLOLClient, _patterns: Sequence[str]) -> list[HostView]:
     now = time.time()
     gpus = tuple(
         GpuReading(

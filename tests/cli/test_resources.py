@@ -1,11 +1,13 @@
 """`sollol resources`: what each host has, what is free, and who holds the rest."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 import sollol_tui.client
+from sollol_tui import AsyncSOLLOLClient
 from sollol_tui.jobs.home import open_home
 from sollol_tui.jobs.occupied import Occupation, occupy
 from sollol_tui.jobs.store import Store
@@ -110,3 +112,21 @@ def test_hosts_are_asked_unless_told_otherwise(
     assert host["ram_total_bytes"] > 0
     listed = json.loads(sollol("hosts", "ls", "--json")[1])
     assert (listed["schema"], listed["hosts"][0]["name"]) == ("sollol.hosts/1", "here")
+
+
+async def test_hosts_that_are_named_are_asked_and_listed_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    local = {"connection": "local", "workdir": str(tmp_path / "w"), "tags": ["a"]}
+    hosts = {"hosts": {"here": local, "there": local | {"tags": ["b"]}}}
+    (tmp_path / "inventory.yaml").write_text(json.dumps(hosts))
+    listed = json.loads((await asyncio.to_thread(sollol, "hosts", "ls", "there", "--json"))[1])
+    assert [(host["name"], host["state"]) for host in listed["hosts"]] == [("there", "up")]
+    async with AsyncSOLLOLClient() as client:
+        known = {host.name: host.state for host in (await client.snapshot()).hosts}
+        assert known == {"here": HostState.UNKNOWN, "there": HostState.UP}
+        assert [host.name for host in await client.list_nodes(["tag:a"])] == ["here"]
+    code, _, err = await asyncio.to_thread(sollol, "hosts", "ls", "thre")
+    assert code != 0
+    assert "did you mean 'there'?" in err

@@ -48,6 +48,11 @@ async def test_a_teacher_and_an_errand_are_told_where_one_looks_at_their_host() 
         await screen.sees("lost: [/b] says the worker")
 
 
+def test_a_teacher_that_is_done_teaches_no_more() -> None:
+    assert replace(TEACHER, done=2294).duty == "teaches, 100% scored"
+    assert replace(TEACHER, done=2294, state="done").duty == "has taught"
+
+
 async def test_students_who_learn_apart_stand_on_the_job_s_page_in_their_order() -> None:
     client = SampleClient()
     best, none = ("attic", 1.2041, 40), ("[b]hydra[/b]\x1b[31m", None, None)
