@@ -75,7 +75,11 @@ async def cordon_hosts(
         app.notify(f"{clean(path.name)} says so already", markup=False)
     elif await app.push_screen_wait(ConfirmDiff(old, new, str(path))):
         await asyncio.to_thread(client.write_inventory, new, instead_of=old)
-        what = "stay out of new jobs" if cordons else "take part in new jobs again"
+        what = (
+            "stay out of new jobs that do not name them"
+            if cordons
+            else "take part in new jobs again"
+        )
         _say_written(app, path.name, f"{' '.join(names)} {what}")
 
 

@@ -49,7 +49,7 @@ async def test_marked_hosts_are_cordoned_together_and_let_in_again(lab: DraftCli
         await screen.press("u")
         await screen.sees("+  hydra: {tags: [cuda], enabled: false}")
         await screen.press("y")
-        await screen.hears("hydra desk stay out of new jobs")
+        await screen.hears("hydra desk stay out of new jobs that do not name them")
         assert FILE.read_text().count("enabled: false") == 3
         await screen.press("escape")
         await screen.until(lambda: "marked" not in screen.text)

@@ -44,8 +44,8 @@ class Hosts(FilteredView):
                 tooltip="Bring the training environment to the host under the cursor, or to those "
                 "marked"),
         Binding("u", "cordon", "Cordon", id="host.cordon",
-                tooltip="Keep the host under the cursor, or those marked, out of new jobs; again "
-                "lets them in"),
+                tooltip="Keep the host under the cursor, or those marked, out of new jobs that do "
+                "not name them; what runs there goes on; again lets them in"),
     ]  # fmt: skip
 
     is_working: reactive[bool] = reactive(False, bindings=True)
