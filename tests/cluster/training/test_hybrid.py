@@ -50,6 +50,20 @@ def coordinator(lab: Lab, tmp_path: Path) -> Iterator[Coordinator]:
     beside.kill_supervisors()
 
 
+def write_more_rows(coordinator: Coordinator) -> None:
+    """So many that a scorer may be held while it has not come to its end."""
+    more = [{"instruction": f"count {n}", "output": f"{n} {n + 1} {n + 2}"} for n in range(4000)]
+    text = "".join(f"{json.dumps(row)}\n" for row in more)
+    (coordinator.folder / "rows.jsonl").write_text(text)
+
+
+def flip(path: Path) -> None:
+    """One bit in the middle of a file is another one."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def hybrid(coordinator: Coordinator, *arguments: str) -> list[str]:
     flags = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
     asked = ["--mode", "hybrid", "--teacher", "teacher", *flags, *arguments]
@@ -128,9 +142,7 @@ def test_no_token_is_scored_twice_though_host_and_supervisor_are_lost_and_the_jo
     coordinator: Coordinator, lab: Lab
 ) -> None:
     w3 = lab.hosts[2]
-    rows = coordinator.folder / "rows.jsonl"
-    more = [{"instruction": f"count {n}", "output": f"{n} {n + 1} {n + 2}"} for n in range(4000)]
-    rows.write_text("".join(f"{json.dumps(row)}\n" for row in more))
+    write_more_rows(coordinator)
     settings = ("--set", "global_batch=128", "--set", "epochs=1", "--detach")
     both = ("--workers", "w1,w2", "--teacher-host", "w3", *settings)
     coordinator.sollol(*hybrid(coordinator, *both))
@@ -157,16 +169,105 @@ def test_no_token_is_scored_twice_though_host_and_supervisor_are_lost_and_the_jo
 
 @needs_worker_python
 @pytest.mark.long
-@pytest.mark.timeout(600)
-def test_each_worker_trains_a_student_of_its_own_and_the_best_is_named(
-    coordinator: Coordinator,
+@pytest.mark.timeout(900)
+def test_two_hosts_of_a_teacher_share_the_work_students_outrun_them_and_no_damage_is_learnt(
+    coordinator: Coordinator, lab: Lab
 ) -> None:
+    first, second, third = lab.hosts
+    write_more_rows(coordinator)
+    settings = ("--set", "global_batch=128", "--set", "epochs=1", "--detach")
+    both = ("--workers", "w1", "--teacher-host", "w2,w3", *settings)
+    coordinator.sollol(*hybrid(coordinator, *both))
+    [job] = coordinator.jobs()
+
+    def told(host: str, kind: str) -> list[dict[str, Any]]:
+        return teacher_events(coordinator, job.id, host, kind)
+
+    until(lambda: told("w3", "shard"), "a first shard", 300)
+    scorers = [each for each in third.processes() if "remote.distill.score" in each.command]
+    for scorer in scorers:
+        third.run(["kill", "-STOP", str(scorer.pid)])
+    assert scorers
+    assert not told("w3", "finished")
+    until(lambda: told("w2", "finished"), "the other's part", 300)
+
+    def awaited() -> dict[str, Any] | None:
+        """What the student waits for, once that is the held scorer's alone."""
+        waits = student_events(coordinator, job.id, "awaiting_scores")[-1:]
+        return next((each for each in waits if all(n % 2 for n in each["shards"])), None)
+
+    step = until(awaited, "it has outrun the other", 300)["step"]
+    said = coordinator.sollol("events", job.id)
+    assert f"waits for the teacher's scores of step {step}" in said
+
+    [here] = coordinator.home.scores.iterdir()
+    student, scorer = (host.home / ".sollol" / "scores" / here.name for host in (first, second))
+    damaged = {120: [student], 122: [student, here], 124: [student, here, scorer]}
+    sound = {shard: (here / f"{shard:06d}.scores").read_bytes() for shard in damaged}
+    for shard, folders in damaged.items():
+        name = f"{shard:06d}.scores"
+        until((student / name).exists, f"{name} on the student's host", 100)
+        for folder in folders:
+            flip(folder / name)
+    for each in scorers:
+        third.run(["kill", "-CONT", str(each.pid)])
+    coordinator.sollol("attach", job.id, timeout_s=400)
+    [job] = coordinator.jobs()
+    assert (job.state, job.samples_done) == (JobState.DONE, 4000), job.reason
+    thrown = {
+        each["shard"]: each["t"] for each in student_events(coordinator, job.id, "scores_corrupt")
+    }
+    assert thrown.keys() == damaged.keys()
+    came = {each["step"]: each["t"] for each in student_events(coordinator, job.id, "scores_here")}
+    taken = {each["step"]: each["t"] for each in student_events(coordinator, job.id, "step")}
+    for shard, at in thrown.items():
+        step = shard * told("w2", "scoring")[0]["shard_rows"] // 128 + 1
+        assert at < came[step] < taken[step], f"shard {shard}"
+        assert (student / f"{shard:06d}.scores").read_bytes() == sound[shard]
+    scored = [
+        each["shard"]
+        for host in ("w2", "w3")
+        for each in told(host, "shard")
+        if not each["present"]
+    ]
+    [shards] = {each["shards"] for host in ("w2", "w3") for each in told(host, "scoring")}
+    assert Counter(scored) == Counter([*range(shards), 124])
+    assert "had finished, but" not in coordinator.sollol("events", job.id)
+    coordinator.assert_clean()
+
+
+@needs_worker_python
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_each_worker_trains_its_student_also_one_that_was_lost_and_the_best_is_named(
+    coordinator: Coordinator, lab: Lab
+) -> None:
+    second = lab.hosts[1]
     settings = ("--set", "val_size=0.2", "--set", "students=[{lora: {r: 4}}, {lora: {r: 16}}]")
+    settings += ("--set", "epochs=120", "--set", "save_steps=50", "--detach")
     both = ("--workers", "w1,w2", "--teacher-host", "w1", *settings)
     command = [word if word != "hybrid" else "teacher_student" for word in hybrid(coordinator)]
-    said = coordinator.sollol(*command, *both, timeout_s=400)
+    coordinator.sollol(*command, *both)
+    [begun] = coordinator.jobs()
+    copies = coordinator.home.copies(begun.id, "w2")
+    until(lambda: copies.exists() and events(copies, "checkpoint"), "a checkpoint of w2's", 400)
+    second.crash()
+    second.boot()
+    said = coordinator.sollol("attach", begun.id, timeout_s=600)
     [job] = coordinator.jobs()
     assert job.state is JobState.DONE, said
+    [*_, back] = events(copies, "ready")
+    assert back["step"] in {each["step"] for each in events(copies, "checkpoint")}
+    other = coordinator.home.copies(begun.id, "w1")
+    [*_, goes_on] = events(other, "ready")
+    before = [each for each in events(other, "step") if each["generation"] < back["generation"]]
+    assert goes_on["step"] >= before[-1]["step"], "it was stopped after a checkpoint, not killed"
+    losses: dict[bool, dict[int, float]] = {False: {}, True: {}}  # before the crash, and after it
+    for each in events(copies, "step"):
+        losses[each["generation"] == back["generation"]][each["step"]] = each["loss"]
+    assert back["step"] < min(losses[True]) <= back["step"] + 20
+    for step in losses[False].keys() & losses[True].keys():
+        assert losses[True][step] == pytest.approx(losses[False][step], rel=1e-4), f"step {step}"
     ranks = {}
     for host in ("w1", "w2"):
         adapter = Path(job.output_dir) / host / "adapter_config.json"
