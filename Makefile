@@ -64,7 +64,7 @@ test-cluster: .venv/developer .venv-worker/installed
 # Shown as a whole at its end: two reports line by line among each other can be read by nobody.
 test-training: .venv/developer .venv-worker/installed
 	@mkdir -p .cache
-	@.venv-worker/bin/python -m pytest tests/remote/torch >.cache/test-training.log 2>&1 || failed=1; \
+	@.venv-worker/bin/python -m pytest -m "not long" tests/remote/torch >.cache/test-training.log 2>&1 || failed=1; \
 	echo; echo "tests of training, in a worker's environment"; cat .cache/test-training.log; exit $$failed
 
 check: lint test
@@ -81,6 +81,7 @@ soak: .venv/developer .venv-worker/installed
 	@$(BIN)/python -m pytest -m long tests/cluster tests/jobs
 	@SOLLOL_STATE_EXAMPLES=2000 $(BIN)/python -m pytest tests/jobs/test_state_machine.py
 	@.venv-worker/bin/python -m pytest -s tests/soak
+	@.venv-worker/bin/python -m pytest -m long tests/remote/torch
 
 bench: .venv/developer .venv-worker/installed
 	@$(BIN)/python -m pytest -s tests/bench
