@@ -107,6 +107,15 @@ class Bench:
             **settings,
         }
 
+    @property
+    def release(self) -> Path:
+        """Whoever stands still goes on once it is there."""
+        return self.folder / "release"
+
+    def until_released(self, step: int) -> dict[str, str]:
+        """Has ranks stand still before a step."""
+        return {"SOLLOL_STUB_HOLDS": f"train:{step}={self.release}"}
+
     def view(self, job: str) -> JobView:
         return self.client.get_job_status(job)
 
@@ -157,6 +166,11 @@ class Bench:
     def run_dir(self, job: str, host: str) -> Path:
         return self.workdirs / host / "runs" / job / host
 
+    def agent(self, job: str, host: str) -> int:
+        """The pid of the agent that was started there last."""
+        lines = (self.run_dir(job, host) / "pids").read_text().splitlines()
+        return int([one["pid"] for one in map(json.loads, lines) if one["role"] == "agent"][-1])
+
     def started_agents(self, job: str) -> list[str]:
         """The log of each agent that was ever started for the job."""
         return sorted(
@@ -166,11 +180,6 @@ class Bench:
         )
 
     def left(self, job: str) -> list[str]:
-    def agent(self, job: str, host: str) -> int:
-        """The pid of the agent that was started there last."""
-        lines = (self.run_dir(job, host) / "pids").read_text().splitlines()
-        return int([one["pid"] for one in map(json.loads, lines) if one["role"] == "agent"][-1])
-
         """What still runs of the job on its hosts."""
         return [
             f"{process.pid} {' '.join(process.cmdline())}"

@@ -16,11 +16,12 @@ from sollol_tui.jobs.store import Store
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
 from tests.jobs import mortal
-from tests.jobs.bench import Bench, is_alive, supervisors, until, write_rows
+from tests.jobs.bench import DEADLINE_S, Bench, is_alive, supervisors, until, write_rows
 from tests.jobs.mortal import into, out_of, supervise_until
 
 KILLED = -signal.SIGKILL
 LONG = {"SOLLOL_STUB_STEPS": "100000"}
+TO_THE_LAUNCH = (mortal.TRANSFERRING, mortal.WHILE_LAUNCHING, mortal.AFTER_LAUNCH)
 TO_THE_RUN = (
     out_of(JobState.PLANNING),
     into(JobState.PROVISIONING),
@@ -63,12 +64,19 @@ def events(bench: Bench, job: str, *kinds: str) -> list[tuple[str, int | None, i
     return sorted((event.kind, event.slot, event.attempt) for event in said)
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param((*TO_THE_LAUNCH, into(JobState.FINISHING)), id="some"),
+        pytest.param((*TO_THE_RUN, *TO_THE_END), id="all", marks=pytest.mark.long),
+    ],
+)
 def test_a_job_survives_the_death_of_its_supervisor_in_every_state(
-    bench: Bench, unattended: pytest.MonkeyPatch
+    bench: Bench, unattended: pytest.MonkeyPatch, points: tuple[str, ...]
 ) -> None:
     write_new_rows(bench)
     job = bench.submit(env={"SOLLOL_STUB_STEPS": "30"})
-    die_at_each(bench, job, *TO_THE_RUN, *TO_THE_END)
+    die_at_each(bench, job, *points)
     assert bench.client.revive() == [job]
     view = bench.reaches(job, JobState.DONE)
     assert (view.step, view.samples_done, view.world_size) == (30, 480, 2)
@@ -142,7 +150,7 @@ def kill_agent(bench: Bench, job: str, host: str) -> None:
     os.kill(agents[-1], signal.SIGKILL)
 
 
-@pytest.mark.parametrize("now", [False, True])
+@pytest.mark.parametrize("now", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_cancel_survives_it_too(bench: Bench, unattended: pytest.MonkeyPatch, now: bool) -> None:
     job = bench.submit(env=LONG)
     die_at_each(bench, job, into(JobState.RUNNING))
@@ -159,15 +167,16 @@ def test_a_cancel_survives_it_too(bench: Bench, unattended: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     "point",
     [
-        mortal.TRANSFERRING,
+        pytest.param(mortal.TRANSFERRING, marks=pytest.mark.long),
         mortal.WHILE_LAUNCHING,
-        into(JobState.FINISHING),
+        pytest.param(into(JobState.FINISHING), marks=pytest.mark.long),
     ],
 )
 def test_a_job_is_cancelled_wherever_its_supervisor_died(
     bench: Bench, unattended: pytest.MonkeyPatch, point: str
 ) -> None:
-    write_new_rows(bench)
+    if point == mortal.TRANSFERRING:
+        write_new_rows(bench)
     job = bench.submit(env={"SOLLOL_STUB_STEPS": "3" if "finishing" in point else "100000"})
     die_at_each(bench, job, point)
     bench.client.cancel_job(job, now=True)
@@ -177,7 +186,7 @@ def test_a_job_is_cancelled_wherever_its_supervisor_died(
         assert store.leases.held() == {}
 
 
-def test_of_two_supervisors_that_start_at_once_one_leaves_with_0(
+def test_of_two_supervisors_that_start_at_once_one_leaves_and_what_it_left_locks_nobody_out(
     bench: Bench, unattended: pytest.MonkeyPatch
 ) -> None:
     job = bench.submit(env=LONG)
@@ -195,18 +204,12 @@ def test_of_two_supervisors_that_start_at_once_one_leaves_with_0(
     bench.takes_steps(job)
     assert bench.started_agents(job) == ["one/log.agent.1", "two/log.agent.1"]
     assert len([one for one in supervisors(bench.home) if is_alive(one)]) == 1
-    bench.client.cancel_job(job, now=True)
-    bench.reaches(job, JobState.CANCELLED)
-    assert sorted(one.wait(timeout=30) for one in both) == [0, 0]
-
-
-def test_what_a_dead_supervisor_left_in_its_lock_file_locks_nobody_out(bench: Bench) -> None:
-    job = bench.submit(env={"SOLLOL_STUB_STEPS": "30"})
-    bench.takes_steps(job)
     bench.kill_supervisor(job)
+    assert sorted(one.wait(timeout=DEADLINE_S) for one in both) == [KILLED, 0]
     (bench.home.job(job) / "supervisor.lock").write_text("another boot\n4711\n")
     assert bench.client.revive() == [job]
-    bench.reaches(job, JobState.DONE)
+    bench.client.cancel_job(job, now=True)
+    bench.reaches(job, JobState.CANCELLED)
 
 
 def test_of_two_coordinators_the_first_on_a_host_has_it_and_the_second_is_told(

@@ -9,6 +9,7 @@ import pytest
 
 from sollol_tui.jobs.dataset import check_dataset, locate_dataset
 from sollol_tui.model.errors import InputError
+from sollol_tui.model.states import JobState
 from tests.jobs.bench import Bench, write_rows
 
 
@@ -23,8 +24,9 @@ def parts(bench: Bench) -> Path:
 
 
 def test_the_files_of_a_pattern_are_sent_as_one_dataset(bench: Bench, parts: Path) -> None:
-    job = bench.submit(dataset=str(parts / "**" / "*.jsonl"), workers="one")
-    bench.takes_steps(job)
+    one_step = {"SOLLOL_STUB_STEPS": "1"}
+    job = bench.submit(env=one_step, dataset=str(parts / "**" / "*.jsonl"), workers="one")
+    bench.reaches(job, JobState.DONE)
     there = Path(json.loads((bench.run_dir(job, "one") / "run.json").read_bytes())["dataset"])
     assert there.parent.name == asyncio.run(check_dataset(parts, "auto")).sha256
     assert there.parent.parent == bench.workdirs / "one" / "datasets"

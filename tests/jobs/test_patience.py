@@ -32,9 +32,10 @@ LONG = {"SOLLOL_STUB_STEPS": "100000"}
 
 
 def test_copies_that_vanish_are_made_again_and_the_run_goes_on(bench: Bench) -> None:
-    job = bench.submit(env={"SOLLOL_STUB_STEPS": "150"})
+    job = bench.submit(env=bench.until_released(10))
     bench.takes_steps(job)
     shutil.rmtree(bench.home.copies(job, "one"))
+    bench.release.touch()
     bench.reaches(job, JobState.DONE)
     assert bench.started_agents(job) == ["one/log.agent.1", "two/log.agent.1"]
     assert bench.copies_are_equal(job)
@@ -58,9 +59,10 @@ def test_ranks_stopped_by_somebody_else_end_the_job(bench: Bench) -> None:
 def test_the_adapter_is_fetched_as_soon_as_its_worker_is_back(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = bench.submit(env={"SOLLOL_STUB_STEPS": "60"})
+    job = bench.submit(env=bench.until_released(3))
     bench.takes_steps(job)
     bench.kill_supervisor(job)
+    bench.release.touch()
     real, tries = ending.collect, []
 
     async def lost_twice(*arguments: object) -> Path:

@@ -195,23 +195,32 @@ async def test_a_queued_job_notices_at_once_that_an_errand_has_left_its_host(
     assert store.job(job).state is JobState.PLANNING
 
 
-def test_a_queued_job_says_what_it_waits_for_and_runs_when_that_is_free(bench: Bench) -> None:
+def test_a_queued_job_says_what_it_waits_for_and_one_that_rested_goes_on_behind_the_others(
+    bench: Bench,
+) -> None:
+    quick = {"SOLLOL_STUB_STEPS": "5"}
     first = bench.submit(env=LONG, workers="one")
-    second = bench.submit(env={"SOLLOL_STUB_STEPS": "5"}, workers="one")
-    third = bench.submit(env={"SOLLOL_STUB_STEPS": "5"}, workers="one")
-    beside = bench.submit(env={"SOLLOL_STUB_STEPS": "5"}, workers="two")
-    assert bench.view(second).reason == f"#1: waits for one ({first})"
-    assert bench.view(third).reason == f"#2: after {second}"
+    head, second, third = [bench.submit(env=quick, workers="one") for _ in range(3)]
+    beside = bench.submit(env=quick, workers="two")
+    assert bench.view(head).reason == f"#1: waits for one ({first})"
+    assert bench.view(second).reason == f"#2: after {head}"
     queued = [job.id for job in jobs_in_order(bench.client.list_jobs()) if job.queue_place]
-    assert queued == [second, third]
+    assert queued == [head, second, third]
     bench.reaches(beside, JobState.DONE)
-    assert bench.view(second).state is JobState.QUEUED
-    bench.client.cancel_job(second)  # at once: nothing of it runs
-    assert bench.view(second).state is JobState.CANCELLED
-    until(lambda: bench.view(third).reason == f"#1: waits for one ({first})", "it says so")
+    assert bench.view(head).state is JobState.QUEUED
+    bench.client.cancel_job(head)  # at once: nothing of it runs
+    assert bench.view(head).state is JobState.CANCELLED
+    until(lambda: bench.view(second).reason == f"#1: waits for one ({first})", "it says so")
+
+    bench.client.pause_job(second)
+    assert bench.view(second).state is JobState.PAUSED
+    assert bench.view(second).reason == "before its first step"
+    bench.client.resume_job(second)
+    until(lambda: bench.view(second).reason == f"#2: after {third}", "it says what it waits for")
     bench.client.cancel_job(first, now=True)
-    bench.reaches(third, JobState.DONE)
-    assert bench.left(first) == bench.left(third) == []
+    done = bench.reaches(second, JobState.DONE)
+    assert bench.reaches(third, JobState.DONE).ended_at < done.ended_at
+    assert bench.left(first) == bench.left(second) == bench.left(third) == []
 
 
 def test_a_waiting_supervisor_that_is_killed_is_replaced_and_the_job_gets_its_turn(
@@ -226,17 +235,3 @@ def test_a_waiting_supervisor_that_is_killed_is_replaced_and_the_job_gets_its_tu
     bench.client.pause_job(first)
     bench.reaches(second, JobState.DONE)
     bench.reaches(first, JobState.PAUSED)
-
-
-def test_a_queued_job_is_paused_at_once_and_goes_on_behind_the_others(bench: Bench) -> None:
-    first = bench.submit(env=LONG, workers="one")
-    second = bench.submit(env={"SOLLOL_STUB_STEPS": "5"}, workers="one")
-    bench.client.pause_job(second)
-    assert bench.view(second).state is JobState.PAUSED
-    assert bench.view(second).reason == "before its first step"
-    third = bench.submit(env={"SOLLOL_STUB_STEPS": "5"}, workers="one")
-    bench.client.resume_job(second)
-    until(lambda: bench.view(second).reason == f"#2: after {third}", "it says what it waits for")
-    bench.client.cancel_job(first, now=True)
-    done = bench.reaches(second, JobState.DONE)
-    assert bench.reaches(third, JobState.DONE).ended_at < done.ended_at

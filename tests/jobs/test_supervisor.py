@@ -16,12 +16,17 @@ from sollol_tui.jobs import results
 from sollol_tui.jobs.output import owner
 from sollol_tui.model.errors import NotFoundError, StateError
 from sollol_tui.model.states import JobState
-from tests.jobs.bench import Bench, is_alive, supervisors, until, write_rows
+from tests.jobs.bench import DEADLINE_S, Bench, is_alive, supervisors, until, write_rows
 
 LONG = {"SOLLOL_STUB_STEPS": "100000"}
 
 
-def test_a_job_runs_to_its_end_and_brings_its_result(bench: Bench) -> None:
+def test_a_job_runs_to_its_end_and_imports_nothing_of_the_users_folder(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("asyncio", "psutil", "logging", "remote", "sollol_tui"):
+        (bench.folder / f"{name}.py").write_text("raise SystemExit('imported from the folder')")
+    monkeypatch.chdir(bench.folder)
     job = bench.submit(name="tiny")
     view = bench.reaches(job, JobState.DONE)
     out = Path(view.output_dir)
@@ -44,21 +49,13 @@ def test_a_job_runs_to_its_end_and_brings_its_result(bench: Bench) -> None:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
-def test_what_is_left_names_the_agent_of_each_host_while_a_job_runs(bench: Bench) -> None:
+def test_cancel_while_it_runs_leaves_nothing_and_keeps_a_checkpoint(bench: Bench) -> None:
     job = bench.submit(env=LONG)
     bench.takes_steps(job)
     agents = [said for said in bench.left(job) if "remote.agent" in said]
     assert {host for said in agents for host in ("one", "two") if f"/{job}/{host}" in said} == {
         *("one", "two")
     }
-    bench.client.cancel_job(job, now=True)
-    bench.reaches(job, JobState.CANCELLED)
-    assert bench.left(job) == []
-
-
-def test_cancel_while_it_runs_leaves_nothing_and_keeps_a_checkpoint(bench: Bench) -> None:
-    job = bench.submit(env=LONG)
-    bench.takes_steps(job)
     bench.client.cancel_job(job)
     view = bench.reaches(job, JobState.CANCELLED)
     assert view.reason == ""
@@ -85,7 +82,7 @@ def test_cancel_before_anything_was_launched(bench: Bench) -> None:
 
 
 def test_cancel_while_the_ranks_are_starting(bench: Bench) -> None:
-    job = bench.submit(env={**LONG, "SOLLOL_STUB_FAIL": "mute", "SOLLOL_STUB_DEAF": "1"})
+    job = bench.submit(env={**LONG, "SOLLOL_STUB_FAIL": "mute"})
     bench.reaches(job, JobState.STARTING)
     until(lambda: [said for said in bench.left(job) if "remote.train" in said], "a rank loads")
     bench.client.cancel_job(job)
@@ -95,17 +92,25 @@ def test_cancel_while_the_ranks_are_starting(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    "state", [JobState.PROVISIONING, JobState.STARTING, JobState.RUNNING, JobState.FINISHING]
+    "state",
+    [
+        pytest.param(JobState.PROVISIONING, marks=pytest.mark.long),
+        pytest.param(JobState.STARTING, marks=pytest.mark.long),
+        JobState.RUNNING,
+        pytest.param(JobState.FINISHING, marks=pytest.mark.long),
+    ],
 )
 def test_a_killed_supervisor_is_replaced_and_nothing_starts_twice(
     bench: Bench, state: JobState
 ) -> None:
-    job = bench.submit(env={"SOLLOL_STUB_STEPS": "30"})
-    after = list(JobState)[list(JobState).index(state) :]
-    bench.reaches(job, *after)
+    job = bench.submit(env={"SOLLOL_STUB_STEPS": "30", **bench.until_released(10)})
     if state is JobState.RUNNING:
         bench.takes_steps(job)
+    else:
+        bench.release.touch()
+        bench.reaches(job, *list(JobState)[list(JobState).index(state) :])
     bench.kill_supervisor(job)
+    bench.release.touch()
     if not bench.view(job).state.is_terminal:
         assert bench.client.revive() == [job]
     view = bench.reaches(job, JobState.DONE)
@@ -119,6 +124,7 @@ def test_a_killed_supervisor_is_replaced_and_nothing_starts_twice(
     ]  # fmt: skip
 
 
+@pytest.mark.long  # tests/jobs/test_coordinator_killed.py names the moments
 def test_a_supervisor_killed_while_it_cancels_is_replaced_and_cancels(bench: Bench) -> None:
     job = bench.submit(env=LONG)
     bench.takes_steps(job)
@@ -130,36 +136,22 @@ def test_a_supervisor_killed_while_it_cancels_is_replaced_and_cancels(bench: Ben
     assert bench.left(job) == []
 
 
-def test_of_two_supervisors_the_second_leaves_at_once(bench: Bench) -> None:
+def test_a_supervisor_has_no_terminal_and_a_second_one_leaves_at_once(bench: Bench) -> None:
     job = bench.submit(env=LONG)
-    bench.takes_steps(job)
+    bench.reaches(job, JobState.STARTING, JobState.RUNNING)
     first = bench.supervisor(job)
+    assert os.getsid(first.pid) == first.pid  # a closed terminal does not reach it
+    assert first.terminal() is None
     second = subprocess.run(
         [sys.executable, "-P", "-m", "sollol_tui.jobs.supervise", job],
         env=os.environ | {"SOLLOL_HOME": str(bench.home.root)},
         capture_output=True,
-        timeout=20,
+        timeout=DEADLINE_S,
         check=False,
     )
     assert (second.returncode, second.stdout, second.stderr) == (0, b"", b"")
     assert is_alive(first)
     assert bench.client.revive() == []
-
-
-def test_a_closed_terminal_does_not_reach_the_supervisor(bench: Bench) -> None:
-    job = bench.submit(env=LONG)
-    supervisor = bench.supervisor(job)
-    assert os.getsid(supervisor.pid) == supervisor.pid
-    assert supervisor.terminal() is None
-
-
-def test_what_lies_in_the_users_folder_is_not_imported(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("asyncio", "psutil", "logging", "remote", "sollol_tui"):
-        (bench.folder / f"{name}.py").write_text("raise SystemExit('imported from the folder')")
-    monkeypatch.chdir(bench.folder)
-    bench.reaches(bench.submit(env={"SOLLOL_STUB_STEPS": "1"}), JobState.DONE)
 
 
 def test_a_rank_that_dies_at_import_fails_the_job_with_its_traceback(bench: Bench) -> None:
@@ -216,22 +208,6 @@ def test_an_agent_that_is_killed_is_told_and_nothing_is_left(bench: Bench) -> No
     assert bench.left(job) == []
 
 
-def test_what_appears_at_the_output_meanwhile_is_not_overwritten(bench: Bench) -> None:
-    taken = bench.folder / "taken"
-    job = bench.submit(output_dir=str(taken))
-    taken.mkdir()
-    (taken / "thesis.tex").write_text("precious")
-    bench.reaches(job, JobState.DONE)
-    assert [path.name for path in taken.iterdir()] == ["thesis.tex"]
-    beside = bench.folder / "taken.2"
-    assert (beside / "adapter_model.safetensors").is_file()
-    assert (beside / "job.yaml").read_text().startswith(f"# {job}\n")
-    assert bench.client.fetch(job) == beside  # in the place of the same job's earlier one
-    assert bench.view(job).output_dir == str(beside)
-    assert sorted(path.name for path in bench.folder.glob("*taken*")) == ["taken", "taken.2"]
-    assert bench.left(job) == []
-
-
 def test_a_dataset_that_goes_away_after_the_plan_is_told(bench: Bench) -> None:
     rows = write_rows(bench.folder / "other.jsonl", 33)
     bench.lay_out({}, {})
@@ -244,13 +220,25 @@ def test_a_dataset_that_goes_away_after_the_plan_is_told(bench: Bench) -> None:
     assert "sollol itself failed" not in view.reason
 
 
-def test_a_result_gets_its_name_with_its_job_file_and_its_logs(
+def test_a_result_takes_a_free_name_and_takes_it_with_its_job_file_and_its_logs(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = bench.submit()
+    taken = bench.folder / "out" / "taken"
+    job = bench.submit(env=bench.until_released(5), output_dir=str(taken))
     with pytest.raises(NotFoundError, match=f"{job} has no result"):
         bench.client.fetch(job)
+    taken.mkdir(parents=True)
+    (taken / "thesis.tex").write_text("precious")
+    bench.release.touch()
     out = Path(bench.reaches(job, JobState.DONE).output_dir)
+    assert out == taken.with_name("taken.2")
+    assert [path.name for path in taken.iterdir()] == ["thesis.tex"]
+    assert (out / "adapter_model.safetensors").is_file()
+    assert (out / "job.yaml").read_text().startswith(f"# {job}\n")
+    assert bench.client.fetch(job) == out  # in the place of the same job's earlier one
+    assert bench.view(job).output_dir == str(out)
+    assert sorted(path.name for path in out.parent.iterdir()) == ["taken", "taken.2"]
+    assert bench.left(job) == []
     shutil.rmtree(out)
 
     def stop_before(part: Path, output: Path, job: str) -> Path:
@@ -262,6 +250,6 @@ def test_a_result_gets_its_name_with_its_job_file_and_its_logs(
         patched.setattr(results, "publish", stop_before)
         with pytest.raises(StateError, match=f"No space left .*; .*: sollol fetch {job}"):
             bench.client.fetch(job)
-    assert list(out.parent.iterdir()) == []
+    assert list(out.parent.iterdir()) == [taken]
     assert bench.client.fetch(job) == out
     assert owner(out) == job

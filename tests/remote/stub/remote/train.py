@@ -29,6 +29,7 @@ GROWS_AT = int(os.environ.get("SOLLOL_STUB_GROWS_AT", "1000000000"))
 GROWS_BYTES = 16 * 1024**2  # with every step from then on
 HOARD: list[bytearray] = []
 LINES = int(os.environ.get("SOLLOL_STUB_LINES", "0"))
+HOLDS, _, RELEASE = os.environ.get("SOLLOL_STUB_HOLDS", "").partition("=")
 DEAF = os.environ.get("SOLLOL_STUB_DEAF") == "1"
 
 if FAIL == "import":
@@ -136,6 +137,10 @@ def train(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
         scores.tell(events)
     pulse = Pulse(run_dir, slot, events.attempt)
     for step in range(first + 1, STEPS + 1):
+        while f"{run.program}:{step}" == HOLDS and not Path(RELEASE).exists():
+            if read_control(run_dir) != Action.RUN:
+                break
+            time.sleep(0.02)
         pulse.begin_step()
         pulse.now(Doing.COMPUTING)
         if f"step:{step}" == FAIL:
