@@ -122,6 +122,22 @@ async def test_a_filter_that_admits_nothing_says_how_to_clear_it() -> None:
         await screen.sees("no line passes the filter - esc clears it")
 
 
+async def test_n_goes_on_in_the_log_of_the_overview_too_but_in_a_table_to_the_next_row() -> None:
+    client = SampleClient()
+    lines = [f"line {n}" for n in range(40)]
+    client.say("j-7f3a", "KeyError: a", *lines, "KeyError: b", *lines)
+    async with driven(client) as screen:
+        await screen.until(lambda: len(screen.log.lines) == 82)
+        await screen.press("enter", "n", "n")
+        await screen.sees("KeyError: b")
+        await screen.press("N")
+        await screen.sees("KeyError: a")
+        await screen.press("N")
+        await screen.hears("no further line here")
+        await screen.press("escape", "n")
+        await screen.until(lambda: screen.jobs.key_under_cursor == "j-81c0")
+
+
 def test_a_pattern_that_is_none_is_told_in_a_sentence() -> None:
     with pytest.raises(ValueError, match="is not a pattern"):
         parse_filter("re:(")

@@ -26,6 +26,12 @@ class Overview(View):
         Binding("slash", "filter", "Filter", id="log.filter", key_display="/",
                 tooltip="Show only log lines with this text; !text, re:pattern"),
         Binding("l", "maximise_log", "Log", id="log.maximise", tooltip="The log alone, and back"),
+        # Of the log: in a table these keys go on to rows.
+        Binding("n", "step(1)", "Next", id="log.step", show=False,
+                tooltip="In the log the next line that the filter finds, among all the others; "
+                "without a filter the next that tells of an error; freezes"),
+        Binding("N", "step(-1)", "Line before", id="log.step_back", show=False,
+                tooltip="The same, upwards"),
         Binding("escape", "back", "Clear", id="log.clear", show=False,
                 tooltip="Clear the filter, then leave the big log, then back to the jobs"),
     ]  # fmt: skip
@@ -97,6 +103,10 @@ class Overview(View):
 
     def action_filter(self) -> None:
         self.query_one(LogPane).open_filter()
+
+    def action_step(self, way: int) -> None:
+        if not self.query_one(LogPane).step(way):
+            self.notify("no further line here", timeout=3, markup=False)
 
     def action_maximise_log(self) -> None:
         self.toggle_class("-log-only")
