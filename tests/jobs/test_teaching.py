@@ -104,7 +104,9 @@ def test_a_teacher_none_of_whose_hosts_can_score_ends_the_job_with_the_reason(be
     assert not bench.left(job)
 
 
-@pytest.mark.parametrize("fault", ["scorer and supervisor killed", "job paused"])
+@pytest.mark.parametrize(
+    "fault", ["scorer and supervisor killed", pytest.param("job paused", marks=pytest.mark.long)]
+)
 def test_no_shard_is_scored_twice(bench: Bench, fault: str) -> None:
     release = bench.folder / "release"
     holds = {"two": {"SOLLOL_STUB_HOLDS": f"distill.score:5={release}"}}
