@@ -19,6 +19,7 @@ PATIENCE_S = 200.0
 
 
 @needs_worker_python
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_job_goes_on_and_brings_its_adapter_though_its_first_worker_is_lost(
     lab: Lab, tmp_path: Path
