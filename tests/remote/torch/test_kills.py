@@ -19,7 +19,10 @@ ROWS, STEPS = 47, 6
         # Step 4 is added up and not committed.
         (Doom(module="remote.train", function="commit", call=4), 1, 1, 2),
         # Step 5 is committed, and no checkpoint holds it.
-        (Doom(module="remote.train", function="next_step", call=6), 2, 1, 4),
+        pytest.param(
+            *(Doom(module="remote.train", function="next_step", call=6), 2, 1, 4),
+            marks=pytest.mark.long,
+        ),
         # The files of checkpoint-4 are written, and some of them are on disk; each has six.
         (Doom(module="remote.checkpoint", function="_sync_file", call=9), 1, 2, 2),
     ],
