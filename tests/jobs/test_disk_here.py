@@ -5,7 +5,6 @@ import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from sollol_tui.client import SOLLOLClient
 from sollol_tui.model.errors import StateError
 from sollol_tui.model.states import JobState
 from tests.jobs.bench import COPIED, Bench, until
+from tests.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
 DISK_BYTES = 64 * 1024**2
@@ -20,33 +20,18 @@ LONG = {"SOLLOL_STUB_STEPS": "100000"}
 
 
 @pytest.fixture
-def small(bench: Bench) -> Iterator[Bench]:
+def disk(bench: Bench) -> Iterator[SmallDisk]:
+    with small_disk(bench.folder / "disk", DISK_BYTES) as disk:
+        yield disk
+
+
+@pytest.fixture
+def small(bench: Bench, disk: SmallDisk) -> Iterator[Bench]:
     """The bench with its state on a small disk."""
-    disk = bench.folder / "disk"
-    disk.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)], check=True
-    )
-    with SOLLOLClient(bench.inventory, home=disk / "home") as client:
+    with SOLLOLClient(bench.inventory, home=disk.folder / "home") as client:
         made = replace(bench, home=client.home, client=client)
         yield made
         made.clear()
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def fill(bench: Bench, leave_bytes: int) -> Path:
-    """Takes the disk's room but for `leave_bytes`."""
-    filler = bench.home.root.parent / "filler"
-    disk = os.statvfs(filler.parent)
-    with filler.open("wb") as file:
-        left = disk.f_bavail * disk.f_frsize - leave_bytes
-        try:
-            while left > 0:
-                left -= file.write(b"x" * min(left, 2**20))
-                file.flush()
-        except OSError:
-            assert leave_bytes == 0
-    return filler
 
 
 def rank_lines(bench: Bench, job: str) -> int:
@@ -54,11 +39,11 @@ def rank_lines(bench: Bench, job: str) -> int:
 
 
 def test_a_full_disk_here_pauses_the_job_and_it_goes_on_elsewhere_at_the_same_step(
-    small: Bench,
+    small: Bench, disk: SmallDisk
 ) -> None:
     job = small.submit(env=LONG, workers="one")
     small.takes_steps(job)
-    filler = fill(small, leave_bytes=2**20)
+    disk.fill(but=2**20)
     paused = small.reaches(job, JobState.PAUSED)
     assert paused.reason.startswith(f"at step {paused.step}; the newest checkpoint stays on its w")
     assert "the disk of this machine is full: " in paused.reason
@@ -69,20 +54,22 @@ def test_a_full_disk_here_pauses_the_job_and_it_goes_on_elsewhere_at_the_same_st
     until(lambda: "this machine is full" in small.view(job).reason, "it says why not")
     assert small.reaches(job, JobState.PAUSED).step == paused.step
 
-    filler.unlink()
+    disk.free()
     small.lay_out({"SOLLOL_STUB_STEPS": str(paused.step + 5)}, {})
     small.client.resume_job(job, workers="two")  # which has no checkpoint
     assert small.reaches(job, JobState.DONE).step == paused.step + 5
     assert f"continuing from checkpoint-{paused.step}" in str(small.client.events(job, "notice"))
 
 
-def test_a_disk_here_without_a_byte_of_room_ends_nothing_and_leaves_no_gap(small: Bench) -> None:
+def test_a_disk_here_without_a_byte_of_room_ends_nothing_and_leaves_no_gap(
+    small: Bench, disk: SmallDisk
+) -> None:
     job = small.submit(env=LONG)
     small.takes_steps(job)
-    filler = fill(small, leave_bytes=0)
+    disk.fill()
     lines = rank_lines(small, job)
     until(lambda: rank_lines(small, job) > lines + 50, "the training goes on")
-    filler.unlink()
+    disk.free()
     until(lambda: small.view(job).step > lines, "it is heard of again")
     if small.view(job).state is JobState.RUNNING:  # nobody looked meanwhile
         small.client.pause_job(job)

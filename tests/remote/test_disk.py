@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,39 +13,16 @@ from remote.events import BACKLOG_BYTES, EventWriter
 from remote.lease import is_locked
 from tests.loop_disk import LoopDisk, loop_disk
 from tests.remote.worker import Worker, wait_until
+from tests.small_disk import SmallDisk, small_disk
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts small disks")
 DISK_BYTES = 16 * 1024**2
 
 
-class SmallDisk:
-    """A disk of its own, of which all but some bytes can be taken."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._filler = folder / "filler"
-
-    @property
-    def free_bytes(self) -> int:
-        state = os.statvfs(self.folder)
-        return state.f_bavail * state.f_frsize
-
-    def fill(self, but: int = 0) -> None:
-        with self._filler.open("ab") as file:
-            os.posix_fallocate(file.fileno(), file.tell(), max(self.free_bytes - but, 1))
-
-    def free(self) -> None:
-        self._filler.unlink()
-
-
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[SmallDisk]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
-    subprocess.run(mount, check=True)
-    yield SmallDisk(folder)
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    with small_disk(tmp_path / "small", DISK_BYTES) as disk:
+        yield disk
 
 
 @pytest.fixture
