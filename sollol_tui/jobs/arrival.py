@@ -28,7 +28,7 @@ async def receive(store: Store, crew: Crew, spec: JobSpec, host: str) -> Worker:
     if host in answers.errors:
         raise answers.errors[host]
     taken = store.leases.taken_from(crew.job)
-    planned, warnings = plan_worker(spec, machine, answers.said[host], taken)
+    planned, warnings = plan_worker(spec, crew.plan.engine, machine, answers.said[host], taken)
     for warning in warnings:
         note(store, crew.job, "notice", host=host, message=warning)
     joined = replace(crew.plan, workers=(*crew.plan.workers, planned))

@@ -48,7 +48,7 @@ def make_plan(
         if host.name in reasons or len(workers) == selection.at_most:
             continue
         try:
-            _check_engine(spec, facts[host.name])
+            _check_engine(spec.engine, facts[host.name])
             worker, left_out, warnings = _worker(host, facts[host.name], spec.resources, taken)
             if reason := misfit(spec, facts[host.name], worker, known):
                 raise _NotSuitableError(reason)
@@ -79,9 +79,10 @@ def make_plan(
     ranks = sum(len(worker.ranks) for worker in workers)
     global_batch = spec.resolved_global_batch(dataset.rows, ranks)
     memory = memory_of(spec, facts, tuple(workers), known)
+    engine, engine_notice = _engine(spec, workers, facts)
     plan = Plan(
         workers=tuple(workers),
-        engine="elastic" if spec.engine is Engine.ELASTIC else "static",
+        engine=engine,
         global_batch=global_batch,
         max_steps=-(-dataset.rows * spec.epochs // global_batch),  # the last one may be short
         rows=dataset.rows,
@@ -90,6 +91,7 @@ def make_plan(
         left_out=reasons,
         notices=(
             *_notices(spec, dataset, ranks),
+            *engine_notice,
             *(memory.warnings if memory else ()),
             *notices,
         ),
@@ -117,12 +119,12 @@ def without(
 
 
 def plan_worker(
-    spec: JobSpec, host: Host, facts: HostFacts, taken: Taken
+    spec: JobSpec, engine: str, host: Host, facts: HostFacts, taken: Taken
 ) -> tuple[PlannedWorker, list[str]]:
-    """A host that is to join a job that runs, still without slots, and warnings. Raises
+    """A host that is to join a job that runs on `engine`, still without slots, and warnings. Raises
     UnsuitableError with the reason why it cannot."""
     try:
-        _check_engine(spec, facts)
+        _check_engine(engine, facts)
         worker, left_out, warnings = _worker(host, facts, spec.resources, taken)
     except _NotSuitableError as reason:
         raise UnsuitableError(host.name, str(reason)) from None
@@ -169,7 +171,7 @@ def could_use(spec: JobSpec, selection: Selection, facts: Mapping[str, HostFacts
             claims.append(any_device(host.name))
             continue
         with suppress(_NotSuitableError):
-            _check_engine(spec, facts[host.name])
+            _check_engine(spec.engine, facts[host.name])
             devices = _devices(host, facts[host.name], spec.resources)
             claims += [_resource(host.name, device) for device in devices]
     return claims
@@ -256,12 +258,36 @@ def _held(facts: HostFacts) -> str:
             return "watched every second: it offers no control group to the account"
 
 
-def _check_engine(spec: JobSpec, facts: HostFacts) -> None:
-    if spec.engine is Engine.ELASTIC and (facts.system, facts.arch) != _ELASTIC_ON:
+def _check_engine(engine: str, facts: HostFacts) -> None:
+    if engine == Engine.ELASTIC and (facts.system, facts.arch) != _ELASTIC_ON:
         raise _NotSuitableError(
             f"engine: elastic needs torchft, whose wheels are for {' on '.join(_ELASTIC_ON)}, and "
             f"this is {facts.system} on {facts.arch}; set engine: static"
         )
+
+
+def _engine(
+    spec: JobSpec, workers: Sequence[PlannedWorker], facts: Mapping[str, HostFacts]
+) -> tuple[str, tuple[str, ...]]:
+    """The engine, and why it is static where nobody asked for that."""
+    if spec.engine is not Engine.AUTO:
+        return str(spec.engine), ()
+    if spec.mode is Mode.TEACHER_STUDENT:
+        return "static", ()  # nobody adds anything
+    if len(workers) == 1:
+        host = workers[0].host
+        if len(workers[0].ranks) > 1:
+            return "static", (f"engine static: the GPUs of {host} add over NCCL",)
+        return "static", ()  # it has nobody to agree with
+    where = {
+        worker.host: f"{facts[worker.host].system} on {facts[worker.host].arch}"
+        for worker in workers
+        if (facts[worker.host].system, facts[worker.host].arch) != _ELASTIC_ON
+    }
+    if where:
+        those = ", ".join(f"{host} ({system})" for host, system in where.items())
+        return "static", (f"engine static: there is no torchft for {those}",)
+    return "elastic", ()
 
 
 def _is_outside(host: Host, address: str) -> bool:

@@ -207,7 +207,8 @@ class JobSpec:
     resources: Resources = field(default_factory=Resources)
     """What it takes of each worker."""
     engine: Engine = Engine.AUTO
-    """How the ranks add their gradients; elastic goes on without a worker that is lost."""
+    """How the ranks add their gradients; elastic goes on without a worker that is lost, and is what
+    auto takes where every worker can."""
     wire: Literal["bf16", "fp32"] = "bf16"
     """Gradients between workers."""
     on_worker_loss: Literal["continue", "pause", "fail"] = "continue"

@@ -125,7 +125,9 @@ class Coordinator:
         return said
 
     def train(self, *arguments: str) -> list[str]:
-        return ["train", "--model", "model", "--dataset", "rows.jsonl", *arguments]
+        """The ranks of the stub payload know one engine; what is set later counts."""
+        settings = ["--model", "model", "--dataset", "rows.jsonl", "--set", "engine=static"]
+        return ["train", *settings, *arguments]
 
     def client(self) -> SOLLOLClient:
         return SOLLOLClient(self.inventory, home=self.home.root)

@@ -103,6 +103,7 @@ class Bench:
             # More steps than any rank takes before it is stopped: they do not read the rows.
             "epochs": 10_000,
             "global_batch": 16,
+            "engine": "static",  # of an elastic rank the standard library knows nothing
             "output_dir": str(self.folder / "out" / "{id}"),
             **settings,
         }

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 
 from sollol_tui.jobs.leases import Taken
-from sollol_tui.jobs.planner import accelerator_of, make_plan, resources, without
-from sollol_tui.model.errors import NoWorkersError
+from sollol_tui.jobs.planner import accelerator_of, make_plan, plan_worker, resources, without
+from sollol_tui.model.errors import NoWorkersError, UnsuitableError
 from sollol_tui.model.facts import GpuProcess, HostFacts, RamLimit
-from sollol_tui.model.inventory import Inventory
+from sollol_tui.model.inventory import Host, Inventory
 from sollol_tui.model.inventory_file import parse_inventory
 from sollol_tui.model.patterns import select
 from sollol_tui.model.plan import Plan
-from sollol_tui.model.spec import Engine, JobSpec, Resources
+from sollol_tui.model.spec import Engine, JobSpec, Mode, Resources
 from sollol_tui.model.units import GIB
 from tests.jobs.samples import DATASET, facts, gpus
 
@@ -251,4 +251,24 @@ def test_the_elastic_engine_leaves_out_a_host_for_which_there_is_no_torchft() ->
     plan = planned("2", asked={"engine": Engine.ELASTIC}, **known)
     assert (plan.engine, [worker.host for worker in plan.workers]) == ("elastic", ["a", "c"])
     assert "this is Linux on aarch64; set engine: static" in plan.left_out["b"]
-    assert planned("2", **known).engine == "static"
+
+
+def test_the_engine_is_elastic_wherever_all_workers_can_and_adding_needs_a_network() -> None:
+    known = {"a": facts(), "b": facts(arch="aarch64"), "c": facts()}
+    assert planned("a,c", **known).engine == "elastic"
+    one = planned("a", **known)
+    assert one.engine == "static"
+    assert not [notice for notice in one.notices if notice.startswith("engine")]
+    apart = {"mode": Mode.TEACHER_STUDENT, "val_size": 0.1}
+    assert planned("a,c", asked=apart, **known).engine == "static"
+    mixed = planned("2", **known)
+    assert mixed.engine == "static"
+    assert "engine static: there is no torchft for b (Linux on aarch64)" in mixed.notices
+    alone = planned("a", a=facts(gpus=gpus(2)))
+    assert alone.engine == "static"
+    assert "engine static: the GPUs of a add over NCCL" in alone.notices
+    assert planned("a,c", asked={"engine": Engine.STATIC}, **known).engine == "static"
+    spec, free = JobSpec(model="m", dataset="d"), Taken()
+    with pytest.raises(UnsuitableError, match="this is Linux on aarch64"):
+        plan_worker(spec, "elastic", Host(name="b"), known["b"], free)
+    assert plan_worker(spec, "static", Host(name="b"), known["b"], free)[1] == []
