@@ -16,7 +16,7 @@ from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Worker
 from sollol_tui.model.errors import UnsuitableError
 from sollol_tui.model.inventory import Inventory
-from sollol_tui.model.spec import JobSpec
+from sollol_tui.model.spec import Engine, JobSpec
 
 
 async def receive(store: Store, crew: Crew, spec: JobSpec, host: str) -> Worker:
@@ -28,7 +28,8 @@ async def receive(store: Store, crew: Crew, spec: JobSpec, host: str) -> Worker:
     if host in answers.errors:
         raise answers.errors[host]
     taken = store.leases.taken_from(crew.job)
-    planned, warnings = plan_worker(spec, crew.plan.engine, machine, answers.said[host], taken)
+    as_it_runs = replace(spec, engine=Engine(crew.plan.engine))
+    planned, warnings = plan_worker(as_it_runs, machine, answers.said[host], taken)
     for warning in warnings:
         note(store, crew.job, "notice", host=host, message=warning)
     joined = replace(crew.plan, workers=(*crew.plan.workers, planned))

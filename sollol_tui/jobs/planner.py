@@ -48,7 +48,7 @@ def make_plan(
         if host.name in reasons or len(workers) == selection.at_most:
             continue
         try:
-            _check_engine(spec.engine, facts[host.name])
+            _check_engine(spec, facts[host.name])
             worker, left_out, warnings = _worker(host, facts[host.name], spec.resources, taken)
             if reason := misfit(spec, facts[host.name], worker, known):
                 raise _NotSuitableError(reason)
@@ -119,12 +119,12 @@ def without(
 
 
 def plan_worker(
-    spec: JobSpec, engine: str, host: Host, facts: HostFacts, taken: Taken
+    spec: JobSpec, host: Host, facts: HostFacts, taken: Taken
 ) -> tuple[PlannedWorker, list[str]]:
-    """A host that is to join a job that runs on `engine`, still without slots, and warnings. Raises
+    """A host that is to join a job that runs, still without slots, and warnings. Raises
     UnsuitableError with the reason why it cannot."""
     try:
-        _check_engine(engine, facts)
+        _check_engine(spec, facts)
         worker, left_out, warnings = _worker(host, facts, spec.resources, taken)
     except _NotSuitableError as reason:
         raise UnsuitableError(host.name, str(reason)) from None
@@ -171,7 +171,7 @@ def could_use(spec: JobSpec, selection: Selection, facts: Mapping[str, HostFacts
             claims.append(any_device(host.name))
             continue
         with suppress(_NotSuitableError):
-            _check_engine(spec.engine, facts[host.name])
+            _check_engine(spec, facts[host.name])
             devices = _devices(host, facts[host.name], spec.resources)
             claims += [_resource(host.name, device) for device in devices]
     return claims
@@ -258,8 +258,8 @@ def _held(facts: HostFacts) -> str:
             return "watched every second: it offers no control group to the account"
 
 
-def _check_engine(engine: str, facts: HostFacts) -> None:
-    if engine == Engine.ELASTIC and (facts.system, facts.arch) != _ELASTIC_ON:
+def _check_engine(spec: JobSpec, facts: HostFacts) -> None:
+    if spec.engine is Engine.ELASTIC and (facts.system, facts.arch) != _ELASTIC_ON:
         raise _NotSuitableError(
             f"engine: elastic needs torchft, whose wheels are for {' on '.join(_ELASTIC_ON)}, and "
             f"this is {facts.system} on {facts.arch}; set engine: static"

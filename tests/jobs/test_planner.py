@@ -268,7 +268,10 @@ def test_the_engine_is_elastic_wherever_all_workers_can_and_adding_needs_a_netwo
     assert alone.engine == "static"
     assert "engine static: the GPUs of a add over NCCL" in alone.notices
     assert planned("a,c", asked={"engine": Engine.STATIC}, **known).engine == "static"
-    spec, free = JobSpec(model="m", dataset="d"), Taken()
+    elastic, static = (
+        JobSpec(model="m", dataset="d", engine=engine) for engine in (Engine.ELASTIC, Engine.STATIC)
+    )
+    free = Taken()
     with pytest.raises(UnsuitableError, match="this is Linux on aarch64"):
-        plan_worker(spec, "elastic", Host(name="b"), known["b"], free)
-    assert plan_worker(spec, "static", Host(name="b"), known["b"], free)[1] == []
+        plan_worker(elastic, Host(name="b"), known["b"], free)
+    assert plan_worker(static, Host(name="b"), known["b"], free)[1] == []
