@@ -39,7 +39,7 @@ def test_a_job_without_the_ssh_agent_waits_for_the_next_login(
     # A public key names one that only an ssh-agent has.
     text = coordinator.inventory.read_text()
     coordinator.inventory.write_text(text.replace('/identity"', '/identity.pub"'))
-    spec = {"model": "model", "dataset": "rows.jsonl", "workers": "w1,w2"}
+    spec = {"model": "model", "dataset": "rows.jsonl", "workers": "w1,w2", "engine": "static"}
     monkeypatch.chdir(tmp_path)
     with ssh_agent(tmp_path / "first", lab.identity) as listens, monkeypatch.context() as login:
         login.setenv(LISTENS, listens)
