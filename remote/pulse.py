@@ -122,8 +122,8 @@ class Attention:
         self, pulses: Mapping[int, Beat | None], now: float, stopped: Collection[int] = ()
     ) -> list[Stall]:
         """What has changed: who is stuck, who goes on again, who is hopeless. Each is told once.
-        A rank that waits for others is never hopeless, because another is to blame, unless a
-        signal has `stopped` it."""
+        A rank that waits for others is never hopeless, because another is to blame, and one that
+        saves may take its time, unless a signal has `stopped` it."""
         passed = 0.0 if self._looked_at is None else min(now - self._looked_at, self.longest_look_s)
         self._looked_at = now
         for slot in self._known.keys() - pulses.keys():
@@ -138,7 +138,8 @@ class Attention:
     def _judge(self, slot: int, beat: Beat, passed: float, *, is_blamed: bool) -> Stall | None:
         known = self._known.get(slot)
         same = known and (known.beat.pid, known.beat.taken) == (beat.pid, beat.taken)
-        if known is None or not same or beat.doing is Doing.APART:
+        takes_its_time = beat.doing is Doing.APART and not is_blamed
+        if known is None or not same or takes_its_time:
             self._known[slot] = _Known(beat)
             if known is None or not known.is_named or known.beat.pid != beat.pid:
                 return None

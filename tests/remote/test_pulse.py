@@ -56,7 +56,10 @@ def test_nobody_is_judged_before_it_is_known_how_long_a_step_takes() -> None:
 
 
 def test_work_beside_the_steps_may_take_its_time() -> None:
-    assert looks(Attention(longest_look_s=2), replace(BEAT, doing=Doing.APART), 500) == []
+    apart = replace(BEAT, doing=Doing.APART)
+    assert looks(Attention(longest_look_s=2), apart, 500) == []
+    stopped = looks(Attention(longest_look_s=2), apart, 200, stopped=(0,))
+    assert [s.is_hopeless for _, s in stopped] == [False, True]
 
 
 def test_the_agents_own_pause_is_not_the_ranks() -> None:
