@@ -180,8 +180,14 @@ class SollolApp(App[str]):
         if action in ("new_job", "clone_job", "edit_inventory", "import_hosts") and self._readonly:
             return None
         if action == "clone_job":
-            return True if isinstance(self.screen, View) and self.screen.job is not None else None
+            return None if self._job_in_sight is None else True
         return True
+
+    @property
+    def _job_in_sight(self) -> JobView | None:
+        """The one that keys act on, once the view that shows it stands."""
+        view = self.screen
+        return view.job if isinstance(view, View) and view.is_mounted else None
 
     # Forms and editors bring YAML, pydantic and SSH along, so they are loaded when one is opened.
 
@@ -189,7 +195,7 @@ class SollolApp(App[str]):
         self._open("new_job")
 
     def action_clone_job(self) -> None:
-        if isinstance(self.screen, View) and (job := self.screen.job) is not None:
+        if (job := self._job_in_sight) is not None:
             self._open("clone_job", job)
 
     def action_edit_inventory(self) -> None:

@@ -377,3 +377,17 @@ async def test_keys_act_on_the_job_that_one_sees() -> None:
         await screen.until(lambda: not screen.app.active_bindings["p"].enabled)
         await screen.press("k", "p")
         await screen.until(lambda: client.paused == ["j-7f3a", "j-7f3a"])
+
+
+@pytest.mark.parametrize("name", ["jobs", "hosts", "logs", "metrics", "events"])
+async def test_a_key_pressed_before_its_view_is_built_finds_nothing_to_act_on(name: str) -> None:
+    async with driven(SampleClient()) as screen:
+        screen.app._thread_init()
+        screen.app.switch_mode(name)  # not waited for: a key may come before its panes are there
+        view = shown(screen)
+        assert (view.NAME, view.is_mounted) == (name, False)
+        enabled = {each.binding.action: each.enabled for each in view.active_bindings.values()}
+        clones = screen.app.check_action("clone_job", ())
+        await screen.until(lambda: view.is_mounted)
+    assert clones is None
+    assert not any(enabled[action] for action in ("log", "describe", "copy", "pause", "keep"))

@@ -159,7 +159,7 @@ class Launch(ModalScreen[JobView | None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "begin_learnt" and not self._learnt_by:
             return False
-        if self.phase and action in _NOT_MEANWHILE:
+        if not self.is_mounted or (self.phase and action in _NOT_MEANWHILE):
             return None
         if action == "pick":
             entered = self._form.entered

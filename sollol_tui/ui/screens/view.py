@@ -83,6 +83,7 @@ class View(JobKeys):
         self._wanted_job = self.sollol.job_id
         self.show_columns()
         self._hear()
+        self.refresh_bindings()
 
     def show_columns(self) -> None:
         """Leaves out of each table what is not wanted."""
@@ -152,7 +153,10 @@ class View(JobKeys):
             self.judge_actions()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None greys a key out."""
+        """None greys a key out. One pressed while the view is still being built finds nothing under
+        a cursor, and acts on nothing."""
+        if not self.is_mounted:
+            return None
         can = {
             "log": self.job is not None,
             "describe": self.described_host is not None or self.job is not None,
