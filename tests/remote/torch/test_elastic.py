@@ -202,7 +202,10 @@ def test_a_crash_of_the_lighthouses_host_takes_its_rank_along(tmp_path, tell_fig
 
 def test_a_planned_rank_that_never_comes_is_named(tmp_path):
     with ElasticWorld(tmp_path, 3, start_timeout_s=1.0) as world:
-        world.start(0, 2)
+        world.start(0, 2, loads=0.1)
+        world.until("both load", lambda: world.told(0, "begun") and world.told(2, "begun"))
+        for slot in (0, 2):  # who has just been loading is not silent, however late it joins
+            (tmp_path / f"ready.{slot}").touch()
         world.until("both give up", lambda: world.told(0, "failed") and world.told(2, "failed"))
         error = world.told(0, "failed")[0]["error"]
         assert "1 of 3 ranks were silent for 1 s: w2 (slot 1, 127.0.0.1)" in error
