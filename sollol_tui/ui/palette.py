@@ -13,11 +13,11 @@ from textual.binding import Binding, BindingType
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.markup import escape
 from textual.types import IgnoreReturnCallbackType
-from textual.widgets import Footer
 
 from sollol_tui.model.columns import jobs_in_order
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.view import View
+from sollol_tui.ui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from sollol_tui.ui.app import SollolApp
@@ -49,7 +49,7 @@ class Palette(CommandPalette):
 
     def compose(self) -> ComposeResult:
         yield from super().compose()
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
 
 class Targets(Provider):

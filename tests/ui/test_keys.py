@@ -1,6 +1,7 @@
 """Every key of the first screen does what the help says."""
 
 import pytest
+from textual.widgets._footer import FooterKey
 
 from sollol_tui.model.errors import JobError
 from sollol_tui.model.states import JobState
@@ -219,3 +220,22 @@ async def test_typing_a_filter_triggers_no_other_key() -> None:
         await screen.press("space", "slash", "q", "question_mark")
         await screen.until(lambda: list(screen.log.lines) == ["hydra/0 │ xylophone /q?"])
         assert screen.app.screen is screen.overview
+
+
+async def test_the_line_of_keys_is_drawn_anew_only_when_it_changes() -> None:
+    async with driven(SampleClient(), size=(160, 48)) as screen:
+
+        def keys() -> list[FooterKey]:
+            return list(screen.overview.query(FooterKey))
+
+        await screen.until(keys)
+        before = keys()
+        await screen.press("tab")
+        await screen.until(lambda: screen.hosts.has_focus)
+        await screen.press("shift+tab")
+        await screen.until(lambda: screen.jobs.has_focus)
+        assert keys() == before
+        await screen.press("G")  # to a job that has ended
+        await screen.until(lambda: not screen.overview.can_cancel)
+        await screen.until(lambda: any(key.has_class("-disabled") for key in keys()))
+        assert keys() != before

@@ -170,3 +170,19 @@ async def test_what_waits_is_shown_once_also_where_more_came_than_is_kept(
         await screen.until(lambda: "frozen" not in screen.text)
         shown = [line.split()[-1] for line in view(screen).lines]
         assert shown == [str(number) for number in range(30, 60)]
+
+
+@pytest.mark.parametrize(
+    "up", ["scroll_home", "scroll_up", "page_up", "page(-0.5)", "screen.step(-1)"]
+)
+async def test_a_line_that_comes_with_the_key_that_leads_upwards_does_not_lead_back(up: str) -> None:
+    client = SampleClient()
+    client.say("j-7f3a", "Error: first", *(f"line {n}" for n in range(100)))
+    async with driven(client) as screen:
+        await screen.press("4")
+        await screen.until(lambda: view(screen).scroll_y > 0)
+        await screen.app.run_action(up, view(screen))
+        pane = screen.app.screen.query_one(LogPane)
+        pane.append([("hydra/0", "one more", None)])  # before Textual has scrolled
+        await screen.sees("frozen: 1 new")
+        assert not view(screen).is_vertical_scroll_end

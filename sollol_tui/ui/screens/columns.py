@@ -8,10 +8,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from sollol_tui.model.columns import Column
 from sollol_tui.ui.widgets.checklist import Checklist
+from sollol_tui.ui.widgets.keys import Keys
 
 
 class ChooseColumns(ModalScreen[frozenset[str] | None]):
@@ -38,7 +39,7 @@ class ChooseColumns(ModalScreen[frozenset[str] | None]):
             question.border_title = Text(f"columns of {self._table}")
             yield Checklist([column.key for column in self._columns], ticked)
             yield Static("A narrow screen leaves some out all the same.", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def action_accept(self) -> None:
         shown = {self._columns[at].key for at in self.query_one(Checklist).ticked}

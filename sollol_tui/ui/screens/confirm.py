@@ -9,13 +9,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Button, Footer, Input, Static
+from textual.widgets import Button, Input, Static
 
 from sollol_tui.model.columns import age
 from sollol_tui.model.snapshot import JobView
 from sollol_tui.model.states import JobState
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_duration
+from sollol_tui.ui.widgets.keys import Keys
 
 
 class YesNo(ModalScreen[bool]):
@@ -44,7 +45,7 @@ class YesNo(ModalScreen[bool]):
             with Horizontal(id="answers"):
                 yield Button(f"{self._no} (n)", id="no", compact=True)
                 yield Button(f"{self._yes} (y)", id="yes", variant="error", compact=True)
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         event.stop()
@@ -95,7 +96,7 @@ class ConfirmKill(ModalScreen[bool]):
             yield Static(_kill_question(self._job, self._now), markup=False)
             yield Static(f"Type {self._name} and press enter, or esc to leave it.", markup=False)
             yield Input(compact=True)
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()

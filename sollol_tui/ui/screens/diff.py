@@ -7,12 +7,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from sollol_tui.model.columns import Tone
 from sollol_tui.model.inventory_edit import unified_diff
 from sollol_tui.model.text import clean
 from sollol_tui.ui.theme import tone_style
+from sollol_tui.ui.widgets.keys import Keys
 
 _TONES = {"+": Tone.GOOD, "-": Tone.BAD, "@": Tone.MUTED}
 
@@ -41,7 +42,7 @@ class ConfirmDiff(ModalScreen[bool]):
             with VerticalScroll(id="diff"):
                 yield Static(self._diff(), markup=False)
             yield Static(self._count(), id="diff-count", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def _diff(self) -> Text:
         text = Text()  # long lines are folded: nothing is written unseen

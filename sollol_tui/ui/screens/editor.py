@@ -11,7 +11,7 @@ from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static, TextArea
+from textual.widgets import Static, TextArea
 from textual.worker import WorkType
 
 from sollol_tui.editor import edited
@@ -22,6 +22,7 @@ from sollol_tui.model.job_file import parse_job_file
 from sollol_tui.model.text import clean
 from sollol_tui.ui.screens.diff import ConfirmDiff
 from sollol_tui.ui.theme import tone_style
+from sollol_tui.ui.widgets.keys import Keys
 from sollol_tui.ui.widgets.yaml_area import YamlArea
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Editor(ModalScreen[str | None]):
             pane.border_title = Text(clean(self._title))
             yield YamlArea(self._old)
             yield Static("", id="problems", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def on_mount(self) -> None:
         self._look()

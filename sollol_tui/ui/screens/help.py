@@ -8,7 +8,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
+
+from sollol_tui.ui.widgets.keys import Keys
 
 _ROOMY: Final = 100  # cells from which the ids of keys have room
 
@@ -31,7 +33,7 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(id="help") as pane:
             pane.border_title = "keys"
             yield Static(self._keys())
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def _keys(self) -> Table:
         """Keys that do the same share a line; what has no sentence is the toolkit's business."""

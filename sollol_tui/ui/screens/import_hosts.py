@@ -8,10 +8,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer
 
 from sollol_tui.drafting import Offer
 from sollol_tui.ui.widgets.checklist import Checklist
+from sollol_tui.ui.widgets.keys import Keys
 
 
 class ImportHosts(ModalScreen[list[str] | None]):
@@ -34,7 +34,7 @@ class ImportHosts(ModalScreen[list[str] | None]):
         with Vertical(id="question") as question:
             question.border_title = Text("hosts of ~/.ssh/config to add")
             yield Checklist([f"{o.alias:<{width}}  {o.place}" for o in self._offers])
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def action_accept(self) -> None:
         self.dismiss([self._offers[at].alias for at in self.query_one(Checklist).ticked])

@@ -14,7 +14,7 @@ from textual.containers import Container
 from textual.events import DescendantFocus, Paste
 from textual.reactive import reactive
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input, Static
 from textual.worker import WorkType
 
 from sollol_tui.hosts.shell import quote
@@ -31,6 +31,7 @@ from sollol_tui.ui.theme import tone_style
 from sollol_tui.ui.widgets.draft_pane import DraftPane
 from sollol_tui.ui.widgets.form_field import FormField, TextEntry, lines_of
 from sollol_tui.ui.widgets.job_form import JobForm
+from sollol_tui.ui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
@@ -101,7 +102,7 @@ class Launch(ModalScreen[JobView | None]):
             yield JobForm(self._begun_with, id="fields")
             yield DraftPane(id="draft")
         yield Static("", id="about", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def on_mount(self) -> None:
         self._feed = DraftFeed(self._client, self, self._draft, self._mark)

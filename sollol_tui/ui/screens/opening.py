@@ -6,7 +6,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
+
+from sollol_tui.ui.widgets.keys import Keys
 
 
 class Opening(ModalScreen[None]):
@@ -21,4 +23,4 @@ class Opening(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="opening"):
             yield Static("one moment", markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()

@@ -15,11 +15,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Input, OptionList, Static
+from textual.widgets import Input, OptionList, Static
 from textual.worker import WorkType
 
 from sollol_tui.model.text import clean
 from sollol_tui.model.units import format_bytes
+from sollol_tui.ui.widgets.keys import Keys
 
 _MOST: Final = 500  # of a folder; typing narrows it down
 _DATA: Final = (".jsonl", ".json", ".csv", ".tsv", ".txt", ".parquet")
@@ -98,7 +99,7 @@ class Picker(ModalScreen[str | None]):
             yield Input(clean(self._begin), compact=True, select_on_focus=False)
             yield Static("", id="picker-note", markup=False)
             yield OptionList()
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def on_mount(self) -> None:
         self._look_at(self.query_one(Input).value)

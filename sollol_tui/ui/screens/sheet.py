@@ -10,13 +10,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 from textual.worker import WorkType
 
 from sollol_tui.model.columns import Tone
 from sollol_tui.model.text import clean
 from sollol_tui.ui.rounds import sentence
 from sollol_tui.ui.theme import tone_style
+from sollol_tui.ui.widgets.keys import Keys
 
 READING = "being read"
 
@@ -48,7 +49,7 @@ class Sheet(ModalScreen[None]):
         with VerticalScroll(id="sheet") as pane:
             pane.border_title = Text(clean(self._title, limit=200))
             yield Static(READING, markup=False)
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def on_mount(self) -> None:
         work: WorkType[None] = self._fill

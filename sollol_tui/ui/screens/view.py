@@ -13,7 +13,7 @@ from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.reactive import reactive
 from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from sollol_tui.hosts.shell import quote
 from sollol_tui.model.columns import jobs_in_order
@@ -24,6 +24,7 @@ from sollol_tui.ui.screens.job_keys import JobKeys
 from sollol_tui.ui.screens.sheet import Sheet
 from sollol_tui.ui.widgets.header import Header
 from sollol_tui.ui.widgets.keyed_table import KeyedTable
+from sollol_tui.ui.widgets.keys import Keys
 
 if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
@@ -68,7 +69,7 @@ class View(JobKeys):
         header = Header(self.sollol.views, self.NAME, id="header")
         yield header.data_bind(View.snapshot, View.trouble)
         yield from self.panes()
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
         yield Static(TOO_SMALL, id="too-small", markup=False)
 
     @abstractmethod

@@ -10,13 +10,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from sollol_tui.model.columns import host_reason
 from sollol_tui.model.names import COORDINATOR
 from sollol_tui.model.snapshot import HostState, HostView, JobView
 from sollol_tui.model.text import clean
 from sollol_tui.ui.widgets.checklist import Checklist
+from sollol_tui.ui.widgets.keys import Keys
 
 _GONE = ("gone", "quarantined")
 
@@ -56,7 +57,7 @@ class Workers(ModalScreen[Wanted | None]):
                 "leaves finishes its step; nothing of what was learnt is lost.",
                 markup=False,
             )
-        yield Footer(show_command_palette=False, compact=True)
+        yield Keys()
 
     def action_accept(self) -> None:
         ticked = {self._names[at] for at in self.query_one(Checklist).ticked}
