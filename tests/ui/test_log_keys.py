@@ -175,7 +175,7 @@ async def test_what_waits_is_shown_once_also_where_more_came_than_is_kept(
 @pytest.mark.parametrize(
     "up", ["scroll_home", "scroll_up", "page_up", "page(-0.5)", "screen.step(-1)"]
 )
-async def test_a_line_that_comes_with_the_key_that_leads_upwards_does_not_lead_back(up: str) -> None:
+async def test_a_line_that_comes_with_the_key_that_leads_up_does_not_lead_back(up: str) -> None:
     client = SampleClient()
     client.say("j-7f3a", "Error: first", *(f"line {n}" for n in range(100)))
     async with driven(client) as screen:

@@ -20,6 +20,12 @@ from tests.jobs.bench import until
 
 WORDS = ("red", "green", "blue", "seven", "eight", "nine")
 ROWS = 96
+BOTH_MODELS = """
+import sys
+from remote import tiny
+tiny.main([sys.argv[1]])
+tiny.main([sys.argv[2], "--seed", "1"])
+"""
 SETTINGS = {
     "max_length": 64, "batch_size": 8, "global_batch": 16, "lr": 5e-3, "lora.r": 8,
     "lora.modules_to_save": "[embed_tokens, lm_head]", "schedule": "constant", "epochs": 2,
@@ -38,8 +44,7 @@ def coordinator(lab: Lab, tmp_path: Path) -> Iterator[Coordinator]:
     )
     beside.knows_hosts()
     beside.lay_out({"HF_HUB_OFFLINE": "1"})
-    worker_python("-m", "remote.tiny", str(tmp_path / "model"))
-    worker_python("-m", "remote.tiny", str(tmp_path / "teacher"), "--seed", "1")
+    worker_python("-c", BOTH_MODELS, str(tmp_path / "model"), str(tmp_path / "teacher"))
     rows = [
         {"instruction": f"say {word}", "output": f"{word} {number} {word}"}
         for number in range(ROWS)
@@ -105,7 +110,7 @@ def test_two_workers_learn_what_a_third_host_scores_and_a_second_job_scores_noth
     assert steps[-1]["kl"] < steps[0]["kl"]
     coordinator.assert_clean()
 
-    again = hybrid(coordinator, "--workers", "w1,w2", "--teacher-host", "w3", "--set", "seed=7")
+    again = hybrid(coordinator, "--workers", "w1", "--teacher-host", "w3", "--set", "seed=7")
     coordinator.sollol(*again, timeout_s=400)
     second = coordinator.jobs()[0]
     assert (second.state, second.id != first.id) == (JobState.DONE, True)

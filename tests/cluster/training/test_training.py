@@ -12,30 +12,24 @@ from tests.cluster.lab import Lab
 from tests.cluster.training.environment import needs_worker_python, worker_python
 
 WORDS = ("red", "green", "blue", "seven", "eight", "nine")
-LOADS = """
-import sys
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-model, adapter = sys.argv[1:]
-loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), adapter)
-AutoTokenizer.from_pretrained(adapter)
-print(loaded.peft_config["default"].r, sum(p.abs().sum().item() > 0
-      for name, p in loaded.named_parameters() if "lora_B" in name))
-"""
-
-
-APART = """
-import sys
+JUDGED = """
+import json, sys
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 model, adapter, merged = sys.argv[1:]
 loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), adapter)
+AutoTokenizer.from_pretrained(adapter)
 ids = torch.arange(5, 45)[None]
 with torch.no_grad():
     both = [network.eval()(input_ids=ids).logits
             for network in (loaded, AutoModelForCausalLM.from_pretrained(merged))]
-print(float((both[0] - both[1]).abs().max()))
+print(json.dumps({
+    "rank": loaded.peft_config["default"].r,
+    "trained": sum(p.abs().sum().item() > 0
+                   for name, p in loaded.named_parameters() if "lora_B" in name),
+    "apart": float((both[0] - both[1]).abs().max()),
+}))
 """
 
 
@@ -84,14 +78,14 @@ def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> N
     }
     assert {e.data["torch"] for e in ready} == {f"{pinned_torch()}+cpu"}
     assert len({e.data["digest"] for e in finished}) == 1
-    rank, trained = worker_python("-c", LOADS, str(tmp_path / "model"), job.output_dir).split()
-    assert rank == "8"
-    assert int(trained) > 0
+    adapter = (str(tmp_path / "model"), job.output_dir, merged)
+    judged = json.loads(worker_python("-c", JUDGED, *adapter))
+    assert judged["rank"] == 8
+    assert judged["trained"] > 0
     assert (evaluation.host, evaluation.rows, len(evaluation.examples)) == ("w2", 300, 1)
     assert evaluation.loss_before == pytest.approx(job.first_loss, rel=0.1)
     assert evaluation.loss < 1.1 * job.loss
-    both = (job.output_dir, merged)
-    assert float(worker_python("-c", APART, str(tmp_path / "model"), *both)) < 1e-5
+    assert judged["apart"] < 1e-5
     assert coordinator.copies_are_equal(job.id, *lab.hosts[:2])
     coordinator.assert_clean()
 
