@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from textual.events import Paste
+from textual.events import Key, Paste
 from textual.widgets import Input
 
 from sollol_tui.model.errors import InputError, NotFoundError, NoWorkersError, concerning
@@ -398,3 +398,15 @@ async def test_readonly_opens_no_form_and_no_editor(client: DraftClient) -> None
             assert not screen.app.active_bindings[key].enabled
             await screen.press(key)
         assert isinstance(screen.app.screen, View)
+
+
+@pytest.mark.parametrize("key", ["tab", "down", "enter"])
+async def test_what_is_typed_right_behind_the_key_is_for_the_next_field(
+    client: DraftClient, key: str
+) -> None:
+    async with driven(client) as screen:
+        await opened(screen)
+        for each in ("m", "o", key, "r", "s"):  # in one piece, as a slow connection brings them
+            screen.app.post_message(Key(each, each if len(each) == 1 else None))
+        await screen.until(lambda: sum(map(len, form(screen).typed.values())) >= 4)
+        assert form(screen).typed == {"model": "mo", "dataset": "rs"}

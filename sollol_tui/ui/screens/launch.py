@@ -71,10 +71,16 @@ class Launch(ModalScreen[JobView | None]):
                 key_display="pgdn", tooltip="Scroll the plan down"),
         Binding("ctrl+r", "ask_anew", "Plan anew", id="launch.again", show=False,
                 tooltip="Ask the hosts and read the dataset again"),
-        Binding("down,enter", "move(1)", "Next", id="launch.next", show=False,
+        # Before the field itself sees them: what is typed right behind, or comes with them in one
+        # piece over a slow connection, is for the next field.
+        Binding("down,enter", "move(1)", "Next", id="launch.next", show=False, priority=True,
                 tooltip="The next field"),
-        Binding("up", "move(-1)", "Previous", id="launch.previous", show=False,
+        Binding("up", "move(-1)", "Previous", id="launch.previous", show=False, priority=True,
                 tooltip="The field above"),
+        Binding("tab", "app.focus_next", "Next", id="launch.tab", show=False, priority=True,
+                tooltip="The next field"),
+        Binding("shift+tab", "app.focus_previous", "Previous", id="launch.back_tab", show=False,
+                priority=True, tooltip="The field before"),
         Binding("f1", "app.help", "Help", id="launch.help", show=False,
                 tooltip="The keys of this form"),
         Binding("escape", "leave", "Leave", id="launch.leave", key_display="esc",

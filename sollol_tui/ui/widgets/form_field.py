@@ -148,8 +148,8 @@ class FormField(Horizontal):
             self.query_one(".form-label", Static).update(self._label())
 
     def enter(self) -> None:
-        """Puts the cursor there."""
-        self.query_one(Choices if self.field.choices else TextEntry).focus()
+        """Puts the cursor there, at once: the next key is for this field."""
+        self.screen.set_focus(self.query_one(Choices if self.field.choices else TextEntry))
 
     def _label(self) -> Text:
         text = Text(no_wrap=True, overflow="ellipsis")
