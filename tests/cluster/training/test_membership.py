@@ -235,6 +235,31 @@ def test_of_two_elastic_hosts_the_one_that_is_left_is_released(lab: Lab, tmp_pat
         coordinator.assert_clean()
 
 
+@pytest.mark.long
+@needs_worker_python
+def test_an_elastic_host_that_is_wanted_back_is_free_until_it_is_asked_to_join(
+    lab: Lab, tmp_path: Path
+) -> None:
+    with recording_coordinator(lab, tmp_path, step_s=0.1) as coordinator:
+        job = ElasticJob.submit(coordinator, "w1", "w2")
+        job.shared_by([0, 1], since=0.0, timeout_s=PATIENCE_S)
+        two = lab.hosts[1]
+        records = map(json.loads, (job.run_dir(two) / "pids").read_text().splitlines())
+        [agent] = [str(each["pid"]) for each in records if each["role"] == "agent"]
+        two.run(["kill", "-TERM", agent])
+        until(lambda: worker(coordinator, "w2").state == "quarantined", "left alone", PATIENCE_S)
+        assert f"sollol join {job.id} w2" in worker(coordinator, "w2").reason
+        until(lambda: not two.processes(), "nothing is left on w2", PATIENCE_S)
+        job.shared_by([0], since=time.monotonic(), timeout_s=PATIENCE_S)
+        hosts = coordinator.client().snapshot().hosts
+        assert [host.job for host in hosts] == [job.id, None, None]
+        assert len(list(job.run_dir(two).glob("log.agent.*"))) == 1
+        coordinator.sollol("join", job.id, "w2")
+        job.shared_by([0, 1], since=time.monotonic(), timeout_s=PATIENCE_S)
+        coordinator.sollol("cancel", job.id)
+        coordinator.assert_clean()
+
+
 def keep_lighthouses(job: ElasticJob, told: Machine) -> set[str]:
     """The hosts with a lighthouse, as one of them was told."""
     run = json.loads((job.run_dir(told) / "run.json").read_text())
