@@ -87,11 +87,13 @@ class Keeping:
         *,
         to: str | None = None,
         checkpoint: "int | Literal['newest'] | None" = None,
+        host: str | None = None,
         report: "Callable[[int, int], None]" = lambda done, total: None,
     ) -> Path:
         """Brings the adapter of a job that has ended once more, or one of a job's checkpoints, into
-        the folder `to` or beside the job's output_dir, and returns that folder. `report` hears of
-        bytes done and in all. Raises NotFoundError when there is no such thing."""
+        the folder `to` or beside the job's output_dir, and returns that folder. `host` is the
+        worker whose checkpoint it shall be; students who learn apart each have their own. `report`
+        hears of bytes done and in all. Raises NotFoundError when there is no such thing."""
         from sollol_tui.blocking import run
         from sollol_tui.jobs.results import fetch_adapter, fetch_checkpoint
 
@@ -100,7 +102,7 @@ class Keeping:
         if checkpoint is None:
             return run(fetch_adapter(self._store, job, to, report))
         step = None if checkpoint == "newest" else checkpoint
-        return run(fetch_checkpoint(self._store, job, step, to, report))
+        return run(fetch_checkpoint(self._store, job, step, to, report, host=host))
 
     def checkpoints(self, job_id: str) -> "CheckpointSurvey":
         """The job's checkpoints and who holds each whole: asks every worker of the job."""

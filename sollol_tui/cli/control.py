@@ -152,7 +152,7 @@ def _kept(job: JobView, *, apart: bool) -> str:
         where = "its worker" if len(hosts) == 1 else "its own worker"
         return (
             f"; each student's newest checkpoint stays on {where} ({', '.join(hosts)}): "
-            f"sollol checkpoints {job.id}"
+            f"sollol fetch {job.id} --checkpoint newest --host HOST"
         )
     return f"; its newest checkpoint stays on {hosts[0]}: sollol fetch {job.id} --checkpoint newest"
 

@@ -97,7 +97,7 @@ async def _of_job(
             folder = await _fetched(store, job, scratch / "result", report)
     else:
         wanted = None if checkpoint == "newest" else int(checkpoint)
-        holders = Holders.of(store, job)
+        holders = Holders.of(store, job).of_host(None)
         chosen = choose(await holders.survey(), wanted)
         step, source = chosen.step, f"{PREFIX}{chosen.step} of {job}"
         folder = scratch / f"{PREFIX}{step}"

@@ -4,7 +4,7 @@ of them to where it is wanted, verified."""
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,7 +19,7 @@ from sollol_tui.jobs.records import load
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.worker import Place, Worker
 from sollol_tui.model.checkpoints import CheckpointSurvey, CheckpointView, Holding, merge
-from sollol_tui.model.errors import HostError, NotFoundError, SollolError, StateError
+from sollol_tui.model.errors import HostError, JobError, NotFoundError, SollolError, StateError
 from sollol_tui.model.events import whole
 from sollol_tui.model.inventory import Inventory
 from sollol_tui.model.names import COORDINATOR
@@ -63,14 +63,15 @@ def _no_more_planned(host: str) -> PlannedWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holders:
-    """Where checkpoints of a job may lie: its workers, and two folders of this machine. `told` maps
-    steps to what the ranks said when they saved them: when that was heard, the samples learnt."""
+    """Where checkpoints of a job may lie: its workers, and folders of this machine by what they are
+    called as a place. `told` maps steps to what the ranks said when they saved them: when that was
+    heard, the samples learnt. `apart`: each worker has a student of its own."""
 
     job: str
     workers: tuple[Worker, ...]
-    kept: Path
-    result: Path
+    here: Mapping[str, Path]
     told: Mapping[int, tuple[float, int | None]]
+    apart: bool
 
     @classmethod
     def of(cls, store: Store, job: str) -> "Holders":
@@ -83,10 +84,34 @@ class Holders:
         return cls(
             job=job,
             workers=tuple(workers_of(store, job)),
-            kept=kept_folder(store.home, job),
-            result=Path(store.job(job).output_dir),
+            here={
+                COORDINATOR: kept_folder(store.home, job),
+                RESULT: Path(store.job(job).output_dir),
+            },
             told=told,
+            apart=load(Plan, store.job(job).plan).apart,
         )
+
+    def of_host(self, host: str | None) -> "Holders":
+        """That worker alone, or all where none is told and one's checkpoint is as good as
+        another's. Raises JobError where it is not, and NotFoundError, which names the workers."""
+        names = ", ".join(worker.host.name for worker in self.workers)
+        if host is None:
+            if self.apart and len(self.workers) > 1:
+                raise JobError(
+                    f"each student of {self.job} has checkpoints of its own, on its worker: "
+                    f"{names}",
+                    remedy=f"bring one here: sollol fetch {self.job} --checkpoint newest "
+                    "--host HOST",
+                )
+            return self
+        own = tuple(worker for worker in self.workers if worker.host.name == host)
+        if not own:
+            raise NotFoundError(
+                f"{host} has had no part in {self.job}",
+                remedy=f"its workers: {names}" if names else f"see: sollol show {self.job}",
+            )
+        return replace(self, workers=own, here={})
 
     async def survey(self) -> CheckpointSurvey:
         """Asks every worker of the job, and this machine. One that cannot be asked is told, and is
@@ -101,15 +126,13 @@ class Holders:
                 return []
             return _held(worker.host.name, saved)
 
-        here, *there = await asyncio.gather(self._here(), *map(ask, self.workers))
-        return merge(
-            self.job, [each for held in (*there, here) for each in held], self.told, reasons
-        )
+        async def look(place: str, folder: Path) -> list[Holding]:
+            return _held(place, await verify_here(folder.glob(f"{PREFIX}*")))
 
-    async def _here(self) -> list[Holding]:
-        kept = await verify_here(self.kept.glob(f"{PREFIX}*"))
-        result = await verify_here(self.result.glob(f"{PREFIX}*"))
-        return [*_held(COORDINATOR, kept), *_held(RESULT, result)]
+        found = await asyncio.gather(
+            *map(ask, self.workers), *(look(*each) for each in self.here.items())
+        )
+        return merge(self.job, [each for held in found for each in held], self.told, reasons)
 
     async def bring(
         self,
@@ -121,7 +144,7 @@ class Holders:
         """Puts a checkpoint together in `part`, verified, and gives it to `publish`; from this
         machine where it has it, else from the first worker that can give it."""
         name = f"{PREFIX}{chosen.step}"
-        for place, folder in ((COORDINATOR, self.kept), (RESULT, self.result)):
+        for place, folder in self.here.items():
             if place in chosen.whole_at:
                 return await asyncio.to_thread(_copy, folder / name, part, publish)
         failed: SollolError = NotFoundError(f"{self.job} has no {name} any more")

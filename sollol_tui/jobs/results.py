@@ -60,15 +60,22 @@ async def fetch_adapter(store: Store, job: str, to: str | None, report: Report =
 
 
 async def fetch_checkpoint(
-    store: Store, job: str, step: int | None, to: str | None, report: Report = silent
+    store: Store,
+    job: str,
+    step: int | None,
+    to: str | None,
+    report: Report = silent,
+    *,
+    host: str | None = None,
 ) -> Path:
     """Brings a checkpoint, the newest when no `step` is told, verified and with the resolved
-    job.yaml, into the folder `to`, else beside the job's output_dir; returns where it is. Raises
-    NotFoundError, HostError and StateError."""
-    holders, record = Holders.of(store, job), store.job(job)
+    job.yaml, into the folder `to`, else beside the job's output_dir; returns where it is. Only that
+    of `host`, where one is told: of students who learn apart each has its own. Raises JobError
+    where it has to be told, NotFoundError, HostError and StateError."""
+    holders, record = Holders.of(store, job).of_host(host), store.job(job)
     spec, beside = load(JobSpec, record.spec), Path(record.output_dir)
     chosen = choose(await holders.survey(), step)
-    name = f"checkpoint-{chosen.step}"
+    name = f"{f'{host}-' if host else ''}checkpoint-{chosen.step}"
     owned_by = f"{job}-{name}"
     output = beside.with_name(f"{beside.name}-{name}")
     output = chosen_place(str(output) if to is None else to, Path.cwd(), owned_by)
@@ -80,7 +87,8 @@ async def fetch_checkpoint(
     try:
         return await holders.bring(chosen, part_of(output, owned_by), put, report)
     except (OSError, ValueError) as error:
-        again = f"sollol fetch {job} --checkpoint {chosen.step}"
+        of_host = f" --host {host}" if host else ""
+        again = f"sollol fetch {job} --checkpoint {chosen.step}{of_host}"
         raise _no_place(name, output, error, again) from error
 
 

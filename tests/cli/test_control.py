@@ -87,7 +87,7 @@ def test_a_cancelled_job_of_students_says_where_each_one_rests(store: Store, run
     rest(store, running)
     out = sollol("cancel", running)[1]
     where = "each student's newest checkpoint stays on its own worker (w1, w2)"
-    assert f"{where}: sollol checkpoints {running}" in out
+    assert f"{where}: sollol fetch {running} --checkpoint newest --host HOST" in out
 
 
 def test_wait_returns_with_the_exit_code_of_what_came(store: Store, running: str) -> None:

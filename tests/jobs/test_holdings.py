@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from sollol_tui.client import SOLLOLClient
 from sollol_tui.jobs import events
 from sollol_tui.jobs.checkpoints import kept_folder
+from sollol_tui.jobs.records import load
 from sollol_tui.jobs.store import Store
 from sollol_tui.model.checkpoints import CheckpointView
-from sollol_tui.model.errors import InputError, NotFoundError
+from sollol_tui.model.errors import InputError, JobError, NotFoundError
 from sollol_tui.model.events import decode
+from sollol_tui.model.plan import Plan
 from tests.jobs.samples import line
 from tests.jobs.saved import run_dir_of, write_checkpoint
 
@@ -78,6 +81,24 @@ def test_a_checkpoint_comes_from_whoever_holds_it_whole(
     write_checkpoint(kept_folder(plain_client.home, held_job), 300)
     assert plain_client.fetch(held_job, checkpoint=300, to="kept") == tmp_path / "kept"
     assert sorted(p.name for p in tmp_path.glob(".*")) == []
+
+
+def test_of_students_who_learn_apart_it_has_to_be_said_whose_checkpoint(
+    plain_client: SOLLOLClient, held_job: str, tmp_path: Path
+) -> None:
+    with Store(plain_client.home) as store:
+        plan = load(Plan, store.job(held_job).plan)
+        store.note_plan(held_job, replace(plan, apart=True))
+    for host in ("w1", "w2"):
+        files = {"adapter_model.safetensors": host.encode()}
+        write_checkpoint(run_dir_of(tmp_path, held_job, host) / "checkpoints", 200, files)
+    with pytest.raises(JobError, match=r"each student of .* on its worker: w1, w2; bring one"):
+        plain_client.fetch(held_job, checkpoint="newest")
+    place = plain_client.fetch(held_job, checkpoint="newest", host="w2")
+    assert place == tmp_path / "out-w2-checkpoint-200"
+    assert (place / "adapter_model.safetensors").read_bytes() == b"w2"
+    with pytest.raises(NotFoundError, match=f"w9 has had no part in {held_job}; its workers: w1"):
+        plain_client.fetch(held_job, checkpoint=200, host="w9")
 
 
 def test_a_checkpoint_never_takes_the_place_of_other_files(
