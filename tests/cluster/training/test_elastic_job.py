@@ -9,8 +9,7 @@ import pytest
 from sollol_tui.model.states import JobState
 from tests.cluster.lab import Lab
 from tests.cluster.training.elastic_job import ROWS, ElasticJob, recording_coordinator
-from tests.cluster.training.environment import needs_worker_python, worker_python
-from tests.cluster.training.test_training import LOADS
+from tests.cluster.training.environment import judge, needs_worker_python
 from tests.jobs.bench import until
 
 EPOCHS, GLOBAL_BATCH = 10, 10
@@ -50,9 +49,9 @@ def test_a_job_goes_on_and_brings_its_adapter_though_its_first_worker_is_lost(
         done = job.view
         assert (done.state, done.step, done.samples_done) == (JobState.DONE, STEPS, EPOCHS * ROWS)
         assert ranks() == ["log.0.1", "log.0.2"]
-        rank, trained = worker_python("-c", LOADS, str(tmp_path / "model"), done.output_dir).split()
-        assert rank == "4"
-        assert int(trained) > 0
+        judged = judge(tmp_path / "model", done.output_dir)
+        assert judged["rank"] == 4
+        assert judged["trained"] > 0
         state = json.loads((Path(done.output_dir) / "trainer_state.json").read_text())
         assert [entry["step"] for entry in state["log_history"]] == [*range(1, STEPS + 1)]
         coordinator.assert_clean()

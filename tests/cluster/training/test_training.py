@@ -9,28 +9,9 @@ from sollol_tui.jobs.home import open_home
 from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
 from tests.cluster.coordinator import Coordinator, fill_cache
 from tests.cluster.lab import Lab
-from tests.cluster.training.environment import needs_worker_python, worker_python
+from tests.cluster.training.environment import judge, needs_worker_python, worker_python
 
 WORDS = ("red", "green", "blue", "seven", "eight", "nine")
-JUDGED = """
-import json, sys
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-model, adapter, merged = sys.argv[1:]
-loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model), adapter)
-AutoTokenizer.from_pretrained(adapter)
-ids = torch.arange(5, 45)[None]
-with torch.no_grad():
-    both = [network.eval()(input_ids=ids).logits
-            for network in (loaded, AutoModelForCausalLM.from_pretrained(merged))]
-print(json.dumps({
-    "rank": loaded.peft_config["default"].r,
-    "trained": sum(p.abs().sum().item() > 0
-                   for name, p in loaded.named_parameters() if "lora_B" in name),
-    "apart": float((both[0] - both[1]).abs().max()),
-}))
-"""
 
 
 @needs_worker_python
@@ -78,8 +59,7 @@ def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> N
     }
     assert {e.data["torch"] for e in ready} == {f"{pinned_torch()}+cpu"}
     assert len({e.data["digest"] for e in finished}) == 1
-    adapter = (str(tmp_path / "model"), job.output_dir, merged)
-    judged = json.loads(worker_python("-c", JUDGED, *adapter))
+    judged = judge(tmp_path / "model", job.output_dir, merged)
     assert judged["rank"] == 8
     assert judged["trained"] > 0
     assert (evaluation.host, evaluation.rows, len(evaluation.examples)) == ("w2", 300, 1)

@@ -59,6 +59,7 @@ def events(worker: Worker, slot: int, kind: str) -> list[dict[str, Any]]:
     return [event for event in worker.events(str(slot)) if event["kind"] == kind]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_killed_rank_is_healed_while_the_other_goes_on_and_one_that_leaves_is_not_missed(
     pair: list[Worker],
