@@ -410,3 +410,12 @@ async def test_what_is_typed_right_behind_the_key_is_for_the_next_field(
             screen.app.post_message(Key(each, each if len(each) == 1 else None))
         await screen.until(lambda: sum(map(len, form(screen).typed.values())) >= 4)
         assert form(screen).typed == {"model": "mo", "dataset": "rs"}
+
+
+async def test_a_key_pressed_before_the_form_is_built_acts_on_nothing(client: DraftClient) -> None:
+    async with driven(client) as screen:
+        screen.app.push_screen(opening := Launch(client, "new job", {}))  # type: ignore[arg-type]
+        assert not opening.is_mounted  # not waited for: a key may come before its fields are there
+        enabled = {each.binding.action: each.enabled for each in opening.active_bindings.values()}
+        await screen.until(lambda: opening.is_mounted)
+    assert not any(enabled[action] for action in ("submit", "pick", "move(1)", "edit_file"))

@@ -382,7 +382,6 @@ async def test_keys_act_on_the_job_that_one_sees() -> None:
 @pytest.mark.parametrize("name", ["jobs", "hosts", "logs", "metrics", "events"])
 async def test_a_key_pressed_before_its_view_is_built_finds_nothing_to_act_on(name: str) -> None:
     async with driven(SampleClient()) as screen:
-        screen.app._thread_init()
         screen.app.switch_mode(name)  # not waited for: a key may come before its panes are there
         view = shown(screen)
         assert (view.NAME, view.is_mounted) == (name, False)

@@ -100,8 +100,6 @@ class LogView(Log):
 
     def go_to(self, row: int) -> None:
         """Puts a row at the top, or as far up as rows below it allow."""
-        if row < self.max_scroll_y:
-            self._turn_away()
         # Forced, as rows that have just begun to overflow have no scrollbar before the next layout.
         self.scroll_to(y=row, animate=False, force=True)
 
@@ -120,14 +118,12 @@ class LogView(Log):
         self._turn_away()
 
     def _turn_away(self) -> None:
-        """Follows no longer, now: Textual scrolls a little later, and a batch of lines that came
-        meanwhile would lead back to the end."""
+        """Follows no longer, now: where Textual glides there, a batch of lines that came meanwhile
+        would lead back to the end."""
         if self.scroll_y > 0:
             self.follows = False
 
     def action_page(self, pages: float) -> None:
-        if pages < 0:
-            self._turn_away()
         self.scroll_relative(y=round(pages * self.size.height), animate=False)
 
 
