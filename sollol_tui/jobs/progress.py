@@ -163,6 +163,11 @@ class Progress:
                 )
         return None
 
+    @property
+    def samples_done(self) -> int:
+        """As the newest step tells it."""
+        return (self.step.count("samples_done") or 0) if self.step else 0
+
     def figures(self) -> dict[str, Any]:
         """The columns of the job's row that steps tell."""
         if self.step is None:

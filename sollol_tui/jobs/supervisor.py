@@ -235,7 +235,7 @@ class Supervisor:
         """Follows all workers until every rank has finished, one has failed, or who takes part
         changes so that another generation is needed."""
         watch, progress = self.case.crew.watch, self.case.crew.progress
-        async with watch.watching(), self._taught():
+        async with watch.watching(), self._taught() as teaching:
             if self.case.state is JobState.STARTING:
                 await watch.wait_until_ready(self.case.spec.start_timeout)
                 self.case.crew.note_training()
@@ -261,17 +261,18 @@ class Supervisor:
                 return
             if (problem := progress.weights_problem()) is not None:
                 raise RunFailedError(problem)
+            await teaching.see_out()
             self.case.move(JobState.FINISHING)
 
     @asynccontextmanager
-    async def _taught(self) -> AsyncIterator[None]:
+    async def _taught(self) -> AsyncIterator[Teaching]:
         """Scores come from the teacher to the workers while the body runs."""
         case = self.case
         teaching = Teaching(case.store, case.crew, case.spec, job_secrets(), case.launching)
         async with asyncio.TaskGroup() as group:
             attending = group.create_task(teaching.attend())
             try:
-                yield
+                yield teaching
             finally:
                 async with case.launching:
                     attending.cancel()

@@ -4,23 +4,26 @@ and on to every worker, over SSH. Computes nothing, and decides nothing of the s
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from sollol_tui.hosts.shards import KEY, list_shards
 from sollol_tui.hosts.ssh import connect
 from sollol_tui.jobs.crew import Crew
 from sollol_tui.jobs.progress import Failure
-from sollol_tui.jobs.score_cache import ScoreCache
+from sollol_tui.jobs.score_cache import ScoreCache, shard_name
 from sollol_tui.jobs.scoring import LOOK_S, Scoring, until
 from sollol_tui.jobs.store import Store
 from sollol_tui.jobs.watch import RunFailedError
 from sollol_tui.jobs.worker import RECONNECT_S, Worker
 from sollol_tui.model.errors import HostError, InputError
+from sollol_tui.model.events import Event
 from sollol_tui.model.spec import JobSpec
 from sollol_tui.model.teacher import Path
 
 log = logging.getLogger("sollol.supervisor")
 _MOST_SHARDS: Final = 1_000_000
+_LAST_SCORES_S: Final = 10.0
 
 
 class Teaching:
@@ -55,11 +58,28 @@ class Teaching:
                 self._supply(group)
                 await asyncio.sleep(LOOK_S)
 
+    async def see_out(self) -> None:
+        """Waits for scores that are not here yet though students have learnt from them: those on a
+        teacher's own host have them first, and later jobs look for them here. Not for long, because
+        what does not come is only computed again."""
+        progress = self._crew.progress
+        if not progress.scores:
+            return
+        host, said = next(iter(progress.scores.items()))
+        cache, rows = self._cache_of(host, said), said.count("shard_rows") or 0
+        learnt = min(progress.samples_done // rows, cache.shards) if rows else 0
+        names = {shard_name(number) for number in range(learnt)}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SCORES_S):
+                await until(lambda: names <= {*cache.names()})
+
     async def _learn_cache(self) -> ScoreCache:
         """What the scores are called follows from the students' tokens: the first one says it."""
         said = self._crew.progress.scores
         await until(lambda: bool(said))
-        host, event = next(iter(said.items()))
+        return self._cache_of(*next(iter(said.items())))
+
+    def _cache_of(self, host: str, event: Event) -> ScoreCache:
         key, shards = event.text("key"), event.count("shards") or 0
         if not KEY.fullmatch(key) or not 0 < shards <= _MOST_SHARDS:
             raise RunFailedError(Failure(host=host, reason="says nonsense of its teacher's scores"))

@@ -131,6 +131,22 @@ def test_no_shard_is_scored_twice(bench: Bench, fault: str) -> None:
     assert not bench.left(job)
 
 
+def test_scores_that_a_student_had_first_are_here_before_the_job_ends(bench: Bench) -> None:
+    release = bench.folder / "release"
+    holds = {"one": {"SOLLOL_STUB_HOLDS": f"distill.score:untold 7={release}"}}
+    job = submit(bench, "one", holds)
+    copies = bench.home.copies(job, "one")
+
+    def has_finished() -> bool:
+        return any('"finished"' in each.read_text() for each in copies.glob("events.*"))
+
+    until(has_finished, "the student's end")
+    release.touch()
+    bench.reaches(job, JobState.DONE)
+    [here] = bench.home.scores.iterdir()
+    assert len([*here.glob("*.scores")]) == SHARDS
+
+
 def test_a_cancelled_job_leaves_nothing_of_its_teacher(bench: Bench) -> None:
     nowhere = bench.folder / "never"
     job = submit(bench, "two", {"two": {"SOLLOL_STUB_HOLDS": f"distill.score:1={nowhere}"}})

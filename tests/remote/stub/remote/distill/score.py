@@ -47,6 +47,8 @@ def score(run: Run, own: Rank, run_dir: Path, events: EventWriter) -> None:
             time.sleep(SHARD_S)
             write_atomic(scores.path(shard), scores.content(shard))
             scored += TOKENS
+        while f"{run.program}:untold {shard}" == HOLDS and not Path(RELEASE).exists():
+            time.sleep(0.05)
         data = scores.path(shard).read_bytes()
         events.emit("shard", key=scores.key, shard=shard, file=scores.path(shard).name,
                     size=len(data), sha256=hashlib.sha256(data).hexdigest(), tokens=TOKENS,
