@@ -14,6 +14,7 @@ from sollol_tui.ui.screens.logs import Logs
 from sollol_tui.ui.screens.view import View
 from sollol_tui.ui.widgets.jobs_table import JobsTable
 from sollol_tui.ui.widgets.log_view import LogView
+from sollol_tui.ui.widgets.loss_plot import LossPlot
 from tests.ui.pilot import Driven, driven
 from tests.ui.sample import NOW, QUEUED, RUNNING, PointReader, SampleClient, happening, snapshot
 
@@ -171,6 +172,20 @@ async def test_the_log_view_without_a_chosen_job_takes_the_first() -> None:
 
 def points(*losses: float) -> list[StepPoint]:
     return [StepPoint(step=at, loss=loss) for at, loss in enumerate(losses, 1)]
+
+
+async def test_a_tall_job_page_draws_the_loss_and_a_low_one_keeps_to_its_sentences() -> None:
+    client = SampleClient()
+    client.points = {"j-7f3a": points(2.5, 1.75)}
+    async with driven(client, size=(120, 60)) as screen:
+        await screen.press("2")
+        await screen.sees("2.500 -> 1.750")
+        await screen.sees("2.50")
+        drawn = screen.app.screen.query_one(LossPlot)
+        await screen.until(lambda: drawn.size.height >= 12)
+        await screen.pilot.resize_terminal(120, 30)
+        await screen.until(lambda: not drawn.display)
+        await screen.sees("2.500 -> 1.750")
 
 
 async def test_figures_that_can_be_read_again_take_the_complaint_away(

@@ -55,7 +55,7 @@ class Jobs(FilteredView):
         points = self._curves.points(job.id)
         return Proof(
             job=job.id,
-            losses=tuple(p.loss for p in points if p.loss is not None),
+            curve=tuple((p.step, p.loss) for p in points if p.loss is not None),
             evidence=self._client.evidence(job.id),
             newest=points[-1] if points else None,
             ranking=self._client.ranking(job.id),

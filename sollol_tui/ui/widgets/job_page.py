@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
 from rich.console import Group, RenderableType
@@ -29,10 +30,14 @@ from sollol_tui.model.units import format_duration, format_rate
 from sollol_tui.ui.theme import tone_style
 from sollol_tui.ui.widgets.crew_table import crew_table
 
+if TYPE_CHECKING:
+    from sollol_tui.ui.widgets.loss_plot import LossPlot
+
 NO_JOB = "the page of the job under the cursor appears here"
 _BAR_WIDTHS = (10, 40)
 _SCORED_BAR = 12
 _LONGEST_LINE = 60
+_PLOT_ROWS: Final = 12  # of a plot that says more than the line of blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +45,14 @@ class Proof:
     """What the ranks of a job have told of themselves so far."""
 
     job: str
-    losses: tuple[float, ...]
+    curve: tuple[tuple[int, float], ...]  # (step, loss)
     evidence: Evidence
     newest: StepPoint | None = None
     ranking: tuple[Ranked, ...] = ()
+
+    @property
+    def losses(self) -> list[float]:
+        return [loss for _, loss in self.curve]
 
     @property
     def speeds(self) -> dict[str, float]:
@@ -55,7 +64,7 @@ class Proof:
 
 
 class JobPage(VerticalScroll):
-    """Shows what `show` hands in."""
+    """Shows what `show` hands in, and the loss as a plot where rows are left for it."""
 
     can_focus = True
 
@@ -64,6 +73,9 @@ class JobPage(VerticalScroll):
 
     def on_mount(self) -> None:
         self._shown: tuple[object, ...] = ()
+        self._curve: tuple[tuple[int, float], ...] = ()
+        self._plot: LossPlot | None = None
+        self._drawn: tuple[object, ...] = ()
         self.border_title = "job"
 
     def show(
@@ -91,6 +103,28 @@ class JobPage(VerticalScroll):
         self.border_title = Text(f"job{name}")
         page = Text(NO_JOB, "dim") if job is None else self._page(job, figures, now, proof)
         self.query_one(Static).update(page)
+        self._curve = () if proof is None else proof.curve
+        self.call_after_refresh(self._draw_plot)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._draw_plot)
+
+    def _draw_plot(self) -> None:
+        """In the rows that the sentences leave, if those are enough."""
+        rows = self.scrollable_content_region.height - self.query_one(Static).outer_size.height
+        fits = len(self._curve) > 1 and rows >= _PLOT_ROWS
+        if self._plot is not None:
+            self._plot.display = fits
+        if not fits or self._drawn == (self._curve, self.size):
+            return
+        # Late: what draws curves takes longer to load than the first screen.
+        from sollol_tui.ui.widgets.loss_plot import Curve, LossPlot
+
+        if self._plot is None:
+            self._plot = LossPlot()
+            self.mount(self._plot)
+        self._drawn = (self._curve, self.size)
+        self._plot.show([Curve(label="loss", points=self._curve)])
 
     def _page(
         self,
