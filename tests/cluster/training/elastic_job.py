@@ -23,7 +23,7 @@ from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
 from tests.cluster.coordinator import Coordinator, fill_cache
 from tests.cluster.lab import Lab
 from tests.cluster.machine import Machine
-from tests.cluster.training.environment import worker_python
+from tests.cluster.training.environment import tiny_model, worker_python
 from tests.jobs.bench import supervisors, until
 
 RECORDING = Path(__file__).parent / "recording"
@@ -47,10 +47,10 @@ sys.exit(train.main([sys.argv[1], "0", "1"]))
 """
 FURTHEST = """
 import sys
-from safetensors.torch import load_file
+from safetensors.numpy import load_file
 one, other = (load_file(f"{folder}/adapter_model.safetensors") for folder in sys.argv[1:])
 assert one.keys() == other.keys()
-print(max(((one[k] - other[k]).abs().max() / other[k].abs().max()).item() for k in one))
+print(max(abs(one[k] - other[k]).max() / abs(other[k]).max() for k in one))
 """
 
 
@@ -87,7 +87,7 @@ def recording_coordinator(lab: Lab, folder: Path, step_s: float) -> Iterator[Coo
         coordinator.knows_hosts()
         environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
         coordinator.lay_out({**environment, "SOLLOL_RECORDED_STEP_S": str(step_s)}, cpu_cores=None)
-        worker_python("-m", "remote.tiny", str(folder / "model"))
+        tiny_model(folder / "model")
         write_rows(folder / "rows.jsonl")
         try:
             yield coordinator

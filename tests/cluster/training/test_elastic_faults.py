@@ -1,5 +1,5 @@
-"""One elastic job of three OpenSSH hosts: a pulled cable, a crash, a parted network. What it learns
-is what one machine learns.
+"""One elastic job of three OpenSSH hosts: a pulled cable, a host that leaves and joins, a crash, a
+parted network. What it learns is what one machine learns.
 
 Each case finds three members at work. The last one stops the job and looks at all of it. Gaps are
 printed beside their bars. Frozen ranks, wrong bits and more: test_elastic_faults_long.py.
@@ -24,6 +24,21 @@ def test_a_cable_out_for_a_while_costs_no_step_and_its_host_is_healed(job, hosts
     back_at = time.monotonic()
     job.shared_by(EVERYBODY, back_at)
     gap_is_short("and plugged in again", back_at, (0, 1), 6)
+    job.check()
+
+
+def test_a_host_leaves_and_joins_again_and_nobody_else_starts_anew(job, hosts):
+    coordinator, left_at = job.coordinator, time.monotonic()
+    coordinator.sollol("leave", job.id, "w3")
+    job.shared_by((0, 1), left_at)
+    job.until(lambda: {w.host: w.state for w in job.view.workers}["w3"] == "gone", "w3 is gone")
+    job.until(lambda: not hosts[2].processes(), "nothing is left on w3")
+    busy = [host.job for host in coordinator.client().snapshot().hosts]
+    assert busy == [job.id, job.id, None]
+    joined_at = time.monotonic()
+    coordinator.sollol("join", job.id, "w3")
+    job.shared_by(EVERYBODY, joined_at)
+    assert [len(list(job.run_dir(host).glob("log.agent.*"))) for host in hosts] == [1, 1, 2]
     job.check()
 
 

@@ -198,8 +198,9 @@ def kill(host: Machine) -> None:
         host.run(["kill", "-9", *pids], check=False)
 
 
+@pytest.mark.long
 @needs_worker_python
-def test_an_elastic_job_goes_on_while_hosts_join_and_leave(lab: Lab, tmp_path: Path) -> None:
+def test_an_elastic_pair_takes_a_third_in_and_lets_its_first_go(lab: Lab, tmp_path: Path) -> None:
     with recording_coordinator(lab, tmp_path, step_s=0.1) as coordinator:
         job = ElasticJob.submit(coordinator, "w1", "w2")
         job.shared_by([0, 1], since=0.0, timeout_s=PATIENCE_S)

@@ -9,7 +9,7 @@ from sollol_tui.jobs.home import open_home
 from tests.cluster.conftest import CHECKOUT, UV_CACHE_ON_HOSTS
 from tests.cluster.coordinator import Coordinator, fill_cache
 from tests.cluster.lab import Lab
-from tests.cluster.training.environment import judge, needs_worker_python, worker_python
+from tests.cluster.training.environment import judge, needs_worker_python, tiny_model
 
 WORDS = ("red", "green", "blue", "seven", "eight", "nine")
 
@@ -26,7 +26,7 @@ def test_two_hosts_train_one_adapter_in_one_world(lab: Lab, tmp_path: Path) -> N
     )
     coordinator.knows_hosts()
     coordinator.lay_out({"HF_HUB_OFFLINE": "1"})
-    worker_python("-m", "remote.tiny", str(tmp_path / "model"))
+    tiny_model(tmp_path / "model")
     rows = [
         {"instruction": f"say {word}", "output": f"{word} {word} {word}"}
         for number in range(300)
