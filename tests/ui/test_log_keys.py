@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import pytest
+from textual.events import MouseScrollUp
 
 from sollol_tui.ui.screens.logs import Logs
 from sollol_tui.ui.widgets.log_pane import LogPane
@@ -186,3 +187,20 @@ async def test_a_line_that_comes_with_the_key_that_leads_up_does_not_lead_back(u
         pane.append([("hydra/0", "one more", None)])  # before Textual has scrolled
         await screen.sees("frozen: 1 new")
         assert not view(screen).is_vertical_scroll_end
+
+
+async def test_the_wheel_lets_go_of_the_end_before_the_view_has_moved() -> None:
+    client = SampleClient()
+    client.say("j-7f3a", *FILLER)
+    async with driven(client) as screen:
+        await screen.press("4")
+        await screen.until(lambda: len(view(screen).lines) == 60)
+        log = view(screen)
+        wheel = MouseScrollUp(
+            log, x=1, y=1, delta_x=0, delta_y=-1, button=0, shift=False, meta=False, ctrl=False
+        )
+        log.post_message(wheel)
+        log.call_later(log.add, ["a line that comes behind it"])  # before the first frame
+        await screen.until(lambda: len(log.lines) == 61)
+        await screen.sees("frozen: G follows")
+        assert log.scroll_y < log.max_scroll_y

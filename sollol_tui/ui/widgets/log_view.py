@@ -114,9 +114,6 @@ class LogView(Log):
         self._turn_away()
         super().action_page_up()
 
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        self._turn_away()
-
     def _turn_away(self) -> None:
         """Follows no longer, now: where Textual glides there, a batch of lines that came meanwhile
         would lead back to the end."""
