@@ -269,7 +269,7 @@ def _check_engine(spec: JobSpec, facts: HostFacts) -> None:
 def _engine(
     spec: JobSpec, workers: Sequence[PlannedWorker], facts: Mapping[str, HostFacts]
 ) -> tuple[str, tuple[str, ...]]:
-    """The engine, and why it is static where nobody asked for that."""
+    """The engine, and what there is to know of the choice where nobody asked for it."""
     if spec.engine is not Engine.AUTO:
         return str(spec.engine), ()
     if spec.mode is Mode.TEACHER_STUDENT:
@@ -287,6 +287,11 @@ def _engine(
     if where:
         those = ", ".join(f"{host} ({system})" for host, system in where.items())
         return "static", (f"engine static: there is no torchft for {those}",)
+    if all(worker.accelerator == "cuda" for worker in workers):
+        return "elastic", (
+            "engine elastic: the GPUs' gradients are added up through the hosts' memory, so that a "
+            "lost worker costs no step; engine: static adds them over NCCL",
+        )
     return "elastic", ()
 
 
