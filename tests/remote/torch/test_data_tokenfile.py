@@ -24,7 +24,7 @@ from tests.remote.torch.fixtures import files_below
 
 ROOT = Path(__file__).parents[3]
 DEADLINE_S = 60
-LOOK_S = 0.2  # between two looks at how much memory is held
+LOOK_S = 0.05  # between two looks at how much memory is held
 BUILD = """
 import sys
 from pathlib import Path
