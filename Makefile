@@ -3,7 +3,7 @@
 # A fresh machine needs make, Python 3.11-3.13 with venv, and a package registry. Everything that is
 # made here lies in this folder: .venv (coordinator), .venv-worker (a worker), .cache, dist.
 
-.PHONY: help demo test test-cluster test-training check lint soak bench lock docs screenshots wheel wheel-demo clean
+.PHONY: help demo test test-jobs test-training test-parts check lint soak bench lock docs screenshots wheel wheel-demo clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -53,13 +53,21 @@ help:
 demo: .venv/installed
 	@$(BIN)/sollol demo
 
-# Both at once: those of the cluster wait for hosts most of their time, those of training for nobody.
+# The quick ones first, which keep every core busy. Then two at once: those of jobs and hosts wait
+# most of their time, those of training for nobody. Whatever fails, the rest is run too.
 test: .venv/developer .venv-worker/installed
-	@$(MAKE) --no-print-directory -j2 test-cluster test-training
+	@failed=0; \
+	$(MAKE) --no-print-directory test-parts || failed=1; \
+	$(MAKE) --no-print-directory -k -j2 test-jobs test-training || failed=1; \
+	exit $$failed
 
-test-cluster: .venv/developer .venv-worker/installed
-	@echo "tests of the coordinator and the cluster"
-	@$(BIN)/python -m pytest $(PARALLEL) -m "not long" --ignore=tests/remote/torch --ignore=tests/bench --ignore=tests/soak
+test-parts: .venv/developer
+	@echo "tests of every other part"
+	@$(BIN)/python -m pytest $(PARALLEL) -n 4 -m "not long" $(addprefix --ignore=tests/,cluster jobs remote/torch bench soak)
+
+test-jobs: .venv/developer .venv-worker/installed
+	@echo "tests of jobs and of hosts"
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not long" tests/cluster tests/jobs
 
 # Shown as a whole at its end: two reports line by line among each other can be read by nobody.
 test-training: .venv/developer .venv-worker/installed

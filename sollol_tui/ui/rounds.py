@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sollol_tui.client import SOLLOLClient
 
 _POLL_S: Final = 0.1  # how soon news is noticed
+_CALM_POLL_S: Final = 0.3  # and after a while without any: the first of it comes a blink later
+_CALM_AFTER_S: Final = 10.0
 _NEWS_S: Final = 0.25  # between two snapshots while news keeps coming: a repaint costs 20-30 ms
 _AGES_S: Final = 2.0  # without news, often enough for "4m ago" to be true
 _PROBE_S: Final = 10.0
@@ -59,21 +61,26 @@ class Rounds:
     async def poll(self) -> None:
         """Takes a snapshot whenever the state changed, and often enough for the ages on screen."""
         seen: int | None = None
-        taken_at = 0.0
+        taken_at = news_at = 0.0
         while True:
+            is_wanted = self._look_now.is_set()
+            self._look_now.clear()
             try:
                 version = await asyncio.to_thread(self._client.state_version)
+                if version != seen or is_wanted:
+                    news_at = time.monotonic()
                 due_after = _AGES_S if version == seen else _NEWS_S
-                if time.monotonic() - taken_at >= due_after or self._look_now.is_set():
-                    self._look_now.clear()
+                if time.monotonic() - taken_at >= due_after or is_wanted:
                     snapshot = await asyncio.to_thread(self._client.snapshot)
                     seen, taken_at = version, time.monotonic()
                     self._listener.post_message(self.SnapshotTaken(snapshot))
-                pause = _POLL_S
+                is_calm = time.monotonic() - news_at >= _CALM_AFTER_S
+                pause = _CALM_POLL_S if is_calm else _POLL_S
             except Exception as error:  # whatever it is, the screen stays and says it
                 self._listener.post_message(self.PollFailed(sentence(error)))
                 pause = _AGES_S
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._look_now.wait(), pause)
 
     async def probe(self) -> None:
         """Asks the hosts for their figures while someone looks at them, one round at a time."""

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,13 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 def is_polling(pid: int) -> bool:
     """Whether a process has the state open, which is the last thing before it looks at the job."""
-    links = (link for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink())
-    return any("state.db" in str(link.readlink()) for link in links)
+    return any("state.db" in path for path in open_files(pid))
+
+
+def open_files(pid: int) -> Iterator[str]:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):  # closed since it was listed
+            yield str(link.readlink())
 
 
 def asked_of(job: str) -> set[str]:
